@@ -1,0 +1,1 @@
+"""Datasets: KinoShapes, the procedural videos this package tests and demonstrates itself with."""

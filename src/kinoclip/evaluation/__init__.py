@@ -1,0 +1,1 @@
+"""Scoring as the papers and their code do it."""

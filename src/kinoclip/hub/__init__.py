@@ -1,0 +1,1 @@
+"""Publishing: the folder that a checkpoint is."""

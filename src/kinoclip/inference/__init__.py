@@ -1,0 +1,1 @@
+"""Use: naming videos, explaining the answer, counting parameters and operations."""

@@ -1,0 +1,1 @@
+"""Words: prompt templates, label sets, attribute lexicons."""

@@ -1,0 +1,1 @@
+"""Training: optimizer groups, schedules, the script behind the embedded model."""

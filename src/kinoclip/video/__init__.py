@@ -1,0 +1,1 @@
+"""Read videos: exact frames, the papers' sampling rules, augmentation and crops."""
