@@ -1,0 +1,294 @@
+"""The one interface of all methods: encode frames, encode candidates, aggregate, match."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils.generic import can_return_tuple
+
+from kinoclip.components.gathering import gather_rows, is_distributed
+from kinoclip.losses import cross_entropy, label_match, symmetric_kl
+from kinoclip.outputs import FrameFeatures, RecognitionOutput, TextFeatures
+from kinoclip.shim import auto_map, write_shim
+
+Branch = dict[str, Tensor]
+
+
+@strict
+class RecognizerConfig(PreTrainedConfig):
+    """What every recognizer's config holds.
+
+    Args:
+        num_frames: T, the number of frames the weights were trained with; any other number works too.
+        candidate_shapes: name of a text feature to its shape, for a checkpoint that carries its own candidates.
+        fusion: name of a branch to its weight in the answer, for methods with several branches.
+        loss: what `forward` computes when it is given labels.
+        gather_features: compare with the rows of all processes when several train together.
+    """
+
+    num_frames: int = 8
+    candidate_shapes: dict[str, list[int]] | None = None
+    fusion: dict[str, float] | None = None
+    loss: Literal["symmetric_kl", "cross_entropy"] = "symmetric_kl"
+    gather_features: bool = True
+    initializer_range: float = 0.02
+
+    shim_classes: ClassVar[dict[str, str]] = {}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save the config, and beside it the shim that its `auto_map` names."""
+        if self.shim_classes:
+            self.auto_map = auto_map(**self.shim_classes)
+            os.makedirs(save_directory, exist_ok=True)
+            write_shim(save_directory, set(self.shim_classes.values()))
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: a published folder carries the shim, never copies of this package's files."""
+
+
+class VideoRecognizer(PreTrainedModel):
+    """A model that names the action in a video among candidate texts.
+
+    A method overrides the stages `encode_frames`, `encode_text`, `aggregate`, `match`, `branches`, `extra_losses`, and
+    never `forward`.
+    """
+
+    config: RecognizerConfig
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video", "text")
+    # inputs of `forward` beyond pixels and text that this method understands; they reach `branches`
+    branch_inputs: ClassVar[tuple[str, ...]] = ()
+
+    def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
+        """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D)."""
+        raise NotImplementedError
+
+    def encode_text(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, word_mask: Tensor | None = None
+    ) -> TextFeatures:
+        """Encode the candidates: (P, K, L) -> embeds (P, K, D)."""
+        raise NotImplementedError
+
+    def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
+        """Pool the frames: (B, D), or (B, K, D) where the pooling depends on the candidate."""
+        raise NotImplementedError
+
+    def match(self, video: Tensor, text: TextFeatures) -> Tensor:
+        """Score each video against each candidate, unscaled: (B, K)."""
+        raise NotImplementedError
+
+    def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
+        """Tell how much each frame counts for each candidate: (B, K, T), or None where the method does not weigh."""
+        return None
+
+    def branches(self, video: Tensor | None, text: TextFeatures, **inputs: Tensor) -> Branch:
+        """Collect the votes of all branches, unscaled: name -> (B, K)."""
+        return {} if video is None else {"video": self.match(video, text)}
+
+    def scales(self) -> Branch:
+        """Give the factor of each branch that turns its scores into logits."""
+        raise NotImplementedError
+
+    def extra_losses(self, frames: FrameFeatures | None, text: TextFeatures) -> Branch:
+        """Give losses beyond matching, by name."""
+        return {}
+
+    def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
+        """Give the matching loss of logits (B, K) against `match` (B, K), one where a candidate is right."""
+        if self.config.loss == "symmetric_kl":
+            return symmetric_kl(logits, match)
+        return cross_entropy(logits, match)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        word_mask: Tensor | None = None,
+        text_features: TextFeatures | None = None,
+        frame_features: FrameFeatures | None = None,
+        labels: Tensor | None = None,
+        candidate_labels: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> RecognitionOutput:
+        """Name the videos.
+
+        Args:
+            pixel_values_videos: (B, T, 3, H, W), normalized.
+            input_ids: (P, K, L), the candidates under P templates; left out, the checkpoint's own candidates count.
+            attention_mask: (P, K, L); leave it out unless the method's processor makes one.
+            word_mask: (P, K, L), true on the tokens of the label itself, for methods that read the label's words.
+            text_features: what an earlier output gave as `text`: skips the text tower.
+            frame_features: what an earlier output gave as `frames`: skips the vision tower.
+            labels: (B,) class ids, or (B, K) multi-hot.
+            candidate_labels: (K,) class ids of the candidates; 0..K-1 when left out.
+            inputs: inputs of the method's further branches, by name (`branch_inputs`).
+
+        Raises:
+            TypeError: an input that this method does not use.
+            ValueError: an input that is missing or has the wrong shape.
+        """
+        self._check_inputs(pixel_values_videos, input_ids, text_features, frame_features, inputs)
+        frames = frame_features
+        if frames is None and pixel_values_videos is not None:
+            frames = self.encode_frames(pixel_values_videos)
+        text = text_features if text_features is not None else self.candidates()
+        if input_ids is not None:
+            text = self.encode_text(input_ids, attention_mask, word_mask)
+        if self.training and self.config.gather_features and candidate_labels is not None and is_distributed():
+            frames, text, inputs = _gather_features(frames, text, inputs)
+            labels, candidate_labels = gather_rows(labels), gather_rows(candidate_labels)
+        video = None if frames is None else self.aggregate(frames, text)
+        votes = self.branches(video, text, **inputs)
+        scales = self.scales()
+        scaled = {name: scales[name] * vote for name, vote in votes.items()}
+        losses = None
+        if labels is not None:
+            match = label_match(labels, candidate_labels if candidate_labels is not None else _all_of(text, labels))
+            losses = {name: self.criterion(logits, match) for name, logits in scaled.items()}
+            losses |= self.extra_losses(frames, text)
+        return RecognitionOutput(
+            loss=None if losses is None else torch.stack(list(losses.values())).sum(),
+            logits=fuse_logits(scaled, self.config.fusion),
+            votes=votes,
+            losses=losses,
+            video_embeds=video,
+            frames=frames,
+            text=text,
+        )
+
+    def _check_inputs(
+        self,
+        pixels: Tensor | None,
+        input_ids: Tensor | None,
+        text: TextFeatures | None,
+        frames: FrameFeatures | None,
+        inputs: Mapping[str, Tensor],
+    ) -> None:
+        name = type(self).__name__
+        unknown = sorted(set(inputs) - set(self.branch_inputs))
+        if unknown:
+            known = ", ".join(self.branch_inputs) or "none"
+            raise TypeError(f"{name} does not use {', '.join(unknown)}. Inputs of its further branches: {known}.")
+        if pixels is not None and (pixels.ndim != 5 or pixels.shape[2] != 3):
+            raise ValueError(
+                f"{name} takes pixel_values_videos of shape (B, T, 3, H, W), not {tuple(pixels.shape)}. "
+                "Make them with the model's processor."
+            )
+        if pixels is not None and frames is not None:
+            raise ValueError(f"{name} was given both pixel_values_videos and frame_features. Give one of them.")
+        if pixels is None and frames is None and not inputs:
+            raise ValueError(f"{name} was given nothing to recognize. Give pixel_values_videos or frame_features.")
+        if input_ids is not None and input_ids.ndim != 3:
+            raise ValueError(
+                f"{name} takes input_ids of shape (P, K, L): templates, candidates, tokens; not {tuple(input_ids.shape)}."
+            )
+        if input_ids is not None and text is not None:
+            raise ValueError(f"{name} was given both input_ids and text_features. Give one of them.")
+        if input_ids is None and text is None and not self.config.candidate_shapes:
+            raise ValueError(
+                f"{name} was given no candidates, and the checkpoint carries none. Give input_ids or text_features, "
+                "or store candidates with `set_candidates`."
+            )
+
+    def candidates(self) -> TextFeatures | None:
+        """Give the candidates that the checkpoint carries (named in `config.id2label`), or None."""
+        shapes = self.config.candidate_shapes
+        if not shapes:
+            return None
+        stored = {name: getattr(self, f"candidate_{name}") for name in shapes}
+        branches = {name.removeprefix("branch_"): t for name, t in stored.items() if name.startswith("branch_")}
+        plain = {name: tensor for name, tensor in stored.items() if not name.startswith("branch_")}
+        return TextFeatures(**plain, branches=branches or None)
+
+    def set_candidates(self, names: Sequence[str], text: TextFeatures) -> Self:
+        """Store candidates in the checkpoint, so that `model(pixel_values_videos=...)` alone gives logits.
+
+        Raises:
+            ValueError: names and features differ in number.
+        """
+        if len(names) != text.embeds.shape[1]:
+            raise ValueError(f"{len(names)} names were given for the features of {text.embeds.shape[1]} candidates.")
+        for old in self.config.candidate_shapes or ():
+            delattr(self, f"candidate_{old}")
+        tensors = {name: text[name] for name in ("embeds", "words", "word_mask") if text[name] is not None}
+        tensors |= {f"branch_{name}": tensor for name, tensor in (text.branches or {}).items()}
+        for name, tensor in tensors.items():
+            self.register_buffer(f"candidate_{name}", tensor.detach().clone().contiguous())
+        self.config.candidate_shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: i for i, name in enumerate(names)}
+        return self
+
+    def _register_candidates(self) -> None:
+        """Make room for the candidates that the config announces; the checkpoint fills it."""
+        for name, shape in (self.config.candidate_shapes or {}).items():
+            dtype = torch.bool if name == "word_mask" else None
+            self.register_buffer(f"candidate_{name}", torch.zeros(shape, dtype=dtype))
+
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """Name the beginnings of the parameters that the method does not train."""
+        return ()
+
+    def freeze(self) -> list[str]:
+        """Freeze what the method does not train, unfreeze the rest, and give the names of the frozen parameters."""
+        prefixes = self.frozen_prefixes()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.startswith(prefixes) if prefixes else True)
+        return [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            for name in self.config.candidate_shapes or ():
+                init.zeros_(getattr(self, f"candidate_{name}"))
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save weights under this package's own names; the config writes the shim beside them."""
+        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Do nothing: a published folder carries the shim, never copies of this package's files."""
+
+
+def fuse_logits(scaled: Branch, weights: Mapping[str, float] | None) -> Tensor:
+    """Join the logits of several branches: the log of the weighted mean of their probabilities.
+
+    Args:
+        scaled: name of a branch to its scaled logits (B, K).
+        weights: name of a branch to its weight; equal weights when None. Weights of absent branches do not count.
+    """
+    if len(scaled) == 1:
+        return next(iter(scaled.values()))
+    share = torch.tensor([1.0 if weights is None else weights[name] for name in scaled])
+    share = (share / share.sum()).log()
+    stacked = torch.stack([weight + logits.log_softmax(-1) for weight, logits in zip(share, scaled.values(), strict=True)])
+    return stacked.logsumexp(0)
+
+
+def _all_of(text: TextFeatures, like: Tensor) -> Tensor:
+    return torch.arange(text.embeds.shape[1], device=like.device)
+
+
+def _gather_features(
+    frames: FrameFeatures | None, text: TextFeatures, inputs: dict[str, Tensor]
+) -> tuple[FrameFeatures | None, TextFeatures, dict[str, Tensor]]:
+    if frames is not None:
+        frames = FrameFeatures(**{name: gather_rows(tensor) for name, tensor in frames.items()})
+    axes = {"embeds": 1, "words": 0, "word_mask": 0}
+    gathered = {name: gather_rows(tensor, axes[name]) for name, tensor in text.items() if name in axes}
+    branches = {name: gather_rows(tensor, 1) for name, tensor in (text.branches or {}).items()}
+    return frames, TextFeatures(**gathered, branches=branches or None), {k: gather_rows(v) for k, v in inputs.items()}
