@@ -1,0 +1,107 @@
+"""Zero-shot protocols: which classes are kept, and accuracy over them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinoclip.metrics import topk_accuracy
+
+# (videos (N,), classes (K,)) -> (N, K): scores of these videos over these classes alone. A softmax over classes
+# belongs inside, because it depends on which classes are kept.
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class SplitAccuracy:
+    """Accuracy over one set of classes.
+
+    Attributes:
+        classes: ids of the kept classes, ascending.
+        num_videos: videos of these classes.
+        top1: fraction of them, in [0, 1].
+        top5: fraction of them, in [0, 1].
+    """
+
+    classes: tuple[int, ...]
+    num_videos: int
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Accuracy over several sets of classes.
+
+    Attributes:
+        splits: one entry per set.
+        top1_mean: mean over sets, in [0, 1].
+        top1_std: population standard deviation over sets.
+        top5_mean: as `top1_mean`.
+        top5_std: as `top1_std`.
+    """
+
+    splits: tuple[SplitAccuracy, ...]
+    top1_mean: float
+    top1_std: float
+    top5_mean: float
+    top5_std: float
+
+
+def half_class_splits(num_classes: int, num_splits: int = 10) -> list[tuple[int, ...]]:
+    """Draw the halves of the classes that zero-shot papers evaluate on.
+
+    Split s is the first half (rounded down) of the permutation that NumPy's legacy generator draws with seed s.
+
+    Returns:
+        One ascending tuple of class ids per split. The same for everyone.
+
+    Source: official BIKE and Text4Vis `test_zeroshot.py`, `multi_split_test`.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}. Half of the classes can only be kept of at least 2.")
+    kept = num_classes // 2
+    # RandomState, not default_rng: another generator draws other classes.
+    orders = [np.random.RandomState(seed).permutation(num_classes) for seed in range(num_splits)]
+    return [tuple(sorted(int(class_id) for class_id in order[:kept])) for order in orders]
+
+
+def evaluate_classes(score: ScoreFunction, labels: Tensor, classes: Sequence[int]) -> SplitAccuracy:
+    """Accuracy over the videos of some classes, when only these classes can be chosen.
+
+    Args:
+        score: called once, with the videos of these classes and the classes in ascending order.
+        labels: (N,) class id of every video.
+        classes: class ids; all of them for the full-class protocol.
+    """
+    kept = torch.tensor(sorted(classes), dtype=torch.long, device=labels.device)
+    videos = torch.isin(labels, kept).nonzero().squeeze(1)
+    if len(videos) == 0:
+        raise ValueError(f"None of the {len(labels)} videos has one of the classes {kept.tolist()}. Check the labels.")
+    scores = score(videos, kept)
+    columns = torch.searchsorted(kept, labels[videos]).to(scores.device)
+    return SplitAccuracy(
+        classes=tuple(kept.tolist()),
+        num_videos=len(videos),
+        top1=topk_accuracy(scores, columns, 1),
+        top5=topk_accuracy(scores, columns, 5),
+    )
+
+
+def evaluate_splits(score: ScoreFunction, labels: Tensor, splits: Sequence[Sequence[int]]) -> SplitSummary:
+    """Mean accuracy over several sets of classes, and how far they spread.
+
+    Args:
+        score: called once per split.
+        labels: (N,) class id of every video.
+        splits: class ids of each set, e.g. from `half_class_splits`.
+    """
+    if not splits:
+        raise ValueError("There are no splits to evaluate. Give at least one set of classes.")
+    results = tuple(evaluate_classes(score, labels, classes) for classes in splits)
+    top1 = [result.top1 for result in results]
+    top5 = [result.top5 for result in results]
+    return SplitSummary(results, fmean(top1), pstdev(top1), fmean(top5), pstdev(top5))

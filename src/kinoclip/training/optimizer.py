@@ -1,0 +1,65 @@
+"""Parameter groups: what learns slowly, what learns fast, what decays."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+# Parameters that every CLIP checkpoint fills, wherever in a recognizer they stand.
+CLIP_MODULES = frozenset({"vision_model", "text_model", "visual_projection", "text_projection", "logit_scale"})
+
+
+def is_clip_parameter(name: str) -> bool:
+    """Say whether a parameter comes with CLIP, from its dotted name.
+
+    >>> is_clip_parameter("vision_model.embeddings.class_embedding")
+    True
+    >>> is_clip_parameter("temporal_head.layers.0.mlp.fc1.weight")
+    False
+    """
+    return not CLIP_MODULES.isdisjoint(name.split("."))
+
+
+def parameter_groups(
+    model: nn.Module,
+    base_lr: float,
+    backbone_scale: float = 0.1,
+    weight_decay: float = 0.2,
+    is_backbone: Callable[[str], bool] = is_clip_parameter,
+    decays: Callable[[str, nn.Parameter], bool] | None = None,
+) -> list[dict[str, Any]]:
+    """Split the trainable parameters into a slow backbone and fast new modules, for AdamW.
+
+    Args:
+        model: frozen parameters are left out.
+        base_lr: rate of the new modules.
+        backbone_scale: rate of the backbone, as a share of `base_lr`.
+        weight_decay: on every trainable tensor, biases, norms and logit_scale too, as in the official code.
+        is_backbone: from a parameter's dotted name.
+        decays: from a parameter's name and value; where it says False, the weight decay is 0. Default: all decay.
+
+    Returns:
+        Groups with the keys `name`, `params`, `lr`, `weight_decay`; "backbone" before "head", those without decay
+        last, empty groups left out. AdamW's defaults for betas and eps are the official ones.
+
+    Source: official BIKE `utils/solver.py`, `_optimizer`.
+    """
+    groups: dict[str, dict[str, Any]] = {
+        f"{part}{suffix}": {
+            "name": f"{part}{suffix}",
+            "params": [],
+            "lr": base_lr * (backbone_scale if part == "backbone" else 1.0),
+            "weight_decay": 0.0 if suffix else weight_decay,
+        }
+        for suffix in ("", "_no_decay")
+        for part in ("backbone", "head")
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = "backbone" if is_backbone(name) else "head"
+            suffix = "" if decays is None or decays(name, parameter) else "_no_decay"
+            groups[part + suffix]["params"].append(parameter)
+    filled = [group for group in groups.values() if group["params"]]
+    if not filled:
+        raise ValueError(f"{type(model).__name__} has no trainable parameter. Unfreeze a part of it before training.")
+    return filled
