@@ -18,6 +18,7 @@ index plus one.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import ceil, floor
 from typing import Literal, get_args
 
@@ -39,7 +40,7 @@ SamplingRule = Literal[
 
 
 def sample_indices(
-    rule: SamplingRule,
+    rule: str,
     num_frames: int,
     num_samples: int,
     *,
@@ -79,7 +80,7 @@ def sample_indices(
     return _sample_evenly(rule, num_frames, num_samples, num_clips)
 
 
-def _sample_evenly(rule: SamplingRule, num_frames: int, num_samples: int, num_clips: int) -> list[int]:
+def _sample_evenly(rule: str, num_frames: int, num_samples: int, num_clips: int) -> list[int]:
     if rule in ("segment_start", "segment_start_closed"):
         return segment_starts(num_frames, num_samples, num_clips)
     if rule == "segment_shared_offset":
@@ -95,9 +96,7 @@ def _sample_evenly(rule: SamplingRule, num_frames: int, num_samples: int, num_cl
     return segment_centers(num_frames, num_samples)
 
 
-def _sample_at_random(
-    rule: SamplingRule, num_frames: int, num_samples: int, rng: np.random.Generator | Draw
-) -> list[int]:
+def _sample_at_random(rule: str, num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
     if rule == "segment_start_closed":
         return random_in_closed_segments(num_frames, num_samples, rng)
     if rule == "segment_shared_offset":
@@ -194,7 +193,7 @@ def random_in_segments(num_frames: int, num_samples: int, rng: np.random.Generat
         repeats = [draw(0, num_frames) for _ in range(num_samples - num_frames)]
         return sorted([*range(num_frames), *repeats])
     ticks = [i * num_frames // num_samples for i in range(num_samples + 1)]
-    return [low + draw(0, high - low) for low, high in zip(ticks, ticks[1:], strict=False)]
+    return [low + draw(0, high - low) for low, high in pairwise(ticks)]
 
 
 def random_in_closed_segments(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
@@ -205,7 +204,7 @@ def random_in_closed_segments(num_frames: int, num_samples: int, rng: np.random.
     draw = _as_draw(rng)
     segment = (num_frames - 1) / num_samples
     bounds = [round(segment * i) for i in range(num_samples + 1)]
-    return [draw(low, high + 1) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [draw(low, high + 1) for low, high in pairwise(bounds)]
 
 
 def random_in_interval(

@@ -1,0 +1,299 @@
+"""Resize, crop, augment and normalize the frames of a clip, as the authors' code does on PIL images.
+
+Frames are uint8 (T, 3, H, W) here and become float only in `normalize_frames`. Resizing in uint8 on channels-last memory is
+both the fastest way and within two grey levels of PIL. Crops follow torchvision's rounding, `round((width - crop) / 2)`: one
+pixel beside the floor of the transformers processors on every 16:9 video, which costs a measurable part of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+class Draws(Protocol):
+    """Where random numbers come from: `random.Random`, or a recording played back."""
+
+    def random(self) -> float:
+        """Draw from [0, 1)."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """Draw from [a, b]."""
+
+    def randint(self, a: int, b: int) -> int:
+        """Draw an integer, `a <= value <= b`."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to one clip; every frame of it gets the same.
+
+    Args:
+        box: top, left, height and width of the crop; None resizes the short side to the crop size and crops at `corner`.
+        corner: top and left of that crop.
+        flip: mirror left and right.
+        grayscale: drop the color, keep three channels.
+    """
+
+    box: tuple[int, int, int, int] | None
+    corner: tuple[int, int] = (0, 0)
+    flip: bool = False
+    grayscale: bool = False
+
+
+def resize_frame(frame: Tensor, short_side: int) -> Tensor:
+    """Resize one frame, bicubic, so that its short side is `short_side`; usable inside the decode loop.
+
+    Args:
+        frame: (3, H, W) uint8.
+        short_side: pixels. The long side is rounded down.
+
+    Returns:
+        (3, h, w) uint8, channels-last in memory.
+    """
+    return resize_frames(frame[None], short_side)[0]
+
+
+def resize_frames(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Resize frames so that their short side is `short_side`.
+
+    Args:
+        frames: (T, 3, H, W) uint8.
+        short_side: pixels. The long side is rounded down.
+        interpolation: "bicubic" everywhere but in the random crop of training; always with antialiasing, as PIL.
+
+    Returns:
+        (T, 3, h, w) uint8.
+
+    Source: torchvision `Resize`, which the official transforms call.
+    """
+    height, width = short_side_size(frames.shape[-2], frames.shape[-1], short_side)
+    return resize_to(frames, height, width, interpolation)
+
+
+def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Give height and width after the short side is brought to `short_side`."""
+    if height <= width:
+        return short_side, max(1, int(short_side * width / height))
+    return max(1, int(short_side * height / width)), short_side
+
+
+def resize_to(frames: Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Resize frames (T, 3, H, W) uint8 to `height` by `width`, with antialiasing."""
+    if frames.shape[-2:] == (height, width):
+        return frames
+    frames = frames.contiguous(memory_format=torch.channels_last)
+    return functional.interpolate(frames, (height, width), mode=interpolation, align_corners=False, antialias=True)
+
+
+def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
+    """Cut the middle out of frames (..., H, W).
+
+    Raises:
+        ValueError: the frames are smaller than the crop.
+
+    Source: torchvision `CenterCrop`: offsets rounded half to even.
+    """
+    _check_crop(frames, height, width)
+    top = round((frames.shape[-2] - height) / 2.0)
+    left = round((frames.shape[-1] - width) / 2.0)
+    return _crop(frames, top, left, height, width)
+
+
+def view_crops(frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1) -> list[Tensor]:
+    """Cut the spatial views of a test protocol out of resized frames.
+
+    Args:
+        frames: (T, 3, H, W).
+        crop_size: height and width.
+        num_crops: 1 center; 3 left, right, center at the vertical middle; 5 the corners (upper left, upper right, lower
+            left, lower right) and the center; 10 the same, each followed by its mirror image.
+
+    Returns:
+        `num_crops` clips (T, 3, height, width), in the order of the official view axis.
+
+    Raises:
+        ValueError: another number of crops, or frames smaller than the crop.
+
+    Source: BIKE and Text4Vis `datasets/transforms.py`, `GroupFullResSample` and `GroupOverSample`.
+    """
+    height, width = crop_size
+    if num_crops == 1:
+        return [center_crop(frames, height, width)]
+    if num_crops not in (3, 5, 10):
+        raise ValueError(f"There is no protocol with {num_crops} crops; choose 1, 3, 5 or 10.")
+    _check_crop(frames, height, width)
+    # The official grid has steps of a quarter, rounded down, so that the last position can miss the border by 3 pixels.
+    down, right = (frames.shape[-2] - height) // 4, (frames.shape[-1] - width) // 4
+    if num_crops == 3:
+        positions = [(2, 0), (2, 4), (2, 2)]
+    else:
+        positions = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
+    crops = [_crop(frames, i * down, j * right, height, width) for i, j in positions]
+    if num_crops == 10:
+        crops = [view for crop in crops for view in (crop, crop.flip(-1))]
+    return crops
+
+
+def draw_augmentation(
+    height: int,
+    width: int,
+    crop_size: int,
+    rng: np.random.Generator | Draws,
+    *,
+    flip_probability: float = 0.5,
+    grayscale_probability: float = 0.2,
+) -> Augmentation:
+    """Draw the random resized crop, flip and grayscale of one training clip.
+
+    Args:
+        height: of the frames after `resize_frames`.
+        width: of the same.
+        crop_size: side of the square that comes out.
+        rng: a numpy generator, or anything with the draws of `random.Random`, asked in the authors' order.
+        flip_probability: 0 where left and right are part of the label.
+        grayscale_probability: of dropping the color.
+
+    Source: BIKE and Text4Vis `datasets/transforms.py`: area from 8 % to all, aspect ratio uniform (not log-uniform) in 3/4 to
+    4/3, ten attempts; `utils/Augmentation.py` for the order and the probabilities.
+    """
+    draws = _as_draws(rng)
+    box: tuple[int, int, int, int] | None = None
+    corner = (0, 0)
+    for _ in range(10):
+        area = height * width * draws.uniform(0.08, 1.0)
+        aspect = draws.uniform(3.0 / 4.0, 4.0 / 3.0)
+        box_width, box_height = round(sqrt(area * aspect)), round(sqrt(area / aspect))
+        if draws.random() < 0.5:
+            box_width, box_height = box_height, box_width
+        if box_width <= width and box_height <= height:
+            left, top = draws.randint(0, width - box_width), draws.randint(0, height - box_height)
+            box = (top, left, box_height, box_width)
+            break
+    if box is None:
+        resized_height, resized_width = short_side_size(height, width, crop_size)
+        left, top = draws.randint(0, resized_width - crop_size), draws.randint(0, resized_height - crop_size)
+        corner = (top, left)
+    flip = draws.random() < flip_probability
+    return Augmentation(box, corner, flip, draws.random() < grayscale_probability)
+
+
+def draw_multi_scale_crop(
+    height: int,
+    width: int,
+    crop_size: int,
+    rng: np.random.Generator | Draws,
+    *,
+    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66),
+    flip_probability: float = 0.5,
+    grayscale_probability: float = 0.0,
+) -> Augmentation:
+    """Draw the multi-scale crop at one of 13 fixed positions, and the flip, of one training clip.
+
+    Args:
+        height: of the frames.
+        width: of the same.
+        crop_size: side of the square that comes out.
+        rng: see `draw_augmentation`.
+        scales: of the short side; height and width take neighboring ones.
+        flip_probability: 0 where left and right are part of the label.
+        grayscale_probability: 0.2 in ActionCLIP, 0 in TSN and TAM.
+
+    Source: TSN `MultiScaleCrop`; ActionCLIP and TAM use it.
+    """
+    draws = _as_draws(rng)
+    sides = [int(min(height, width) * scale) for scale in scales]
+    # A crop within two pixels of the wanted size is taken at that size, so that it is not resized.
+    sides = [crop_size if abs(side - crop_size) < 3 and crop_size <= min(height, width) else side for side in sides]
+    pairs = [(a, b) for (i, a), (j, b) in product(enumerate(sides), repeat=2) if abs(i - j) <= 1]
+    box_height, box_width = pairs[draws.randint(0, len(pairs) - 1)]
+    down, right = (height - box_height) // 4, (width - box_width) // 4
+    positions = [*product((0, 2, 4), repeat=2), *product((1, 3), repeat=2)]
+    i, j = positions[draws.randint(0, len(positions) - 1)]
+    flip = draws.random() < flip_probability
+    grayscale = draws.random() < grayscale_probability
+    return Augmentation((i * down, j * right, box_height, box_width), (0, 0), flip, grayscale)
+
+
+def augment_frames(frames: Tensor, augmentation: Augmentation, crop_size: int) -> Tensor:
+    """Do to every frame of a clip what was drawn for it.
+
+    Args:
+        frames: (T, 3, H, W) uint8, of the size the augmentation was drawn for.
+        augmentation: from `draw_augmentation` or `draw_multi_scale_crop`.
+        crop_size: the same as there.
+
+    Returns:
+        (T, 3, crop_size, crop_size) uint8.
+    """
+    if augmentation.box is not None:
+        frames = resize_to(_crop(frames, *augmentation.box), crop_size, crop_size, "bilinear")
+    else:
+        resized = resize_frames(frames, crop_size, "bilinear")
+        frames = _crop(resized, *augmentation.corner, crop_size, crop_size)
+    if augmentation.flip:
+        frames = frames.flip(-1)
+    return to_grayscale(frames) if augmentation.grayscale else frames
+
+
+def to_grayscale(frames: Tensor) -> Tensor:
+    """Replace the channels of frames (T, 3, H, W) uint8 by their luminance.
+
+    Source: PIL `convert("L")`, ITU-R 601-2 in 16-bit fixed point.
+    """
+    red, green, blue = frames.to(torch.int32).unbind(-3)
+    luminance = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
+    return luminance.to(torch.uint8).unsqueeze(-3).expand_as(frames)
+
+
+def normalize_frames(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn frames into what the encoder takes: float32, minus the mean, over the standard deviation.
+
+    Args:
+        frames: (T, 3, H, W) uint8.
+        mean: of each channel, for values from 0 to 1.
+        std: of each channel, likewise.
+    """
+    scale = torch.tensor([1 / (255 * one) for one in std]).view(3, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1)
+    return frames.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
+
+
+def _crop(frames: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    return frames[..., top : top + height, left : left + width]
+
+
+def _check_crop(frames: Tensor, height: int, width: int) -> None:
+    if height > frames.shape[-2] or width > frames.shape[-1]:
+        raise ValueError(
+            f"Cannot cut {height} x {width} out of frames of {frames.shape[-2]} x {frames.shape[-1]} pixels. "
+            "Resize the short side to at least the crop first."
+        )
+
+
+class _GeneratorDraws:
+    def __init__(self, generator: np.random.Generator):
+        self.generator = generator
+
+    def random(self) -> float:
+        return float(self.generator.random())
+
+    def uniform(self, a: float, b: float) -> float:
+        return float(self.generator.uniform(a, b))
+
+    def randint(self, a: int, b: int) -> int:
+        return int(self.generator.integers(a, b, endpoint=True))
+
+
+def _as_draws(rng: np.random.Generator | Draws) -> Draws:
+    return _GeneratorDraws(rng) if isinstance(rng, np.random.Generator) else rng
