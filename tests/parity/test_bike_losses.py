@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from kinoclip.losses import dual_softmax, label_match, row_kl, symmetric_kl
 from safetensors.torch import load_file
+
+from kinoclip.losses import dual_softmax, label_match, row_kl, symmetric_kl
 
 # The recordings are float32 and below 10, so 1e-5 leaves room for a different order of summation and nothing else.
 ATOL = 1e-5

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
 from kinoclip.evaluation.protocols import evaluate_classes, evaluate_splits, half_class_splits
 from kinoclip.evaluation.scoring import (
     ViewOutputs,
@@ -16,8 +19,6 @@ from kinoclip.evaluation.scoring import (
 )
 from kinoclip.metrics import mean_average_precision, running_mean_average_precision, topk_accuracy
 from kinoclip.training.schedule import cosine_with_warmup, official_learning_rates, refreshed_epoch
-from safetensors.torch import load_file
-from torch import Tensor
 
 RECORDINGS = Path(__file__).parent / "recordings"
 # Scores lie in [0, 1] and were recorded in float32.

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 from kinoclip.text.attributes import attribute_sentence
 from kinoclip.text.labels import label_set
 from kinoclip.text.templates import TEMPLATES, fill_template
 from kinoclip.text.tokens import CONTEXT_LENGTH, tokenize_texts
-from transformers import CLIPTokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 RECORDINGS = Path(__file__).parent / "recordings"
 DATASETS = ["kinetics400", "hmdb51", "ucf101"]
