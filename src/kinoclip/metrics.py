@@ -20,7 +20,7 @@ def topk_accuracy(scores: Tensor, labels: Tensor, top_k: int = 1) -> float:
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}. Ask for at least the best 1.")
     best = scores.topk(min(top_k, scores.shape[1]), dim=1).indices
-    return (best == labels[:, None]).any(dim=1).double().mean().item()
+    return int((best == labels[:, None]).any(dim=1).sum()) / len(scores)
 
 
 def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
@@ -38,9 +38,10 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
     _check_rows(scores, targets)
     if scores.shape != targets.shape:
         raise ValueError(f"scores have shape {tuple(scores.shape)}, targets {tuple(targets.shape)}. Both are (B, K).")
+    scores, targets = scores.cpu(), targets.cpu()  # not every accelerator has float64
     order = scores.argsort(dim=0, descending=True, stable=True)
     ranked = targets.gather(0, order).bool().double()
-    ranks = torch.arange(1, len(ranked) + 1, dtype=torch.float64, device=scores.device)
+    ranks = torch.arange(1, len(ranked) + 1, dtype=torch.float64)
     precision = ranked.cumsum(dim=0) / ranks[:, None]
     return (precision * ranked).sum(dim=0) / ranked.sum(dim=0)
 
@@ -96,6 +97,11 @@ def _check_rows(scores: Tensor, labels: Tensor) -> None:
     if len(scores) != len(labels):
         raise ValueError(
             f"There are scores for {len(scores)} videos and labels for {len(labels)}. Give one label each."
+        )
+    if bool(scores.isnan().any()):
+        bad = int(scores.isnan().any(dim=1).sum())
+        raise ValueError(
+            f"The scores of {bad} of {len(scores)} videos are not numbers. Check the weights and precision."
         )
     if len(scores) == 0:
         raise ValueError("There are no videos to measure. Check the list of videos and what was skipped.")

@@ -80,6 +80,7 @@ def test_a_running_average_over_one_batch_is_the_plain_metric():
         (lambda: topk_accuracy(SCORES, torch.tensor([0])), "4 videos and labels for 1"),
         (lambda: topk_accuracy(torch.zeros(0, 3), torch.zeros(0)), "no videos"),
         (lambda: topk_accuracy(SCORES, torch.tensor([0, 1, 2, 1]), 0), "top_k is 0"),
+        (lambda: topk_accuracy(SCORES / 0 * 0, torch.tensor([0, 1, 2, 1])), "4 of 4 videos are not numbers"),
         (lambda: topk_accuracy(torch.zeros(4), torch.zeros(4)), "one row per video"),
         (lambda: average_precision(SCORES, torch.zeros(4, 2)), r"targets \(4, 2\)"),
         (lambda: running_mean_average_precision(SCORES, torch.tensor([0, 1, 2, 1]), 0), "batch_size is 0"),

@@ -151,6 +151,7 @@ def fuse_votes(votes: Mapping[str, Tensor], weights: Mapping[str, float], scale:
 def _need(tensor: Tensor | None, name: str, rule: str) -> Tensor:
     if tensor is None:
         raise ValueError(
-            f"The scoring rule {rule!r} needs `{name}`, which these views do not hold. Collect it, or use another rule."
+            f"The scoring rule {rule!r} needs `{name}`, which these views do not hold. "
+            "Collect it, or use another rule."
         )
     return tensor

@@ -51,8 +51,8 @@ def spell_out(label: str) -> str:
 def read_labels(path: str | Path) -> list[str]:
     """Read label names from a file, in class order.
 
-    Formats, by ending: `.csv` with the header `id,name` and ids 0, 1, 2, ... in any order; `.json` with a list of names
-    or an id2label object; anything else is text with one name per line. If every line of a text begins with its own
+    Formats, by ending: `.csv` with the header `id,name` and ids 0, 1, 2, ... in any order; `.json` with a list of
+    names or an id2label object; anything else is text with one name per line. If every line of a text begins with its own
     number, counted from 1 as in UCF101's `classInd.txt` or from c000 as in Charades, the numbers are dropped.
 
     Raises:
@@ -147,6 +147,7 @@ def _check_names(path: Path, names: list[str], numbers: list[int] | None = None,
             raise ValueError(f"{path}, {place} {number}: the name is empty. Remove it or fill it in.")
         if name in first_seen:
             raise ValueError(
-                f"{path}, {place} {number}: {name!r} was already given on {place} {first_seen[name]}. Keep one of them."
+                f"{path}, {place} {number}: {name!r} was already given on {place} {first_seen[name]}. "
+                "Keep one of them."
             )
         first_seen[name] = number

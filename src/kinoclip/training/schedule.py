@@ -46,7 +46,8 @@ def refreshed_epoch(step: int, iterations_per_epoch: int, refresh_every: int = O
     """
     if iterations_per_epoch < 1 or refresh_every < 1:
         raise ValueError(
-            f"iterations_per_epoch is {iterations_per_epoch} and refresh_every {refresh_every}. Both must be at least 1."
+            f"iterations_per_epoch is {iterations_per_epoch} and refresh_every {refresh_every}. "
+            "Both must be at least 1."
         )
     epoch, iteration = divmod(step, iterations_per_epoch)
     refreshed = max((iteration + 1) // refresh_every * refresh_every - 1, 0)

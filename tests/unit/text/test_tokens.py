@@ -13,7 +13,7 @@ START, END = 512, 513
 
 @pytest.fixture(scope="module")
 def tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer without a single merge: one token per letter; the last letter of a word has an id from 256 on."""
+    """CLIP's tokenizer without merges: one token per letter; the last letter of a word has an id from 256 on."""
     letters = list(bytes_to_unicode().values())
     entries = letters + [letter + "</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={entry: index for index, entry in enumerate(entries)}, merges=[], model_max_length=77)
