@@ -92,6 +92,11 @@ def test_a_text_that_just_fits_is_no_error(tokenizer):
     assert tokenize_texts(tokenizer, ["a" * 75])[0][0, 76].item() == END
 
 
+def test_a_text_of_one_token_too_many_is_an_error(tokenizer):
+    with pytest.raises(ValueError, match="takes 78 tokens"):
+        tokenize_texts(tokenizer, ["a" * 76])
+
+
 def test_a_text_longer_than_the_context_is_an_error_that_names_the_label(tokenizer):
     # start, "video" and 76 letters, end: 1 + 5 + 76 + 1 = 83
     label = "a" * 76

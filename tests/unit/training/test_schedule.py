@@ -33,6 +33,10 @@ def test_a_run_shorter_than_its_warm_up_only_rises():
     assert cosine_with_warmup(0.9, 1.0, warmup_epochs=5, epochs=1) == pytest.approx(0.18)
 
 
+def test_a_run_that_ends_with_its_warm_up_ends_at_zero():
+    assert cosine_with_warmup(5.0, 1.0, warmup_epochs=5, epochs=5) == 0.0
+
+
 @pytest.mark.parametrize(
     ("epoch", "expected"),
     [(5.0, 1.0), (17.5, 0.505), (30.0, 0.01)],  # halfway between 1 and 0.01: 0.505
