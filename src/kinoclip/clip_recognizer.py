@@ -1,7 +1,5 @@
 """Recognizers that are a CLIP model: same parameter names, so any CLIP checkpoint fills both towers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,6 +47,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
     """A `CLIPModel` that recognizes videos; methods build on it."""
 
     config: ClipRecognizerConfig
+    config_class = ClipRecognizerConfig
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
     # whether the method reads every position of the text, or its end only

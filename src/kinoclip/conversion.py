@@ -105,7 +105,9 @@ def split_attention(state: Mapping[str, Tensor]) -> StateDict:
 
 def clip_to_transformers(state: Mapping[str, Tensor]) -> StateDict:
     """Name the weights of a ViT CLIP in OpenAI's layout as Transformers' `CLIPModel` does; one-to-one."""
-    plain = {name: t.T.contiguous() if name in _TRANSPOSED else t for name, t in state.items() if name not in _NOT_WEIGHTS}
+    plain = {
+        name: t.T.contiguous() if name in _TRANSPOSED else t for name, t in state.items() if name not in _NOT_WEIGHTS
+    }
     return {_rename(name, _CLIP): tensor for name, tensor in split_attention(plain).items()}
 
 
@@ -153,9 +155,7 @@ def infer_clip_config(state: Mapping[str, Tensor]) -> CLIPConfig:
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=embed)
 
 
-def load_strictly(
-    model_class: type[Model], config: PreTrainedConfig, state: StateDict, source: str
-) -> Model:
+def load_strictly(model_class: type[Model], config: PreTrainedConfig, state: StateDict, source: str) -> Model:
     """Build a model from weights that must fit one-to-one: none missing, none left over, none of another shape.
 
     Raises:

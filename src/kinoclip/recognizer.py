@@ -1,7 +1,5 @@
 """The one interface of all methods: encode frames, encode candidates, aggregate, match."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -42,7 +40,9 @@ class RecognizerConfig(PreTrainedConfig):
 
     shim_classes: ClassVar[dict[str, str]] = {}
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """Save the config, and beside it the shim that its `auto_map` names."""
         if self.shim_classes:
             self.auto_map = auto_map(**self.shim_classes)
@@ -63,6 +63,7 @@ class VideoRecognizer(PreTrainedModel):
     """
 
     config: RecognizerConfig
+    config_class = RecognizerConfig
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
     # inputs of `forward` beyond pixels and text that this method understands; they reach `branches`
@@ -275,7 +276,9 @@ def fuse_logits(scaled: Branch, weights: Mapping[str, float] | None) -> Tensor:
         return next(iter(scaled.values()))
     share = torch.tensor([1.0 if weights is None else weights[name] for name in scaled])
     share = (share / share.sum()).log()
-    stacked = torch.stack([weight + logits.log_softmax(-1) for weight, logits in zip(share, scaled.values(), strict=True)])
+    stacked = torch.stack(
+        [weight + logits.log_softmax(-1) for weight, logits in zip(share, scaled.values(), strict=True)]
+    )
     return stacked.logsumexp(0)
 
 

@@ -18,6 +18,7 @@ class TemporalTransformer(CLIPPreTrainedModel):
     """
 
     config: CLIPTextConfig
+    config_class = CLIPTextConfig
     main_input_name = "frames"
 
     def __init__(self, config: CLIPTextConfig):

@@ -79,7 +79,9 @@ def _attributes_to_transformers(path: str | Path, video: StateDict) -> tuple[Sta
     """Name the weights of the attributes branch; its text tower is left out where it equals the video branch's."""
     clip, head = _read_parts(path)
     if "query_fc.0.weight" not in head:
-        raise ValueError(f"{path} is no attributes branch: it has no `query_fc`. Give the file of `train_attributes.py`.")
+        raise ValueError(
+            f"{path} is no attributes branch: it has no `query_fc`. Give the file of `train_attributes.py`."
+        )
     branch = {f"attributes.{name}": tensor for name, tensor in head.items()}
     branch["attributes.logit_scale"] = clip["logit_scale"]
     tower = {name: t for name, t in clip_to_transformers(clip).items() if name.startswith(_TEXT_TOWER)}

@@ -31,7 +31,7 @@ from transformers import initialization as init
 
 from kinoclip.clip_recognizer import ClipRecognizer, ensemble
 from kinoclip.components.temporal_transformer import TemporalTransformer
-from kinoclip.losses import symmetric_kl
+from kinoclip.losses import symmetric_cross_entropy, symmetric_kl
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
 from .configuration_bike import BikeConfig
@@ -94,6 +94,7 @@ class BikeModel(ClipRecognizer):
     """BIKE: frames weighed by the words of each candidate, and a second vote from attributes."""
 
     config: BikeConfig
+    config_class = BikeConfig
     branch_inputs: ClassVar[tuple[str, ...]] = ("attribute_input_ids",)
 
     def __init__(self, config: BikeConfig):
@@ -199,9 +200,9 @@ class BikeModel(ClipRecognizer):
         """Give the symmetric loss between videos and candidates (eq. 7-8), or cross-entropy if the config says so."""
         if self.config.loss != "symmetric_kl":
             return super().criterion(logits, match)
-        # a very large sharpness is the uniform distribution over the matches
-        sharpness = 10.0 if self.config.loss_targets == "softmax" else 1e4
-        return symmetric_kl(logits, match, sharpness, use_dual_softmax=self.config.dual_softmax)
+        if self.config.loss_targets == "uniform":
+            return symmetric_cross_entropy(logits, match)
+        return symmetric_kl(logits, match, use_dual_softmax=self.config.dual_softmax)
 
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Name what the official training keeps: the text tower, and the branch that is not being trained."""

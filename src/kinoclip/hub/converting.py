@@ -1,0 +1,126 @@
+"""An official checkpoint to a folder to publish."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, CLIPTokenizer
+
+from kinoclip.methods import CONVERTERS, PROCESSORS
+from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor
+from kinoclip.recognizer import RecognizerConfig, VideoRecognizer
+from kinoclip.text.labels import read_labels
+
+# settings that travel in the processor, not in the model's config
+_SAMPLING = ("sampling", "num_clips", "num_crops")
+
+
+def convert(
+    method: str,
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    clip: str | None = None,
+    attributes: str | Path | None = None,
+    labels_file: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Write a published folder from the authors' file, and say line by line what was done.
+
+    Args:
+        method: such as "bike".
+        checkpoint: the authors' file.
+        output: the folder; it appears whole or not at all.
+        clip: a CLIP folder or hub id that supplies the tokenizer.
+        attributes: BIKE's second checkpoint.
+        labels_file: labels that the checkpoint shall carry; needs a tokenizer.
+        settings: config fields, and sampling options of the processor.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an unknown method or setting, a file that does not fit, or an output folder with other things in it.
+    """
+    if method not in CONVERTERS:
+        raise ValueError(f"There is no method {method!r} to convert. Known: {', '.join(CONVERTERS)}.")
+    output = Path(output)
+    _check_output(output)
+    settings = dict(settings or {})
+    sampling = {name: settings.pop(name) for name in _SAMPLING if name in settings}
+    options = {} if attributes is None else {"attributes": attributes}
+    model = CONVERTERS[method](checkpoint, **options, **check_settings(method, settings))
+    yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
+    tokenizer = None if clip is None else _load_tokenizer(clip, model)
+    processor = PROCESSORS[method].for_config(model.config, tokenizer, **sampling)
+    if labels_file is not None:
+        yield _store_labels(model, processor, labels_file)
+    yield from _write_whole(output, model, processor)
+    if tokenizer is None:
+        yield "the folder lacks a tokenizer, so it cannot read labels; give one with --clip CLIP"
+
+
+def check_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Make sure that settings are config fields of a method.
+
+    Raises:
+        ValueError: one is not; the message names those that are.
+    """
+    config_class = type(AutoConfig.for_model(f"kinoclip_{method}"))
+    inherited = set(RecognizerConfig.__mro__[1].__dataclass_fields__)
+    known = {*config_class.__dataclass_fields__} - inherited - {"text_config", "vision_config", "candidate_shapes"}
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{name!r} is no setting of {method}. Known: {', '.join(sorted({*known, *_SAMPLING}))}.")
+    return dict(settings)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"The output {output} is a file. Name a folder.")
+    if output.is_dir() and any(output.iterdir()) and not (output / "config.json").is_file():
+        raise ValueError(f"The output folder {output} holds other things. Name a new or empty folder.")
+
+
+def _load_tokenizer(clip: str, model: VideoRecognizer) -> CLIPTokenizer:
+    if Path(clip).is_file():
+        raise ValueError(f"--clip {clip} is a file without a tokenizer. Give a CLIP folder or hub id.")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(clip)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"No tokenizer could be read from {clip}. Give a CLIP folder or hub id.") from error
+    size = model.config.text_config.vocab_size
+    if len(tokenizer) != size:
+        raise ValueError(f"The tokenizer of {clip} has {len(tokenizer)} tokens, but the checkpoint knows {size}.")
+    return tokenizer
+
+
+@torch.inference_mode()
+def _store_labels(
+    model: VideoRecognizer, processor: RecognizerProcessor | RecognizerVideoProcessor, labels_file: str | Path
+) -> str:
+    labels = read_labels(labels_file)
+    if not isinstance(processor, RecognizerProcessor):
+        raise ValueError("Labels can be stored only with a tokenizer. Give one with --clip CLIP.")
+    model.set_candidates(labels, model.eval().encode_text(**processor(text=labels)))
+    return f"stored {len(labels)} labels"
+
+
+def _write_whole(output: Path, *parts: Any) -> Iterator[str]:
+    """Save into a hidden folder beside the output, then put it in place."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        for part in parts:
+            part.save_pretrained(partial)
+        partial.chmod(0o755)  # mkdtemp makes a private folder
+        if output.exists():
+            shutil.rmtree(output)
+        partial.rename(output)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    yield f"wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}"

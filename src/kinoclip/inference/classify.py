@@ -1,0 +1,209 @@
+"""Name the actions in videos, with one's own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self, overload
+
+import torch
+
+from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.processing import SampledVideo, check_labels, is_one_video
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.video import VideoSource
+
+from .loading import EMBEDDED, load_recognizer
+
+
+class Prediction(NamedTuple):
+    """One label and how probable it is among those that were given."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Classification(Sequence[Prediction]):
+    """The answer for one video: a sequence of predictions, best first.
+
+    Args:
+        predictions: the best labels.
+        video: name of the video, where it has one.
+        frame_indices: which frames were looked at.
+        timestamps: when they are shown, in seconds after the first frame; None where the source has no clock.
+        duration_seconds: of the video; None where the source has no clock.
+        saliency: label to how much each frame counted for it (sums to one); only when an explanation was asked for and
+            the method weighs frames.
+        frames: (T, 3, h, w) uint8, the frames that were looked at; only when an explanation was asked for.
+    """
+
+    predictions: tuple[Prediction, ...]
+    video: str | None = None
+    frame_indices: list[int] = field(default_factory=list)
+    timestamps: list[float] | None = None
+    duration_seconds: float | None = None
+    saliency: dict[str, list[float]] | None = None
+    frames: torch.Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
+        return self.predictions[index]
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.predictions[0].label
+
+
+class Classifier:
+    """A loaded model with the labels it was last asked for; their text is encoded once.
+
+    Args:
+        model: a recognizer.
+        processor: its processor, or its video processor alone for a checkpoint with its own labels.
+        name: what the model is called in records.
+    """
+
+    def __init__(self, model: VideoRecognizer, processor: Any, name: str = ""):
+        self.model = model
+        self.processor = processor
+        self.video_processor = getattr(processor, "video_processor", processor)
+        self.name = name
+        self._labels: tuple[str, ...] | None = None
+        self._text: TextFeatures | None = None
+
+    @classmethod
+    def load(cls, model: str | Path = EMBEDDED, **options: Any) -> Self:
+        """Load a model by name; see `load_recognizer`."""
+        return cls(*load_recognizer(model, **options), name=str(model))
+
+    @torch.inference_mode()
+    def set_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
+        """Encode the labels, if they are not the last ones; None means those that the checkpoint carries.
+
+        Raises:
+            ValueError: labels are empty, too long or double, or the checkpoint cannot read or lacks them.
+        """
+        if labels is None:
+            text = self.model.candidates()
+            if text is None:
+                raise ValueError(f"The model {self.name} carries no labels of its own. Give labels.")
+            self._text = text
+            self._labels = tuple(self.model.config.id2label[i] for i in range(text.embeds.shape[1]))
+            return self._labels
+        labels = (labels,) if isinstance(labels, str) else tuple(labels)
+        if labels != self._labels:
+            check_labels(labels)
+            if self.processor is self.video_processor:
+                raise ValueError(
+                    f"The model {self.name} has no tokenizer, so it knows only its own labels. Leave labels out."
+                )
+            inputs = self.processor(text=labels)
+            self._text = self.model.encode_text(**{k: v.to(self.model.device) for k, v in inputs.items()})
+            self._labels = labels
+        return labels
+
+    def read(self, video: VideoSource) -> SampledVideo:
+        """Decode the frames of a video that the model looks at; may run in a thread of its own."""
+        return self.video_processor.sample(video)
+
+    @torch.inference_mode()
+    def answer(
+        self, sample: SampledVideo, *, top_k: int = 5, explain: bool = False, video: str | None = None
+    ) -> Classification:
+        """Classify a decoded video among the labels of `set_labels`; views are averaged.
+
+        Raises:
+            ValueError: no labels were set.
+        """
+        if self._labels is None:
+            raise ValueError("No labels were set. Call `set_labels` first.")
+        pixels = sample.pixel_values.to(self.model.device, self.model.dtype)
+        output = self.model(pixel_values_videos=pixels, text_features=self._text)
+        probabilities = output.logits.float().softmax(-1).mean(0)
+        best = probabilities.topk(min(top_k, len(self._labels)))
+        predictions = tuple(
+            Prediction(self._labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        )
+        return Classification(
+            predictions,
+            video=video,
+            frame_indices=list(sample.indices),
+            timestamps=sample.timestamps,
+            duration_seconds=sample.duration_seconds,
+            saliency=self._saliency(output.frames, best.indices.tolist()) if explain else None,
+            frames=sample.frames if explain else None,
+        )
+
+    def _saliency(self, frames: FrameFeatures, indices: Iterable[int]) -> dict[str, list[float]] | None:
+        saliency = self.model.saliency(frames, self._text)
+        if saliency is None:
+            return None
+        # crops see the same frames, so they are averaged; clips see different ones, one behind another
+        clips = self.video_processor.num_clips
+        per_clip = saliency.float().unflatten(0, (-1, clips)).mean(0)
+        whole = per_clip.transpose(0, 1).flatten(1) / clips
+        return {self._labels[i]: whole[i].tolist() for i in indices}
+
+    def classify(
+        self,
+        videos: VideoSource | Sequence[VideoSource],
+        labels: Sequence[str] | None = None,
+        *,
+        top_k: int = 5,
+        explain: bool = False,
+    ) -> Any:
+        """Classify one video or a list of them; see `kinoclip.classify`."""
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}. Ask for at least one label.")
+        self.set_labels(labels)
+        if is_one_video(videos):
+            return self.answer(self.read(videos), top_k=top_k, explain=explain, video=source_name(videos))
+        return [
+            self.answer(self.read(video), top_k=top_k, explain=explain, video=source_name(video)) for video in videos
+        ]
+
+
+def classify(
+    videos: VideoSource | Sequence[VideoSource],
+    labels: Sequence[str] | None = None,
+    *,
+    model: str | Path | Classifier = EMBEDDED,
+    top_k: int = 5,
+    explain: bool = False,
+) -> Any:
+    """Name the action in a video, or in each of a list of videos, among your own labels.
+
+    Args:
+        videos: a path, an http(s) URL, bytes, a file, an array (T, H, W, 3), a list of images or a folder of frames; or a
+            list of such.
+        labels: the names to choose from; left out, those that the checkpoint carries.
+        model: a folder or hub id, a plain CLIP for zero-shot use, a `Classifier` (nothing is loaded again), or "mini",
+            the embedded model, which knows colored shapes only: choose a real one for your own videos.
+        top_k: how many labels to give.
+        explain: give per-frame saliency and the frames too.
+
+    Returns:
+        A `Classification`: a sequence of (label, probability), best first; or a list of them for a list.
+
+    Raises:
+        FileNotFoundError: no such video or model.
+        VideoDecodeError: a video that cannot be read, or is none.
+        ValueError: labels are empty, too long or double, or the model is not usable.
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier.load(model)
+    return classifier.classify(videos, labels, top_k=top_k, explain=explain)
+
+
+def source_name(video: VideoSource) -> str | None:
+    """Give a video's path, URL or file name, or None for data without a name."""
+    name = getattr(video, "name", video)
+    return str(name) if isinstance(name, str | Path) else None

@@ -1,0 +1,37 @@
+"""Every config, model and processor of this package under Transformers' Auto classes and pipelines."""
+
+from __future__ import annotations
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    CLIPTokenizer,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from kinoclip.inference.pipelines import ZeroShotVideoClassificationPipeline
+from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
+from kinoclip.processing import RecognizerVideoProcessor
+
+_METHODS = ((BikeConfig, BikeModel, BikeProcessor),)
+
+
+def register() -> None:
+    """Register all methods; a second call changes nothing."""
+    for config, model, processor in _METHODS:
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModel.register(config, model, exist_ok=True)
+        AutoModelForVideoClassification.register(config, model, exist_ok=True)
+        AutoProcessor.register(config, processor, exist_ok=True)
+        AutoTokenizer.register(config, CLIPTokenizer, exist_ok=True)
+        AutoVideoProcessor.register(config, RecognizerVideoProcessor, exist_ok=True)
+    PIPELINE_REGISTRY.register_pipeline(
+        "zero-shot-video-classification",
+        pipeline_class=ZeroShotVideoClassificationPipeline,
+        pt_model=AutoModel,
+        type="multimodal",
+    )
