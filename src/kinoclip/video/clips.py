@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kinoclip.video.display import Frame, Orientation, read_orientation, to_rgb
 from kinoclip.video.errors import VideoDecodeError
@@ -21,12 +21,17 @@ from kinoclip.video.passes import (
     read_table,
 )
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+
 logger = logging.getLogger(__name__)
 
 OnDamage = Literal["keep", "raise"]
 
 # Videos of so few pixels (all frames together) are counted by decoding: it takes some 5 ms, and damage is known at once.
 _COUNTED_PIXELS = 2_000_000
+# What was decoded for counting is kept up to this size, so that a short clip is not decoded twice.
+_KEPT_BYTES = 48_000_000
 
 
 class FrameCountChangedError(Exception):
@@ -116,6 +121,7 @@ class FileClip:
         self._declared_fps = fps
         self._session = Session(media, stream, max_pixels, threads)
         self._is_fresh = False
+        self._kept: list[VideoFrame] | None = None
         try:
             self._look(exact)
         except BaseException:
@@ -147,7 +153,7 @@ class FileClip:
         threads = self._session.threads
         self._session.reopen(threads=1)
         self._is_fresh = False
-        count = count_by_decoding(self._session)
+        count = count_by_decoding(self._session, _KEPT_BYTES)
         if count.num_frames == 0:
             raise VideoDecodeError(self._explain_nothing(count))
         self.damage = self._describe_damage(count)
@@ -160,6 +166,7 @@ class FileClip:
         else:
             self._session.threads = threads
         self._counted = True
+        self._kept = count.frames
         self.num_frames = count.num_frames
         is_as_promised = not self.damage and count.stamps == self._table.display_stamps
         self._along_packets = is_as_promised and self._table.is_seekable
@@ -241,7 +248,10 @@ class FileClip:
                     raise FrameCountChangedError from None
         raise VideoDecodeError(f"{self.name}: the file changed while it was read. Open it again.")
 
-    def _attempt(self, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    def _attempt(self, indices: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        if self._kept is not None:
+            yield from ((index, self._kept[index]) for index in indices)
+            return
         if self._along_packets:
             self._session.errors = []
             self._session.flush()
@@ -261,6 +271,7 @@ class FileClip:
 
     def close(self) -> None:
         """Close the file."""
+        self._kept = None
         self._session.close()
 
 

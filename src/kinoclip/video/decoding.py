@@ -193,7 +193,8 @@ class VideoReader:
                     f"{self.name}: the transform gives {tuple(tensor.shape)} for frame {index} and {tuple(out.shape[1:])} "
                     "for another. Frames can change size inside a video: make the transform give one shape."
                 )
-            out[places[index]] = tensor
+            for place in places[index]:
+                _put(out, place, tensor)
         return out if out is not None else torch.empty((0, 3, self.height, self.width), dtype=torch.uint8)
 
     def timestamps(self, indices: Sequence[int]) -> list[float]:
@@ -285,6 +286,14 @@ class VideoReader:
                 f"{self.name}: this source has no clock. Pass fps= to VideoReader, or choose frames by index."
             )
         return self._clip.stamps
+
+
+def _put(out: Tensor, place: int, tensor: Tensor) -> None:
+    if out.dtype == torch.uint8 and out.device.type == "cpu":
+        # Through numpy, because torch wakes its threads for a copy this small.
+        out.numpy()[place] = tensor.numpy()
+    else:
+        out[place].copy_(tensor)
 
 
 def _as_tensor(frame: Frame) -> Tensor:

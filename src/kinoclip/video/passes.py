@@ -35,6 +35,7 @@ class Count:
         orientation: of the first.
         stamps: one per frame, None where the decoder gave none.
         errors: what the decoder complained of.
+        frames: all of them, as decoded, if they are small enough to keep.
     """
 
     num_frames: int
@@ -43,6 +44,7 @@ class Count:
     orientation: Orientation
     stamps: list[int | None]
     errors: list[str]
+    frames: list[VideoFrame] | None
 
 
 def read_table(session: Session) -> PacketTable:
@@ -60,9 +62,10 @@ def read_table(session: Session) -> PacketTable:
     return PacketTable(packets, container, session.stream.codec_context.codec.canonical_name, not session.errors)
 
 
-def count_by_decoding(session: Session) -> Count:
-    """Decode a freshly opened session to its end."""
+def count_by_decoding(session: Session, kept_bytes: int) -> Count:
+    """Decode a freshly opened session to its end, and keep its frames if they all fit into `kept_bytes`."""
     stamps: list[int | None] = []
+    frames: list[VideoFrame] | None = []
     height = width = corrupt = 0
     orientation = Orientation()
     for frame in session.frames():
@@ -70,8 +73,12 @@ def count_by_decoding(session: Session) -> Count:
             height, width, orientation = frame.height, frame.width, read_orientation(frame)
         corrupt += bool(frame.is_corrupt)
         stamps.append(frame.pts)
+        if frames is not None:
+            frames.append(frame)
+            kept_bytes -= sum(plane.buffer_size for plane in frame.planes)
+            frames = frames if kept_bytes >= 0 else None
     errors = session.errors + (["frame marked as corrupt"] * corrupt)
-    return Count(len(stamps), height, width, orientation, stamps, errors)
+    return Count(len(stamps), height, width, orientation, stamps, errors, frames)
 
 
 def first_frame(session: Session) -> VideoFrame | None:
