@@ -235,6 +235,8 @@ class FileClip:
         for _ in range(2):
             try:
                 for index, frame in self._attempt(tuple(remaining)):
+                    if index != remaining[0]:
+                        raise LostFrameError
                     yield index, to_rgb(frame, self.orientation)
                     remaining.pop(0)
                 return

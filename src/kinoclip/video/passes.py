@@ -140,7 +140,9 @@ def _read_run(session: Session, table: PacketTable, cursor: _Cursor, run: Run) -
             if frame.pts == start_pts and not started:
                 # Intra refresh marks pictures as key that are none: what follows would be a blur.
                 started = frame.pict_type == PictureType.I
-            if frame.pts in targets and started and not frame.is_corrupt:
+            if frame.pts in targets and started:
+                if frame.is_corrupt:
+                    raise LostFrameError
                 yield targets.pop(frame.pts), frame
         if session.errors:
             raise LostFrameError
