@@ -280,7 +280,7 @@ def _poses(segment: Segment, spec: ClipSpec, rng: np.random.Generator) -> list[P
     """Give center, radius and angle of an object in each frame of its segment; None where it is dark."""
     side = min(spec.height, spec.width)
     corner = np.array([(spec.width - side) / 2, (spec.height - side) / 2])
-    radius = float(rng.uniform(0.17, 0.23))
+    radius = float(rng.uniform(0.2, 0.26))
     angle = float(rng.uniform(-0.25, 0.25))
     home = rng.uniform(radius + 0.02, 0.98 - radius, size=2)
     jitter = rng.uniform(0, 1, size=3)
@@ -309,7 +309,7 @@ def _move(
         center[axis] = last + (first - last) * progress if backward else first + (last - first) * progress
         return center, radius, 0.0
     if verb in ("growing", "shrinking"):
-        small, large = 0.11 + 0.03 * jitter[0], 0.28 + 0.05 * jitter[1]
+        small, large = 0.14 + 0.03 * jitter[0], 0.31 + 0.05 * jitter[1]
         share = progress if verb == "growing" else 1 - progress
         return 0.5 + (home - 0.5) * 0.4, small + (large - small) * share, 0.0
     if verb == "spinning":
