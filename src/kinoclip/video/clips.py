@@ -99,7 +99,7 @@ class FileClip:
         stream: which of the video streams; None takes the largest.
         on_damage: "keep" what decodes, or "raise".
         max_pixels: of a frame.
-        threads: of the decoder; None decides by the size of the frames.
+        threads: of the decoder.
         fps: for a stream without a clock.
         exact: count by decoding in any case.
     """
@@ -111,7 +111,7 @@ class FileClip:
         stream: int | None,
         on_damage: OnDamage,
         max_pixels: int,
-        threads: int | None,
+        threads: int,
         fps: float | None,
         exact: bool,
     ):

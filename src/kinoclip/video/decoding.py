@@ -37,7 +37,8 @@ class VideoReader:
         stream: which video stream of a file, attached pictures not counted; None takes the one with the largest frames.
         on_damage: "keep" gives the frames that decode, and `damage` says what was lost; "raise" raises.
         max_pixels: the most pixels a frame may have, 64 million unless you say.
-        threads: of the decoder; None decides by the size of the frames, 1 where many videos are read at once.
+        threads: of the decoder, 0 for one per core. More than 1 helps with one large video at a time, and makes what a damaged
+            one gives differ from run to run.
         fps: frames per second of sources without a clock: arrays, images, raw streams.
         exact: decode everything once on opening, so that no damage can lower `num_frames` later.
         allow_local: fetch addresses that lead to this machine or its network.
@@ -58,7 +59,7 @@ class VideoReader:
         stream: int | None = None,
         on_damage: OnDamage = "keep",
         max_pixels: int = 64_000_000,
-        threads: int | None = None,
+        threads: int = 1,
         fps: float | None = None,
         exact: bool = False,
         allow_local: bool = False,
@@ -69,8 +70,8 @@ class VideoReader:
             raise ValueError(f"on_damage is {on_damage!r}; choose 'keep' or 'raise'.")
         if fps is not None and not 0 < fps < float("inf"):
             raise ValueError(f"fps is {fps}; frames per second must be a positive number.")
-        if threads is not None and threads < 0:
-            raise ValueError(f"threads is {threads}; choose None, 0 for as many as there are cores, or a number.")
+        if threads < 0:
+            raise ValueError(f"threads is {threads}; choose a number, or 0 for one per core.")
         options = ReadOptions(
             stream, on_damage, max_pixels, threads, fps, exact, allow_local, max_bytes, timeout_seconds
         )

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Below this many pixels a frame, threads cost more than they give.
-_THREADED_PIXELS = 1280 * 720
-
 
 @dataclass
 class Media:
@@ -91,13 +88,13 @@ class Session:
         media: what to open.
         stream_number: which of the video streams, attached pictures not counted; None takes the largest.
         max_pixels: of a frame; larger ones are not decoded.
-        threads: of the decoder; None lets frames of 720p and larger have as many as FFmpeg likes.
+        threads: of the decoder; 0 for as many as FFmpeg likes.
     """
 
     media: Media
     stream_number: int | None
     max_pixels: int
-    threads: int | None
+    threads: int
     errors: list[str] = field(default_factory=list)
 
     container: InputContainer = field(init=False)
@@ -151,15 +148,9 @@ class Session:
         import av
 
         codec = self.stream.codec_context
-        threads = self.threads
-        if threads is None:
-            # Frame threads deadlock on damaged files once somebody has set PyAV's log level.
-            threads = 0 if _num_pixels(self.stream) >= _THREADED_PIXELS and av.logging.get_level() is None else 1
-        options = {"max_pixels": str(self.max_pixels)}
-        if threads != 1:
-            # Threads make concealed damage random: be told of it instead, and start again without them.
-            options["err_detect"] = "explode"
-        codec.options = options
+        # Frame threads deadlock on damaged files once somebody has set PyAV's log level.
+        threads = self.threads if av.logging.get_level() is None else 1
+        codec.options = {"max_pixels": str(self.max_pixels)}
         codec.thread_type = "NONE" if threads == 1 else "AUTO"
         codec.thread_count = threads
 
