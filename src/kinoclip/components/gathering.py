@@ -11,8 +11,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:
         ctx.count = rows.shape[0]
+        rows = rows.contiguous()  # `empty_like` keeps the strides of a transposed tensor, which NCCL would not undo
         everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(everyone, rows.contiguous())
+        dist.all_gather(everyone, rows)
         return torch.cat(everyone)
 
     @staticmethod
