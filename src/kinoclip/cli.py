@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kinoclip.inference.jobs import error_line
+
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
 
@@ -38,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _say(str(error), USAGE)
     except (FileNotFoundError, ValueError, TypeError) as error:
-        return _say(_line(error), USAGE)
+        return _say(error_line(error), USAGE)
     except OSError as error:
         return _say(_disk_line(error), FAILURE)
     except (RuntimeError, MemoryError, ImportError) as error:
-        return _say(_line(error), FAILURE)
+        return _say(error_line(error), FAILURE)
 
 
 def _say(message: str, code: int) -> int:
@@ -50,24 +52,20 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _line(error: BaseException) -> str:
-    from kinoclip.inference.jobs import error_line
-
-    return error_line(error)
-
-
 def _disk_line(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; what was written is whole. Make room, and the same command continues."
-    return _line(error)
+    return error_line(error)
 
 
 def _quiet_libraries() -> None:
     """Keep progress bars and advice of the libraries off the terminal; errors still come through."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -96,11 +94,13 @@ def _add_classify(commands: Any) -> None:
     classify.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders or http(s) URLs")
     labels = classify.add_mutually_exclusive_group()
     labels.add_argument("--labels", help="names to choose from, with commas between them")
-    labels.add_argument("--labels-file", help="the same as .txt (one per line), .csv (id,name) or .json")
+    labels.add_argument("--labels-file", help=".txt (one per line), .csv (id,name), .json, or a set like kinetics400")
     classify.add_argument("--model", default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
     classify.add_argument("--output", help="file for the records, .jsonl or .csv; standard output when left out")
     classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
     classify.add_argument("--explain", action="store_true", help="add how much each frame counted")
+    classify.add_argument("--lexicon", help="phrases for BIKE's attributes branch: a file as above, or kinetics400")
+    classify.add_argument("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds them (default: the model)")
     classify.add_argument("--frames", type=int, help="frames per video, if not the model's own number")
     classify.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
     classify.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
@@ -171,10 +171,10 @@ def _classify(options: argparse.Namespace) -> int:
 
 def _read_label_options(options: argparse.Namespace) -> tuple[str, ...] | None:
     from kinoclip.processing import check_labels
-    from kinoclip.text.labels import read_labels
+    from kinoclip.text.labels import load_names
 
     if options.labels_file is not None:
-        return tuple(read_labels(options.labels_file))
+        return tuple(load_names(options.labels_file))
     if options.labels is None:
         return None
     labels = tuple(label.strip() for label in options.labels.split(",") if label.strip())
@@ -196,7 +196,15 @@ def _load_classifier(classifier_class: Any, options: argparse.Namespace) -> Any:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    classifier = classifier_class.load(options.model, device=device, dtype=getattr(torch, options.dtype))
+    if options.lexicon_clip is not None and options.lexicon is None:
+        raise UsageError("--lexicon-clip needs the phrases: give --lexicon.")
+    classifier = classifier_class.load(
+        options.model,
+        lexicon=options.lexicon,
+        lexicon_clip=options.lexicon_clip,
+        device=device,
+        dtype=getattr(torch, options.dtype),
+    )
     if options.frames is not None:
         if options.frames < 1:
             raise UsageError(f"--frames {options.frames}: look at one frame at least.")
@@ -222,7 +230,7 @@ class _Progress:
         self.count += 1
         if "error" in record:
             self.failed += 1
-            print(f"\rkinoclip: {record['video']!s}: {record['error']['message']}", file=sys.stderr)
+            print(f"\rkinoclip: {record['error']['message']}", file=sys.stderr)
         rate = self.count / max(time.monotonic() - self.start, 1e-9)
         rest = (self.total - self.count) / rate
         end = "\n" if self.count == self.total else ""

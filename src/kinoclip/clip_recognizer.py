@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers import initialization as init
+from transformers.configuration_utils import SubConfigSpec
 
 from kinoclip.conversion import clip_to_transformers, infer_clip_config, read_checkpoint
 from kinoclip.outputs import FrameFeatures, TextFeatures
-from kinoclip.recognizer import RecognizerConfig, VideoRecognizer
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.recognizer_config import RecognizerConfig
 
 # prompts encoded at once: 400 prompts in one piece need 3 GB and are slower
 _TEXT_CHUNK = 64
@@ -26,10 +28,13 @@ class ClipRecognizerConfig(RecognizerConfig):
         text_tower: false for a checkpoint with fixed candidates whose text tower was dropped.
     """
 
-    sub_configs_defaults = {"text_config": CLIPTextConfig, "vision_config": CLIPVisionConfig}
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(CLIPTextConfig),
+        "vision_config": SubConfigSpec(CLIPVisionConfig),
+    }
 
-    text_config: dict | CLIPTextConfig | None = None
-    vision_config: dict | CLIPVisionConfig | None = None
+    text_config: dict[str, Any] | CLIPTextConfig | None = None
+    vision_config: dict[str, Any] | CLIPVisionConfig | None = None
     projection_dim: int = 512
     logit_scale_init_value: float | int = 2.6592
     initializer_factor: float | int = 1.0
@@ -82,6 +87,8 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
                 raise ValueError(f"{clip} is no CLIP checkpoint. Give a CLIP folder, hub id or OpenAI-layout file.")
             config = cls.config_class.from_clip_config(clip_config, **fields)
             source, origin = {}, str(clip)
+        model: Self
+        report: dict[str, Any]
         model, report = cls.from_pretrained(origin, config=config, dtype=dtype, output_loading_info=True, **source)
         clip_names = {name for name, _ in _clip_skeleton(config).named_parameters()}
         missing = sorted(set(report["missing_keys"]) & clip_names)

@@ -59,7 +59,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         except SafetensorError as error:
             raise ValueError(f"{path} is no whole safetensors file ({error}). Download it again.") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return content
     except Exception as error:
         archive = _read_torchscript(path)
         if archive is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -17,7 +17,7 @@ class FrameFeatures(ModelOutput):
         tokens: (B, T, M, D) image tokens, where a method uses them.
     """
 
-    embeds: Tensor | None = None
+    embeds: Tensor = None  # type: ignore[assignment]  # ModelOutput wants a default
     tokens: Tensor | None = None
 
 
@@ -33,7 +33,7 @@ class TextFeatures(ModelOutput):
         branches: name of a second text branch to its (P, K, E) embeddings of the same candidates.
     """
 
-    embeds: Tensor | None = None
+    embeds: Tensor = None  # type: ignore[assignment]  # ModelOutput wants a default
     words: Tensor | None = None
     word_mask: Tensor | None = None
     branches: dict[str, Tensor] | None = None
@@ -54,8 +54,8 @@ class RecognitionOutput(ModelOutput):
     """
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    votes: dict[str, Tensor] | None = None
+    logits: Tensor = None  # type: ignore[assignment]
+    votes: dict[str, Tensor] = None  # type: ignore[assignment]
     losses: dict[str, Tensor] | None = None
     video_embeds: Tensor | None = None
     frames: FrameFeatures | None = None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from transformers import BatchFeature, CLIPTokenizer, ProcessorMixin
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import VideosKwargs
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from kinoclip.shim import auto_map, write_shim
@@ -29,7 +31,7 @@ class SampledVideo:
 
     Args:
         pixel_values: (V, T, 3, H, W), normalized; views are crops outermost, then clips.
-        frames: (T', 3, h, w) uint8, the same frames before crop and normalization, T' counting every clip.
+        frames: (T', 3, h, w) uint8, the first crop of each frame before normalization, T' counting every clip.
         indices: which frames of the video they are.
         timestamps: when each is shown, in seconds after the first frame; None where the source has no clock.
         num_frames: how many frames the video has.
@@ -103,16 +105,18 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         num_clips, num_crops = num_clips or self.num_clips, num_crops or self.num_crops
         with VideoReader(video) as reader:
             indices = sample_indices(sampling or self.sampling, reader.num_frames, num_frames, num_clips=num_clips)
-            frames = reader.frames(indices, transform=self._resize)
+            crops = reader.frames(indices, transform=partial(self._crop, num_crops=num_crops)).transpose(0, 1)
             timestamps = reader.timestamps(indices) if reader.duration_seconds is not None else None
             whole = {"num_frames": reader.num_frames, "duration_seconds": reader.duration_seconds}
-        crops = view_crops(frames, (self.crop_size["height"], self.crop_size["width"]), num_crops)
-        views = [clip for crop in crops for clip in crop.split(num_frames)]
-        pixels = torch.stack([normalize_frames(view, self.image_mean, self.image_std) for view in views])
-        return SampledVideo(pixels, frames, indices, timestamps, **whole)
+        pixels = normalize_frames(crops.flatten(0, 1), self.image_mean, self.image_std)
+        pixels = pixels.unflatten(0, (num_crops * num_clips, num_frames))
+        return SampledVideo(pixels, crops[0], indices, timestamps, **whole)
 
-    def _resize(self, frame: Tensor) -> Tensor:
-        return resize_frame(frame, self.size["shortest_edge"])
+    def _crop(self, frame: Tensor, num_crops: int) -> Tensor:
+        """Resize and crop one frame; within a video its size may change. (3, H, W) -> (crops, 3, h, w)."""
+        resized = resize_frame(frame, self.size["shortest_edge"])
+        crops = view_crops(resized[None], (self.crop_size["height"], self.crop_size["width"]), num_crops)
+        return torch.cat(crops)
 
     def preprocess(self, videos: VideoSource | Sequence[VideoSource], **kwargs: Any) -> BatchFeature:
         """Read videos: pixel_values_videos (B * V, T, 3, H, W), the V views of a video one behind another.
@@ -142,7 +146,7 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> list[str]:
         """Save the settings, and the shim beside them."""
-        os.makedirs(save_directory, exist_ok=True)
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_shim(save_directory, set(self.shim_classes.values()))
         return super().save_pretrained(save_directory, **kwargs)
 
@@ -193,10 +197,11 @@ class RecognizerProcessor(ProcessorMixin):
         Raises:
             OSError: there is no tokenizer under that name.
         """
-        return cls.for_config(config, CLIPTokenizer.from_pretrained(clip), **options)
+        processor: Self = cls.for_config(config, CLIPTokenizer.from_pretrained(clip), **options)
+        return processor
 
     @classmethod
-    def for_config(cls, config: Any, tokenizer: Any | None, **options: Any) -> Self | RecognizerVideoProcessor:
+    def for_config(cls, config: Any, tokenizer: Any | None, **options: Any) -> Any:
         """Build the processor of a recognizer on CLIP; without a tokenizer, its video processor alone.
 
         Args:
@@ -233,8 +238,9 @@ class RecognizerProcessor(ProcessorMixin):
 
         Args:
             text: K labels, without a template.
-            videos: see `RecognizerVideoProcessor.preprocess`, as for `kwargs`.
+            videos: see `RecognizerVideoProcessor.preprocess`.
             return_tensors: "pt"; nothing else is made.
+            kwargs: options of `RecognizerVideoProcessor.preprocess`.
 
         Raises:
             ValueError: no labels, an empty one, one too long for the text tower.
@@ -280,7 +286,7 @@ class RecognizerProcessor(ProcessorMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> list[str]:
         """Save settings and tokenizer, and the shim beside them."""
-        os.makedirs(save_directory, exist_ok=True)
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_shim(save_directory, {*self.shim_classes.values(), *self.video_processor.shim_classes.values()})
         self.auto_map = auto_map(**self.shim_classes)
         return super().save_pretrained(save_directory, **kwargs)

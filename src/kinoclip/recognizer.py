@@ -2,57 +2,20 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
 from kinoclip.components.gathering import gather_rows, is_distributed
 from kinoclip.losses import cross_entropy, label_match, symmetric_kl
 from kinoclip.outputs import FrameFeatures, RecognitionOutput, TextFeatures
-from kinoclip.shim import auto_map, write_shim
+from kinoclip.recognizer_config import RecognizerConfig
 
 Branch = dict[str, Tensor]
-
-
-@strict
-class RecognizerConfig(PreTrainedConfig):
-    """What every recognizer's config holds.
-
-    Args:
-        num_frames: T, the number of frames the weights were trained with; any other number works too.
-        candidate_shapes: name of a text feature to its shape, for a checkpoint that carries its own candidates.
-        fusion: name of a branch to its weight in the answer, for methods with several branches.
-        loss: what `forward` computes when it is given labels.
-        gather_features: compare with the rows of all processes when several train together.
-    """
-
-    num_frames: int = 8
-    candidate_shapes: dict[str, list[int]] | None = None
-    fusion: dict[str, float] | None = None
-    loss: Literal["symmetric_kl", "cross_entropy"] = "symmetric_kl"
-    gather_features: bool = True
-    initializer_range: float = 0.02
-
-    shim_classes: ClassVar[dict[str, str]] = {}
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
-    ) -> None:
-        """Save the config, and beside it the shim that its `auto_map` names."""
-        if self.shim_classes:
-            self.auto_map = auto_map(**self.shim_classes)
-            os.makedirs(save_directory, exist_ok=True)
-            write_shim(save_directory, set(self.shim_classes.values()))
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: a published folder carries the shim, never copies of this package's files."""
 
 
 class VideoRecognizer(PreTrainedModel):
@@ -66,6 +29,8 @@ class VideoRecognizer(PreTrainedModel):
     config_class = RecognizerConfig
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
+    # the loss is a mean over the batch; without this, `Trainer` would hand `forward` a count of items
+    accepts_loss_kwargs = False
     # inputs of `forward` beyond pixels and text that this method understands; they reach `branches`
     branch_inputs: ClassVar[tuple[str, ...]] = ()
 
@@ -95,6 +60,10 @@ class VideoRecognizer(PreTrainedModel):
         """Collect the votes of all branches, unscaled: name -> (B, K)."""
         return {} if video is None else {"video": self.match(video, text)}
 
+    def used_branch_inputs(self) -> tuple[str, ...]:
+        """Name the inputs of further branches that this model, as it is configured, can use."""
+        return self.branch_inputs
+
     def scales(self) -> Branch:
         """Give the factor of each branch that turns its scores into logits."""
         raise NotImplementedError
@@ -109,7 +78,7 @@ class VideoRecognizer(PreTrainedModel):
             return symmetric_kl(logits, match)
         return cross_entropy(logits, match)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         pixel_values_videos: Tensor | None = None,
@@ -146,7 +115,9 @@ class VideoRecognizer(PreTrainedModel):
             frames = self.encode_frames(pixel_values_videos)
         text = text_features if text_features is not None else self.candidates()
         if input_ids is not None:
+            _check_masks(input_ids, attention_mask=attention_mask, word_mask=word_mask)
             text = self.encode_text(input_ids, attention_mask, word_mask)
+        _check_rows(frames, text, inputs, labels, candidate_labels)
         if self.training and self.config.gather_features and candidate_labels is not None and is_distributed():
             frames, text, inputs = _gather_features(frames, text, inputs)
             labels, candidate_labels = gather_rows(labels), gather_rows(candidate_labels)
@@ -280,6 +251,39 @@ def fuse_logits(scaled: Branch, weights: Mapping[str, float] | None) -> Tensor:
         [weight + logits.log_softmax(-1) for weight, logits in zip(share, scaled.values(), strict=True)]
     )
     return stacked.logsumexp(0)
+
+
+def _check_masks(input_ids: Tensor, **masks: Tensor | None) -> None:
+    for name, mask in masks.items():
+        if mask is not None and mask.shape != input_ids.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(mask.shape)}, but input_ids have {tuple(input_ids.shape)}: it marks their tokens."
+            )
+
+
+def _check_rows(
+    frames: FrameFeatures | None,
+    text: TextFeatures,
+    inputs: Mapping[str, Tensor],
+    labels: Tensor | None,
+    candidate_labels: Tensor | None,
+) -> None:
+    """Make sure that everything speaks of the same videos and the same candidates."""
+    first = frames.embeds if frames is not None else next(iter(inputs.values()))
+    videos, candidates = len(first), text.embeds.shape[1]
+    for name, rows in inputs.items():
+        if len(rows) != videos:
+            raise ValueError(f"{name} has {len(rows)} rows for {videos} videos. Give one row for each video.")
+    if labels is not None and labels.shape not in {(videos,), (videos, candidates)}:
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} were given for {videos} videos and {candidates} candidates. "
+            "Give class ids (B,), or a one for each right candidate (B, K)."
+        )
+    if candidate_labels is not None and candidate_labels.shape != (candidates,):
+        raise ValueError(
+            f"candidate_labels of shape {tuple(candidate_labels.shape)} were given for {candidates} candidates. "
+            "Give the class id of each (K,)."
+        )
 
 
 def _all_of(text: TextFeatures, like: Tensor) -> Tensor:

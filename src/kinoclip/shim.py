@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 SHIM_NAME = "kinoclip_shim"
@@ -18,7 +19,7 @@ def auto_map(**classes: str) -> dict[str, str]:
     return {auto_class: f"{SHIM_NAME}.{name}" for auto_class, name in classes.items()}
 
 
-def write_shim(folder: str | Path, names: set[str]) -> Path:
+def write_shim(folder: str | os.PathLike[str], names: set[str]) -> Path:
     """Write the shim into `folder`, with the names it already offered and `names`."""
     path = Path(folder) / f"{SHIM_NAME}.py"
     if path.exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.count = rows.shape[0]
         rows = rows.contiguous()  # `empty_like` keeps the strides of a transposed tensor, which NCCL would not undo
         everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
@@ -17,7 +19,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(everyone)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         start = dist.get_rank() * ctx.count
         return gradient[start : start + ctx.count]
 

@@ -44,7 +44,7 @@ class TemporalTransformer(CLIPPreTrainedModel):
             max_position_embeddings=text_config.max_position_embeddings,
             hidden_act="quick_gelu",
             layer_norm_eps=1e-12,  # BERT-style LayerNorm of the official head
-            attn_implementation=attn_implementation,
+            **{"attn_implementation": attn_implementation},
         )
 
     @torch.no_grad()

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from kinoclip.methods import CONVERTERS, PROCESSORS
+from kinoclip.methods import CONFIGS, CONVERTERS, PROCESSORS
 from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor
-from kinoclip.recognizer import RecognizerConfig, VideoRecognizer
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.recognizer_config import check_settings
 from kinoclip.text.labels import read_labels
 
 # settings that travel in the processor, not in the model's config
@@ -50,9 +51,10 @@ def convert(
     output = Path(output)
     _check_output(output)
     settings = dict(settings or {})
+    check_settings(CONFIGS[method], settings, also=_SAMPLING)
     sampling = {name: settings.pop(name) for name in _SAMPLING if name in settings}
     options = {} if attributes is None else {"attributes": attributes}
-    model = CONVERTERS[method](checkpoint, **options, **check_settings(method, settings))
+    model = CONVERTERS[method](checkpoint, **options, **settings)
     yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
     tokenizer = None if clip is None else _load_tokenizer(clip, model)
     processor = PROCESSORS[method].for_config(model.config, tokenizer, **sampling)
@@ -61,21 +63,6 @@ def convert(
     yield from _write_whole(output, model, processor)
     if tokenizer is None:
         yield "the folder lacks a tokenizer, so it cannot read labels; give one with --clip CLIP"
-
-
-def check_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Make sure that settings are config fields of a method.
-
-    Raises:
-        ValueError: one is not; the message names those that are.
-    """
-    config_class = type(AutoConfig.for_model(f"kinoclip_{method}"))
-    inherited = set(RecognizerConfig.__mro__[1].__dataclass_fields__)
-    known = {*config_class.__dataclass_fields__} - inherited - {"text_config", "vision_config", "candidate_shapes"}
-    for name in settings:
-        if name not in known:
-            raise ValueError(f"{name!r} is no setting of {method}. Known: {', '.join(sorted({*known, *_SAMPLING}))}.")
-    return dict(settings)
 
 
 def _check_output(output: Path) -> None:
@@ -89,7 +76,7 @@ def _load_tokenizer(clip: str, model: VideoRecognizer) -> CLIPTokenizer:
     if Path(clip).is_file():
         raise ValueError(f"--clip {clip} is a file without a tokenizer. Give a CLIP folder or hub id.")
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(clip)
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(clip)
     except (OSError, ValueError) as error:
         raise ValueError(f"No tokenizer could be read from {clip}. Give a CLIP folder or hub id.") from error
     size = model.config.text_config.vocab_size

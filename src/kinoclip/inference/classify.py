@@ -14,6 +14,7 @@ from kinoclip.processing import SampledVideo, check_labels, is_one_video
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoSource
 
+from .attributes import AttributeFinder
 from .loading import EMBEDDED, load_recognizer
 
 
@@ -34,6 +35,7 @@ class Classification(Sequence[Prediction]):
         frame_indices: which frames were looked at.
         timestamps: when they are shown, in seconds after the first frame; None where the source has no clock.
         duration_seconds: of the video; None where the source has no clock.
+        attributes: the phrases that described the video, best first; only with an attributes branch and a lexicon.
         saliency: label to how much each frame counted for it (sums to one); only when an explanation was asked for and
             the method weighs frames.
         frames: (T, 3, h, w) uint8, the frames that were looked at; only when an explanation was asked for.
@@ -44,6 +46,7 @@ class Classification(Sequence[Prediction]):
     frame_indices: list[int] = field(default_factory=list)
     timestamps: list[float] | None = None
     duration_seconds: float | None = None
+    attributes: list[str] | None = None
     saliency: dict[str, list[float]] | None = None
     frames: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
@@ -70,20 +73,48 @@ class Classifier:
         model: a recognizer.
         processor: its processor, or its video processor alone for a checkpoint with its own labels.
         name: what the model is called in records.
+        attributes: finds the attributes of each video for the model's attributes branch.
+
+    Raises:
+        ValueError: attributes are to be found, but the model has no branch for them.
     """
 
-    def __init__(self, model: VideoRecognizer, processor: Any, name: str = ""):
+    def __init__(
+        self, model: VideoRecognizer, processor: Any, name: str = "", attributes: AttributeFinder | None = None
+    ):
+        if attributes is not None and "attribute_input_ids" not in model.used_branch_inputs():
+            raise ValueError(f"The model {name} has no attributes branch. Leave the lexicon out.")
         self.model = model
         self.processor = processor
+        self.attributes = attributes
         self.video_processor = getattr(processor, "video_processor", processor)
         self.name = name
-        self._labels: tuple[str, ...] | None = None
+        self._labels: tuple[str, ...] = ()
         self._text: TextFeatures | None = None
 
     @classmethod
-    def load(cls, model: str | Path = EMBEDDED, **options: Any) -> Self:
-        """Load a model by name; see `load_recognizer`."""
-        return cls(*load_recognizer(model, **options), name=str(model))
+    def load(
+        cls,
+        model: str | Path = EMBEDDED,
+        *,
+        lexicon: str | Path | Sequence[str] | None = None,
+        lexicon_clip: str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a model by name.
+
+        Args:
+            model: see `load_recognizer`.
+            lexicon: phrases that videos are described by, for a model with an attributes branch: a file, a packaged label
+                set such as "kinetics400", or the phrases. A plain CLIP then gets the branch that needs no training.
+            lexicon_clip: the plain CLIP that finds them; the model itself where that is one.
+            options: of `load_recognizer`.
+        """
+        if lexicon is None:
+            return cls(*load_recognizer(model, **options), name=str(model))
+        recognizer, processor = load_recognizer(model, attributes=True, **options)
+        finder = AttributeFinder.load(lexicon_clip or model, lexicon, **options)
+        return cls(recognizer, processor, name=str(model), attributes=finder)
 
     @torch.inference_mode()
     def set_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
@@ -97,7 +128,8 @@ class Classifier:
             if text is None:
                 raise ValueError(f"The model {self.name} carries no labels of its own. Give labels.")
             self._text = text
-            self._labels = tuple(self.model.config.id2label[i] for i in range(text.embeds.shape[1]))
+            names: dict[int, str] = self.model.config.id2label  # type: ignore[assignment]
+            self._labels = tuple(names[i] for i in range(text.embeds.shape[1]))
             return self._labels
         labels = (labels,) if isinstance(labels, str) else tuple(labels)
         if labels != self._labels:
@@ -113,7 +145,8 @@ class Classifier:
 
     def read(self, video: VideoSource) -> SampledVideo:
         """Decode the frames of a video that the model looks at; may run in a thread of its own."""
-        return self.video_processor.sample(video)
+        sample: SampledVideo = self.video_processor.sample(video)
+        return sample
 
     @torch.inference_mode()
     def answer(
@@ -124,10 +157,13 @@ class Classifier:
         Raises:
             ValueError: no labels were set.
         """
-        if self._labels is None:
+        text = self._text
+        if text is None:
             raise ValueError("No labels were set. Call `set_labels` first.")
         pixels = sample.pixel_values.to(self.model.device, self.model.dtype)
-        output = self.model(pixel_values_videos=pixels, text_features=self._text)
+        found = None if self.attributes is None else self.attributes.find_in(sample)
+        inputs = {} if found is None else self.processor(attributes=[found] * len(pixels)).to(self.model.device)
+        output = self.model(pixel_values_videos=pixels, text_features=text, **inputs)
         probabilities = output.logits.float().softmax(-1).mean(0)
         best = probabilities.topk(min(top_k, len(self._labels)))
         predictions = tuple(
@@ -139,12 +175,15 @@ class Classifier:
             frame_indices=list(sample.indices),
             timestamps=sample.timestamps,
             duration_seconds=sample.duration_seconds,
-            saliency=self._saliency(output.frames, best.indices.tolist()) if explain else None,
+            attributes=found,
+            saliency=self._saliency(output.frames, text, best.indices.tolist()) if explain else None,
             frames=sample.frames if explain else None,
         )
 
-    def _saliency(self, frames: FrameFeatures, indices: Iterable[int]) -> dict[str, list[float]] | None:
-        saliency = self.model.saliency(frames, self._text)
+    def _saliency(
+        self, frames: FrameFeatures, text: TextFeatures, indices: Iterable[int]
+    ) -> dict[str, list[float]] | None:
+        saliency = self.model.saliency(frames, text)
         if saliency is None:
             return None
         # crops see the same frames, so they are averaged; clips see different ones, one behind another
@@ -165,11 +204,12 @@ class Classifier:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}. Ask for at least one label.")
         self.set_labels(labels)
-        if is_one_video(videos):
-            return self.answer(self.read(videos), top_k=top_k, explain=explain, video=source_name(videos))
-        return [
-            self.answer(self.read(video), top_k=top_k, explain=explain, video=source_name(video)) for video in videos
+        one = is_one_video(videos)
+        each: Any = [videos] if one else videos
+        answers = [
+            self.answer(self.read(video), top_k=top_k, explain=explain, video=source_name(video)) for video in each
         ]
+        return answers[0] if one else answers
 
 
 def classify(

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from kinoclip.processing import SampledVideo
 from kinoclip.video import VideoDecodeError
-from kinoclip.video.sources import is_frame_folder
+from kinoclip.video.pictures import IMAGE_SUFFIXES
 
 from .classify import Classification, Classifier
 
@@ -45,7 +45,9 @@ class Job:
         """Twelve hex digits that say which model, labels and options made a record."""
         processor = self.classifier.video_processor
         contract = [processor.sampling, processor.num_frames, processor.num_clips, processor.num_crops]
-        said = [self.classifier.name, self.labels, self.top_k, self.explain, contract]
+        finder = self.classifier.attributes
+        lexicon = None if finder is None else finder.lexicon
+        said = [self.classifier.name, self.labels, self.top_k, self.explain, contract, lexicon]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def label(self, videos: Sequence[str], report: Callable[[Record], None] | None = None) -> Iterator[Record]:
@@ -89,6 +91,8 @@ def classification_record(answer: Classification) -> Record:
         "timestamps": _rounded(answer.timestamps),
         "duration_seconds": None if answer.duration_seconds is None else round(answer.duration_seconds, 3),
     }
+    if answer.attributes is not None:
+        record["attributes"] = answer.attributes
     if answer.saliency is not None:
         record["saliency"] = {label: _rounded(weights, 4) for label, weights in answer.saliency.items()}
     return record
@@ -108,26 +112,25 @@ def find_videos(paths: Sequence[str]) -> list[str]:
             found.append(path)
         elif not os.path.lexists(path):
             raise FileNotFoundError(f"There is no file or folder {path}.")
-        elif os.path.isdir(path):
-            found += _search(path)
         else:
-            found.append(path)
+            found += [str(file) for file in _search(Path(path))]
     return list(dict.fromkeys(found))
 
 
-def _search(folder: str) -> list[str]:
-    if is_frame_folder(folder):
-        return [folder]
-    found: list[str] = []
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if name.startswith("."):
-            continue
-        if os.path.isdir(path) and not os.path.islink(path):
-            found += _search(path)
-        elif not os.path.isdir(path):
-            found.append(path)
-    return found
+def _search(path: Path) -> Iterator[Path]:
+    if not path.is_dir() or _is_frame_folder(path):
+        yield path
+        return
+    for entry in sorted(path.iterdir()):
+        # a link to a folder could lead round in circles
+        if not entry.name.startswith(".") and not (entry.is_symlink() and entry.is_dir()):
+            yield from _search(entry)
+
+
+def _is_frame_folder(folder: Path) -> bool:
+    """Tell whether a folder holds images and nothing else."""
+    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return bool(visible) and all(e.is_file() and e.suffix.lower() in IMAGE_SUFFIXES for e in visible)
 
 
 class RecordFile:
@@ -239,7 +242,17 @@ def _whole_length(content: bytes, suffix: str) -> int:
 
 def _csv_header(top_k: int) -> list[str]:
     pairs = [name for rank in range(1, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-    return ["video", *pairs, "error", "duration_seconds", "timestamps", "frame_indices", "saliency", "job"]
+    return [
+        "video",
+        *pairs,
+        "error",
+        "duration_seconds",
+        "timestamps",
+        "frame_indices",
+        "attributes",
+        "saliency",
+        "job",
+    ]
 
 
 def _csv_values(record: Record, top_k: int) -> list[Any]:
@@ -255,6 +268,7 @@ def _csv_values(record: Record, top_k: int) -> list[Any]:
         record.get("duration_seconds"),
         " ".join(map(str, record.get("timestamps") or [])),
         " ".join(map(str, record.get("frame_indices") or [])),
+        ", ".join(record.get("attributes") or []),
         json.dumps(saliency, ensure_ascii=False) if saliency else "",
         record["job"],
     ]

@@ -10,13 +10,18 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcesso
 
 from kinoclip.data.mini_clip import mini_clip_path
 from kinoclip.methods import load_plain_clip
-from kinoclip.recognizer import RecognizerConfig, VideoRecognizer
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.recognizer_config import RecognizerConfig
 
 EMBEDDED = "mini"
 
 
 def load_recognizer(
-    model: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    model: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    attributes: bool = False,
 ) -> tuple[VideoRecognizer, Any]:
     """Load a recognizer and its processor, ready for inference.
 
@@ -24,6 +29,7 @@ def load_recognizer(
         model: a published folder or hub id of this package; a plain CLIP folder or hub id, which recognizes zero-shot
             without any training; or "mini", the embedded model that knows colored shapes only.
         device: where the weights go.
+        attributes: give a plain CLIP the attributes branch that needs no training.
         dtype: of the weights. On a CPU bfloat16 is faster where the processor supports it, and float16 is far slower.
 
     Returns:
@@ -36,7 +42,7 @@ def load_recognizer(
     source = str(mini_clip_path() if str(model) == EMBEDDED else model)
     config = read_config(source)
     if config.model_type == "clip":
-        recognizer, processor = load_plain_clip(source, dtype=dtype)
+        recognizer, processor = load_plain_clip(source, dtype=dtype, attributes=attributes)
     elif isinstance(config, RecognizerConfig):
         recognizer = AutoModel.from_pretrained(source, dtype=dtype)
         processor = _load_processor(source)
@@ -44,7 +50,9 @@ def load_recognizer(
         raise ValueError(
             f"{model} is a {config.model_type!r} model. Give one that kinoclip published, or a CLIP checkpoint."
         )
-    return recognizer.to(device).eval(), processor
+    recognizer.eval()
+    torch.nn.Module.to(recognizer, device)
+    return recognizer, processor
 
 
 def read_config(source: str) -> Any:
@@ -59,6 +67,8 @@ def read_config(source: str) -> Any:
         raise ValueError(f"{source} holds no config.json, so it is no model folder. Give the folder that has it.")
     if not path.exists() and (path.is_absolute() or source.startswith(".") or source.count("/") > 1):
         raise FileNotFoundError(f"There is no model folder {source}.")
+    if not path.exists() and "/" not in source:
+        raise ValueError(f"{source!r} is neither a folder nor a hub id such as 'org/bike-vitl14'. Check the name.")
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:

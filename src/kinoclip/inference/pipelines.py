@@ -60,6 +60,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {}, forward, {}
 
     def preprocess(self, video: VideoSource) -> dict[str, Any]:
+        """Decode the frames of one video."""
         return {"sample": self._classifier.read(video)}
 
     def _forward(
@@ -69,4 +70,5 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {"answer": self._classifier.answer(inputs["sample"], top_k=top_k or len(labels))}
 
     def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Give labels with their scores, best first."""
         return [{"score": probability, "label": label} for label, probability in outputs["answer"]]

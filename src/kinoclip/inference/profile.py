@@ -9,10 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
+from kinoclip.methods import CONFIGS
 from kinoclip.outputs import TextFeatures
-from kinoclip.recognizer import RecognizerConfig, VideoRecognizer
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.recognizer_config import RecognizerConfig, check_settings
 
 from .loading import read_config
 
@@ -62,33 +64,33 @@ def profile_config(
     Raises:
         ValueError: an unknown CLIP or config field, or a size that is no multiple of the patch size.
     """
-    model_type = f"kinoclip_{name}"
-    if model_type not in method_names():
-        if clip is not None:
-            raise ValueError(
-                f"{name} is a checkpoint, which has its own CLIP. Leave --clip out, or name a method: "
-                f"{', '.join(sorted(n.removeprefix('kinoclip_') for n in method_names()))}."
-            )
-        config = read_config(str(name))
-        if not isinstance(config, RecognizerConfig):
-            raise ValueError(f"{name} is a {config.model_type!r} model, not one that kinoclip published.")
-        values = config.to_dict()
+    if str(name) in CONFIGS:
+        config_class, values = CONFIGS[str(name)], clip_fields(clip or "vitb32")
     else:
-        values = {"model_type": model_type, **clip_fields(clip or "vitb32")}
+        config_class, values = _read_fields(str(name), clip)
     if size is not None:
         patch = values["vision_config"]["patch_size"]
         if size < patch or size % patch:
             raise ValueError(f"size is {size}. It must be a multiple of the patch size {patch}.")
         values["vision_config"]["image_size"] = size
-    values |= check_fields(type(AutoConfig.for_model(values["model_type"])), fields)
-    return AutoConfig.for_model(values.pop("model_type"), **values)
+    check_settings(config_class, fields)
+    return config_class(**{**values, **fields})
 
 
-def method_names() -> list[str]:
-    """Give the model types of the methods in this package."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    return [name for name in CONFIG_MAPPING if name.startswith("kinoclip_")]
+def _read_fields(name: str, clip: str | None) -> tuple[type[RecognizerConfig], dict[str, Any]]:
+    """Give the config class and fields of a checkpoint."""
+    methods = ", ".join(CONFIGS)
+    if clip is not None:
+        raise ValueError(
+            f"{name} is a checkpoint, which has its own CLIP. Leave --clip out, or name a method: {methods}."
+        )
+    try:
+        config = read_config(name)
+    except ValueError as error:
+        raise ValueError(f"{error} Methods are: {methods}.") from error
+    if not isinstance(config, RecognizerConfig):
+        raise ValueError(f"{name} is a {config.model_type!r} model, not one that kinoclip published.")
+    return type(config), config.to_dict()
 
 
 def clip_fields(name: str) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def _count_parameters(model: VideoRecognizer, flops: Convention) -> tuple[int, i
 def _count_products(model: VideoRecognizer, **inputs: Any) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(**inputs)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def _count_modules(model: VideoRecognizer, **inputs: Any) -> int:
@@ -169,7 +171,8 @@ def _count_modules(model: VideoRecognizer, **inputs: Any) -> int:
 
     def add(module: nn.Module, _: tuple[Any, ...], output: torch.Tensor) -> None:
         nonlocal macs
-        macs += output.numel() * module.weight[0].numel()
+        weight = module.get_parameter("weight")
+        macs += output.numel() * weight[0].numel()
 
     layers = [m for n, m in model.named_modules() if _is_counted_in_papers(n, m)]
     hooks = [layer.register_forward_hook(add) for layer in layers]
@@ -180,16 +183,3 @@ def _count_modules(model: VideoRecognizer, **inputs: Any) -> int:
         for hook in hooks:
             hook.remove()
     return macs
-
-
-def check_fields(config_class: type, fields: dict[str, Any]) -> dict[str, Any]:
-    """Make sure that fields belong to a config.
-
-    Raises:
-        ValueError: one does not; the message names those that do.
-    """
-    known = set(config_class.__dataclass_fields__) - {"text_config", "vision_config", "transformers_version", "dtype"}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise ValueError(f"{config_class.__name__} has no field {unknown[0]!r}. Fields: {', '.join(sorted(known))}.")
-    return fields

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+
+import torch
 
 from kinoclip.processing import RecognizerProcessor
 from kinoclip.recognizer import VideoRecognizer
+from kinoclip.recognizer_config import RecognizerConfig
 
-from .bike import BikeModel, BikeProcessor, convert_bike
+from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
 
-# name of a method to the function that reads the authors' checkpoint, and to its processor
+# name of a method to its config, to the function that reads the authors' checkpoint, and to its processor
+CONFIGS: Mapping[str, type[RecognizerConfig]] = {"bike": BikeConfig}
 CONVERTERS: Mapping[str, Callable[..., VideoRecognizer]] = {"bike": convert_bike}
 PROCESSORS: Mapping[str, type[RecognizerProcessor]] = {"bike": BikeProcessor}
 
 
-def load_plain_clip(clip: str, **options: Any) -> tuple[BikeModel, BikeProcessor]:
-    """Turn a CLIP checkpoint into a recognizer that needs no training: BIKE without its temporal head."""
-    model = BikeModel.from_clip(clip, temporal_head="none", **options)
+def load_plain_clip(
+    clip: str, *, attributes: bool = False, dtype: torch.dtype | None = None
+) -> tuple[BikeModel, BikeProcessor]:
+    """Turn a CLIP checkpoint into a recognizer that needs no training: BIKE without its temporal head.
+
+    Args:
+        clip: a folder or hub id.
+        attributes: add the attributes branch without its MLPs (BIKE Table 6e, "no training").
+        dtype: of the weights; None keeps the checkpoint's.
+    """
+    branch = {"attributes": "shared", "attribute_head": "none"} if attributes else {}
+    model = BikeModel.from_clip(clip, dtype=dtype, temporal_head="none", **branch)
     return model, BikeProcessor.from_clip(clip, model.config)

@@ -7,7 +7,6 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional
 
-from .labels import read_labels
 from .templates import TEMPLATES, fill_template
 
 _PHRASES_KEY = "classname_topk"
@@ -46,11 +45,6 @@ def rank_attributes(frame_embeds: Tensor, lexicon_embeds: Tensor, top_k: int = 5
     videos = functional.normalize(frame_embeds.mean(dim=1), dim=-1)
     best = (videos @ functional.normalize(lexicon_embeds, dim=-1).T).topk(top_k, dim=1)
     return best.indices, best.values
-
-
-def read_lexicon(path: str | Path) -> list[str]:
-    """Read the phrases of a lexicon; the formats and errors are those of `read_labels`."""
-    return read_labels(path)
 
 
 def read_attributes(path: str | Path, top_k: int = 5) -> dict[str, list[str]]:

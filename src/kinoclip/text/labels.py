@@ -3,14 +3,14 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 LabelStyle = Literal["paper", "words"]
 
-_LABEL_SETS = ("hmdb51", "kinetics400", "ucf101")
+LABEL_SETS = ("hmdb51", "kinetics400", "ucf101")
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -22,9 +22,9 @@ def label_set(name: str, style: LabelStyle = "paper") -> list[str]:
         style: "paper" gives the names that the papers' prompts were made of (UCF101: "ApplyEyeMakeup"); "words" spells
             them out, see `spell_out`.
     """
-    if name not in _LABEL_SETS:
+    if name not in LABEL_SETS:
         raise ValueError(
-            f"There is no packaged label set {name!r}. Use one of {', '.join(_LABEL_SETS)}, or read a file."
+            f"There is no packaged label set {name!r}. Use one of {', '.join(LABEL_SETS)}, or read a file."
         )
     text = resources.files("kinoclip.text").joinpath("data", f"{name}.json").read_text(encoding="utf-8")
     labels: list[str] = json.loads(text)["labels"]
@@ -46,6 +46,20 @@ def spell_out(label: str) -> str:
     if " " in label:
         return label.replace("_", " ")
     return _WORD_STARTS.sub(" ", label).replace("_", " ").lower()
+
+
+def load_names(source: str | Path | Sequence[str]) -> list[str]:
+    """Give the names in a file, those of a packaged label set (spelled out), or a sequence of names as it is.
+
+    Raises:
+        FileNotFoundError: there is no such file, nor a label set of that name.
+        ValueError: the file cannot be read as names.
+    """
+    if not isinstance(source, str | Path):
+        return list(source)
+    if str(source) in LABEL_SETS and not Path(source).exists():
+        return label_set(str(source), style="words")
+    return read_labels(source)
 
 
 def read_labels(path: str | Path) -> list[str]:

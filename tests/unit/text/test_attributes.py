@@ -7,9 +7,9 @@ from kinoclip.text.attributes import (
     attribute_sentence,
     rank_attributes,
     read_attributes,
-    read_lexicon,
     write_attributes,
 )
+from kinoclip.text.labels import load_names
 
 
 def test_attributes_are_joined_by_a_comma_without_a_space():
@@ -99,4 +99,4 @@ def test_a_lexicon_is_read_from_every_format(tmp_path, name, content):
     path = tmp_path / name
     path.write_text(content)
 
-    assert read_lexicon(path) == ["running", "shooting goal"]
+    assert load_names(path) == ["running", "shooting goal"]

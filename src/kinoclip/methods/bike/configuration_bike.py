@@ -36,8 +36,8 @@ class BikeConfig(ClipRecognizerConfig):
 
     model_type = "kinoclip_bike"
     sub_configs_defaults = {
-        "text_config": CLIPTextConfig,
-        "vision_config": CLIPVisionConfig,
+        "text_config": SubConfigSpec(CLIPTextConfig),
+        "vision_config": SubConfigSpec(CLIPVisionConfig),
         "attribute_text_config": SubConfigSpec(CLIPTextConfig, optional=True),
     }
     shim_classes: ClassVar[dict[str, str]] = {
@@ -59,7 +59,7 @@ class BikeConfig(ClipRecognizerConfig):
     dual_softmax: bool = False
     attributes: Literal["none", "shared", "own"] = "none"
     attribute_head: Literal["mlp", "none"] = "mlp"
-    attribute_text_config: dict | CLIPTextConfig | None = None
+    attribute_text_config: dict[str, Any] | CLIPTextConfig | None = None
     attribute_projection_dim: int | None = None
     freeze_text: bool = True
     train_branch: Literal["video", "attributes"] = "video"

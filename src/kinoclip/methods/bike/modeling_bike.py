@@ -76,9 +76,10 @@ class AttributesBranch(nn.Module):
         if config.attribute_head == "mlp":
             self.sentence_fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
             self.query_fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         else:
             self.sentence_fc = self.query_fc = nn.Identity()
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+            self.logit_scale = None  # untrained, the branch counts as CLIP does
 
     def encode(self, input_ids: Tensor) -> Tensor:
         """Encode texts (N, L) with the branch's own tower: (N, E), not unit length."""
@@ -183,17 +184,23 @@ class BikeModel(ClipRecognizer):
         if self.attributes is None:
             raise ValueError('This BIKE has no attributes branch. Build it with attributes="shared" or "own".')
         if self.config.attributes == "own":
-            sentences, candidates = self.attributes.encode(attribute_input_ids), text.branches["attributes"]
+            sentences = self.attributes.encode(attribute_input_ids)
+            candidates = (text.branches or {})["attributes"]
         else:
             sentences, candidates = super().encode_text(attribute_input_ids[None]).embeds[0], text.embeds
         votes["attributes"] = self.attributes(sentences, ensemble(candidates))
         return votes
 
+    def used_branch_inputs(self) -> tuple[str, ...]:
+        """Attributes can be used where there is a branch for them."""
+        return () if self.attributes is None else self.branch_inputs
+
     def scales(self) -> dict[str, Tensor]:
         """Give the learned factor of each branch."""
         scales = super().scales()
         if self.attributes is not None:
-            scales["attributes"] = self.attributes.logit_scale.exp()
+            trained = self.attributes.logit_scale
+            scales["attributes"] = scales["video"] if trained is None else trained.exp()
         return scales
 
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
@@ -215,7 +222,8 @@ class BikeModel(ClipRecognizer):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, AttributesBranch):
-            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+            if module.logit_scale is not None:
+                init.constant_(module.logit_scale, self.config.logit_scale_init_value)
             if self.config.attributes == "own":
                 init.normal_(module.text_projection.weight, std=self.config.initializer_range)
             for layer in (*module.sentence_fc.children(), *module.query_fc.children()):

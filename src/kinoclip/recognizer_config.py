@@ -1,0 +1,66 @@
+"""What every recognizer's config holds, and which of its fields are a user's to set."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from kinoclip.shim import auto_map, write_shim
+
+
+@strict
+class RecognizerConfig(PreTrainedConfig):
+    """What every recognizer's config holds.
+
+    Args:
+        num_frames: T, the number of frames the weights were trained with; any other number works too.
+        candidate_shapes: name of a text feature to its shape, for a checkpoint that carries its own candidates.
+        fusion: name of a branch to its weight in the answer, for methods with several branches.
+        loss: what `forward` computes when it is given labels.
+        gather_features: compare with the rows of all processes when several train together.
+    """
+
+    num_frames: int = 8
+    candidate_shapes: dict[str, list[int]] | None = None
+    fusion: dict[str, float | int] | None = None
+    loss: Literal["symmetric_kl", "cross_entropy"] = "symmetric_kl"
+    gather_features: bool = True
+    initializer_range: float | int = 0.02
+
+    shim_classes: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """Name the fields that a user may choose: not the towers, the candidates, or what every config has."""
+        hidden = {field.name for field in fields(PreTrainedConfig)} | {"candidate_shapes"} | set(cls.sub_configs)
+        return sorted({field.name for field in fields(cls)} - hidden)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """Save the config, and beside it the shim that its `auto_map` names."""
+        if self.shim_classes:
+            self.auto_map = auto_map(**self.shim_classes)
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            write_shim(save_directory, set(self.shim_classes.values()))
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: a published folder carries the shim, never copies of this package's files."""
+
+
+def check_settings(config_class: type[RecognizerConfig], names: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Make sure that names are settings of a config, or among `also`.
+
+    Raises:
+        ValueError: one is not; the message names those that are.
+    """
+    known = sorted({*config_class.settings(), *also})
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is no setting of {config_class.__name__}. Settings: {', '.join(known)}.")
