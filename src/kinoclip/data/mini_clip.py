@@ -64,7 +64,7 @@ def build_tokenizer(num_merges: int = 400) -> CLIPTokenizer:
         num_merges: how many pairs to learn; fewer where the words are used up.
     """
     merges = _learn_merges(_count_words(), num_merges)
-    symbols = list(bytes_to_unicode().values())  # type: ignore[no-untyped-call]
+    symbols = list(bytes_to_unicode().values())
     vocab = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
     vocab += ["<|startoftext|>", "<|endoftext|>"]
     ids = {token: i for i, token in enumerate(vocab)}

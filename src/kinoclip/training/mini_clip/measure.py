@@ -80,7 +80,7 @@ def _encode(
         inside.append([span.start_frame <= place < span.end_frame for place in places])
     seen = model.vision_model(pixel_values=normalize(torch.cat(images)))
     embeds = F.normalize(model.visual_projection(seen.pooler_output), dim=-1)
-    embeds = embeds.unflatten(0, (num_videos, NUM_FRAMES))  # type: ignore[no-untyped-call]
+    embeds = embeds.unflatten(0, (num_videos, NUM_FRAMES))
     return embeds, torch.tensor(labels), torch.tensor(inside)
 
 

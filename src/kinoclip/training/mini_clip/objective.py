@@ -41,7 +41,9 @@ class Objective:
         if self.rng.random() < 0.5:
             grid = settings.grid
             images = images.flip(-1)
-            masks = masks.unflatten(1, (grid, grid)).flip(-1).flatten(1)  # type: ignore[no-untyped-call]
+            masks = masks.unflatten(1, (grid, grid)).flip(-1).flatten(1)
+        # Two pixels at most: the masks stay as they are.
+        images = images.roll(tuple(self.rng.integers(-2, 3, size=2).tolist()), dims=(-2, -1))
         seen = self.model.vision_model(pixel_values=normalize(images))
         embeds = F.normalize(self.model.visual_projection(seen.pooler_output), dim=-1)
         texts, targets = self._object_texts(rows)
@@ -58,7 +60,7 @@ class Objective:
         """CLIP's loss where several images may share a text: `targets` (B,) names the text of each image."""
         logits = self.model.logit_scale.exp() * embeds @ texts.T
         by_image = F.cross_entropy(logits, targets)
-        present = torch.as_tensor(targets.unique())  # type: ignore[no-untyped-call]
+        present = torch.as_tensor(targets.unique())
         matches = (targets[None] == present[:, None]).float()
         log_shares = logits.T[present].log_softmax(dim=-1)
         by_text = -(matches * log_shares).sum(-1) / matches.sum(-1)

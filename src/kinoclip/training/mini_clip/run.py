@@ -53,7 +53,7 @@ def train(settings: Settings, output: str | Path, measured_videos: int = 360, co
     start_image_tower(model, pool)
     log = _optimize(Objective(settings, pool, model, tokenizer), settings)
     train_seconds = time.monotonic() - started - pool_seconds
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     scores = asdict(measure(model, tokenizer, measured_videos, settings.seed))
     sys.stderr.write(f"unseen clips: {scores}\n")
     record = {
@@ -93,7 +93,7 @@ def _optimize(objective: Objective, settings: Settings) -> list[dict[str, float]
         losses = objective.losses()
         for parameter in parameters:
             parameter.grad = None
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.step()
         muon.step(rate, settings.weight_decay)

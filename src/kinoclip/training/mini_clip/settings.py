@@ -16,7 +16,7 @@ class Settings:
     seed: int = 0
     steps: int | None = None
     minutes: float = 15.0
-    pool_clips: int = 3000
+    pool_clips: int = 4000
     batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -28,7 +28,7 @@ class Settings:
     image_size: int = 48
     patch_size: int = 8
     vision_width: int = 64
-    vision_layers: int = 4
+    vision_layers: int = 6
     text_width: int = 64
     text_layers: int = 2
 
