@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kinoclip.video import VideoReader
+from kinoclip.video.media import Session
 
 # 1.0 as the 16.16 fixed point of a display matrix.
 ONE = 65536
@@ -56,21 +57,13 @@ def test_frames_are_the_same_pixels_however_they_are_reached(encoded, both_ways)
 
 def test_a_large_video_is_read_along_its_packets(h264, monkeypatch):
     monkeypatch.setattr("kinoclip.video.clips._COUNTED_PIXELS", 0)
-    decoded = []
-    monkeypatch.setattr(
-        "kinoclip.video.media.Session.decode", lambda self, packet, decode=_decode(): decoded.append(packet) or decode(self, packet)
-    )  # fmt: skip
+    decoded, decode = [], Session.decode
+    monkeypatch.setattr(Session, "decode", lambda self, packet: decoded.append(packet) or decode(self, packet))
     with VideoReader(h264) as reader:
         decoded.clear()
         reader.frames([36])
     # Frame 36 is a key frame: its packet, and one call that empties the decoder.
     assert len(decoded) == 2
-
-
-def _decode():
-    from kinoclip.video.media import Session
-
-    return Session.decode
 
 
 def test_an_edit_list_hides_the_frames_before_it(make_video, move_edit_list, both_ways, read_numbers):
