@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
-from kinoclip.components.gathering import gather_rows, is_distributed
+from kinoclip.components.gathering import gather_features, gather_rows, is_distributed
 from kinoclip.losses import cross_entropy, label_match, symmetric_kl
 from kinoclip.outputs import FrameFeatures, RecognitionOutput, TextFeatures
 from kinoclip.recognizer_config import RecognizerConfig
@@ -119,8 +119,9 @@ class VideoRecognizer(PreTrainedModel):
             text = self.encode_text(input_ids, attention_mask, word_mask)
         _check_rows(frames, text, inputs, labels, candidate_labels)
         if self.training and self.config.gather_features and candidate_labels is not None and is_distributed():
-            frames, text, inputs = _gather_features(frames, text, inputs)
-            labels, candidate_labels = gather_rows(labels), gather_rows(candidate_labels)
+            frames, text, inputs = gather_features(frames, text, inputs)
+            labels = None if labels is None else gather_rows(labels)
+            candidate_labels = gather_rows(candidate_labels)
         video = None if frames is None else self.aggregate(frames, text)
         votes = self.branches(video, text, **inputs)
         scales = self.scales()
@@ -288,14 +289,3 @@ def _check_rows(
 
 def _all_of(text: TextFeatures, like: Tensor) -> Tensor:
     return torch.arange(text.embeds.shape[1], device=like.device)
-
-
-def _gather_features(
-    frames: FrameFeatures | None, text: TextFeatures, inputs: dict[str, Tensor]
-) -> tuple[FrameFeatures | None, TextFeatures, dict[str, Tensor]]:
-    if frames is not None:
-        frames = FrameFeatures(**{name: gather_rows(tensor) for name, tensor in frames.items()})
-    axes = {"embeds": 1, "words": 0, "word_mask": 0}
-    gathered = {name: gather_rows(tensor, axes[name]) for name, tensor in text.items() if name in axes}
-    branches = {name: gather_rows(tensor, 1) for name, tensor in (text.branches or {}).items()}
-    return frames, TextFeatures(**gathered, branches=branches or None), {k: gather_rows(v) for k, v in inputs.items()}

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kinoclip.outputs import FrameFeatures, TextFeatures
+
 
 class _Gather(torch.autograd.Function):
     @staticmethod
@@ -40,3 +42,15 @@ def gather_rows(rows: Tensor, dim: int = 0) -> Tensor:
     """
     joined: Tensor = _Gather.apply(rows.transpose(0, dim))
     return joined.transpose(0, dim)
+
+
+def gather_features(
+    frames: FrameFeatures | None, text: TextFeatures, inputs: dict[str, Tensor]
+) -> tuple[FrameFeatures | None, TextFeatures, dict[str, Tensor]]:
+    """Join the features of every process, in rank order: frames, candidates, and inputs of further branches."""
+    if frames is not None:
+        frames = FrameFeatures(**{name: gather_rows(tensor) for name, tensor in frames.items()})
+    axes = {"embeds": 1, "words": 0, "word_mask": 0}
+    gathered = {name: gather_rows(tensor, axes[name]) for name, tensor in text.items() if name in axes}
+    branches = {name: gather_rows(tensor, 1) for name, tensor in (text.branches or {}).items()}
+    return frames, TextFeatures(**gathered, branches=branches or None), {k: gather_rows(v) for k, v in inputs.items()}

@@ -1,0 +1,97 @@
+"""The recognizers that keep the contract: a new method joins with one row."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinoclip import BikeConfig, BikeModel, BikeProcessor
+
+# a second text tower, of another width than the first
+NARROW = {"hidden_size": 48, "intermediate_size": 48}
+LABELS = ["red circle moving left", "square", "a blue triangle"]
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """One configuration of a method.
+
+    Args:
+        fields: of its config, beyond those of the tiny towers.
+        attributes: whether it is given attributes of each video.
+        max_frames: the largest T it takes, where there is one.
+    """
+
+    model: type
+    config: type
+    processor: type
+    fields: dict[str, Any] = field(default_factory=dict)
+    attributes: bool = False
+    max_frames: int | None = None
+
+
+def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
+    given = fields.get("attributes", "none") != "none"
+    return Recognizer(BikeModel, BikeConfig, BikeProcessor, fields, given, max_frames)
+
+
+RECOGNIZERS = {
+    "bike": _bike(),
+    "bike_mean": _bike(interaction="mean"),
+    "bike_few_shot": _bike(max_frames=None, temporal_head="none"),
+    "bike_label_words": _bike(saliency_words="label"),
+    "bike_sentence_query": _bike(saliency_query="sentence", recognition_query="words"),
+    "bike_shared_attributes": _bike(attributes="shared"),
+    "bike_own_attributes": _bike(attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW),
+}
+
+
+@pytest.fixture(params=RECOGNIZERS)
+def recognizer(request) -> Recognizer:
+    return RECOGNIZERS[request.param]
+
+
+@pytest.fixture
+def config(recognizer, tiny_fields) -> Any:
+    fields = dict(recognizer.fields)
+    if "attribute_text_config" in fields:
+        fields["attribute_text_config"] = {**tiny_fields["text_config"], **fields["attribute_text_config"]}
+    return recognizer.config(**{**tiny_fields, **fields})
+
+
+@pytest.fixture
+def model(recognizer, config) -> Any:
+    torch.manual_seed(0)
+    return recognizer.model(config).eval()
+
+
+@pytest.fixture
+def processor(recognizer, config, tokenizer) -> Any:
+    return recognizer.processor.for_config(config, tokenizer)
+
+
+@pytest.fixture
+def candidates(processor) -> dict[str, Tensor]:
+    """Three candidates, as the processor makes them."""
+    return dict(processor(text=LABELS))
+
+
+@pytest.fixture
+def extra(recognizer, processor) -> dict[str, Tensor]:
+    """Inputs of further branches, for two videos."""
+    if not recognizer.attributes:
+        return {}
+    return {"attribute_input_ids": processor.encode_attributes([["red", "moving"], ["square"]])}
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    """Two videos of four frames."""
+    return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def inputs(pixels, candidates, extra) -> dict[str, Tensor]:
+    return {"pixel_values_videos": pixels, **candidates, **extra}

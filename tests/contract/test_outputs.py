@@ -1,0 +1,150 @@
+"""What every recognizer gives, and what it refuses."""
+
+import pytest
+import torch
+
+from kinoclip.outputs import FrameFeatures, TextFeatures
+
+# the sums of a larger batch are taken in another order; logits are up to 15 here, so this is a few units of rounding
+ORDER = {"atol": 2e-5, "rtol": 1e-5}
+
+
+@pytest.fixture
+def output(model, inputs):
+    with torch.no_grad():
+        return model(**inputs)
+
+
+def test_logits_are_one_row_per_video_and_one_column_per_candidate(output):
+    assert output.logits.shape == (2, 3)
+    assert {vote.shape for vote in output.votes.values()} == {(2, 3)}
+    assert output.frames.embeds.shape == (2, 4, 32)
+    assert output.text.embeds.shape == (1, 3, 32)
+    assert output.video_embeds.shape in {(2, 32), (2, 3, 32)}
+
+
+def test_without_labels_there_is_no_loss(output):
+    assert output.loss is None
+    assert output.losses is None
+
+
+def test_logits_of_one_branch_are_its_scaled_votes(model, inputs):
+    inputs.pop("attribute_input_ids", None)
+    output = model(**inputs)
+    assert torch.equal(output.logits, model.logit_scale.exp() * output.votes["video"])
+
+
+def test_logits_of_several_branches_are_the_log_of_their_weighed_probabilities(model, output):
+    scales = model.scales()
+    share = {name: model.config.fusion[name] if len(output.votes) > 1 else 1 for name in output.votes}
+    assert sum(share.values()) == 1
+    expected = sum(share[name] * (scales[name] * vote).softmax(-1) for name, vote in output.votes.items())
+    torch.testing.assert_close(output.logits.softmax(-1), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_probabilities_sum_to_one(output):
+    torch.testing.assert_close(output.logits.softmax(-1).sum(-1), torch.ones(2))
+
+
+def test_text_features_handed_back_change_no_bit(model, inputs, output, candidates):
+    rest = {name: tensor for name, tensor in inputs.items() if name not in candidates}
+    with torch.no_grad():
+        again = model(**rest, text_features=output.text)
+    assert torch.equal(again.logits, output.logits)
+
+
+def test_frame_features_handed_back_change_no_bit(model, inputs, output):
+    del inputs["pixel_values_videos"]
+    with torch.no_grad():
+        again = model(**inputs, frame_features=output.frames)
+    assert torch.equal(again.logits, output.logits)
+
+
+def test_a_video_alone_gets_the_logits_it_gets_in_a_batch(model, inputs, output, candidates):
+    alone = {name: tensor if name in candidates else tensor[1:] for name, tensor in inputs.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**alone).logits, output.logits[1:], **ORDER)
+
+
+def test_a_candidate_keeps_its_score_among_others(model, inputs, output, candidates):
+    fewer = {name: tensor[:, :2] if name in candidates else tensor for name, tensor in inputs.items()}
+    with torch.no_grad():
+        votes = model(**fewer).votes
+    expected = {name: vote[:, :2] for name, vote in output.votes.items()}
+    torch.testing.assert_close(votes, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_two_equal_templates_give_what_one_gives(model, inputs, output, candidates):
+    twice = {name: tensor.repeat(2, 1, 1) if name in candidates else tensor for name, tensor in inputs.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**twice).logits, output.logits, **ORDER)
+
+
+@pytest.mark.parametrize("num_frames", [1, 3, 77])
+def test_any_number_of_frames_works(model, inputs, num_frames):
+    inputs["pixel_values_videos"] = torch.randn(2, num_frames, 3, 32, 32)
+    with torch.no_grad():
+        assert model(**inputs).logits.isfinite().all()
+
+
+def test_more_frames_than_the_model_has_positions_for_are_refused(model, inputs, recognizer):
+    if recognizer.max_frames is None:
+        pytest.skip("it takes any number of frames")
+    inputs["pixel_values_videos"] = torch.randn(1, recognizer.max_frames + 1, 3, 32, 32)
+    inputs.pop("attribute_input_ids", None)
+    with pytest.raises(ValueError, match="positions for 77 frames, but the video has 78"):
+        model(**inputs)
+
+
+def test_saliency_is_a_distribution_over_frames(model, output):
+    saliency = model.saliency(output.frames, output.text)
+    if saliency is not None:
+        assert saliency.shape == (2, 3, 4)
+        torch.testing.assert_close(saliency.sum(-1), torch.ones(2, 3))
+
+
+def test_an_output_can_be_a_tuple(model, inputs, output):
+    with torch.no_grad():
+        assert torch.equal(model(**inputs, return_dict=False)[0], output.logits)
+
+
+def test_an_unknown_input_is_refused_by_name(model, inputs):
+    with pytest.raises(TypeError, match="does not use pixel_values"):
+        model(**inputs, pixel_values=torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_ids": None, "word_mask": None}, "given no candidates"),
+        ({"pixel_values_videos": None}, "nothing to recognize"),
+        ({"pixel_values_videos": torch.zeros(4, 3, 32, 32)}, r"shape \(B, T, 3, H, W\), not \(4, 3, 32, 32\)"),
+        ({"pixel_values_videos": torch.zeros(1, 3, 4, 32, 32)}, r"shape \(B, T, 3, H, W\), not \(1, 3, 4, 32, 32\)"),
+        ({"input_ids": torch.ones(3, 77, dtype=torch.long)}, r"shape \(P, K, L\).*not \(3, 77\)"),
+        ({"text_features": TextFeatures(embeds=torch.ones(1, 3, 32))}, "both input_ids and text_features"),
+        (
+            {"frame_features": FrameFeatures(embeds=torch.ones(2, 4, 32))},
+            "both pixel_values_videos and frame_features",
+        ),
+        ({"attention_mask": torch.ones(3, 77)}, r"attention_mask has shape \(3, 77\).*\(1, 3, 77\)"),
+        ({"word_mask": torch.ones(1, 2, 77)}, r"word_mask has shape \(1, 2, 77\).*\(1, 3, 77\)"),
+        ({"labels": torch.tensor([0, 1, 2])}, r"labels of shape \(3,\).*2 videos and 3 candidates"),
+        ({"labels": torch.zeros(2, 4)}, r"labels of shape \(2, 4\).*2 videos and 3 candidates"),
+        (
+            {"labels": torch.tensor([0, 1]), "candidate_labels": torch.tensor([0, 1])},
+            r"candidate_labels of shape \(2,\).*3 candidates",
+        ),
+    ],
+)
+def test_a_missing_or_wrong_input_is_refused_in_one_clear_line(model, inputs, change, message):
+    inputs.pop("attribute_input_ids", None)
+    with pytest.raises(ValueError, match=message):
+        model(**inputs | change)
+
+
+def test_attributes_of_another_number_of_videos_are_refused(model, inputs, extra):
+    if not extra:
+        pytest.skip("it has no further branch")
+    inputs["attribute_input_ids"] = inputs["attribute_input_ids"][:1]
+    with pytest.raises(ValueError, match="attribute_input_ids has 1 rows for 2 videos"):
+        model(**inputs)

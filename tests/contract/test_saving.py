@@ -1,0 +1,116 @@
+"""What a saved folder holds, and what comes back from it."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import HfApi, RepoUrl
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForVideoClassification, CLIPModel
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForVideoClassification])
+def test_a_saved_model_comes_back_bit_for_bit(model, folder, inputs, auto_class):
+    loaded = auto_class.from_pretrained(folder).eval()
+    assert type(loaded) is type(model)
+    assert loaded.config.to_diff_dict().keys() >= {"text_config", "vision_config"}
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_loading_a_saved_model_leaves_no_weight_out(model, folder):
+    _, report = type(model).from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+
+
+def test_weights_in_several_files_come_back_bit_for_bit(model, inputs, tmp_path):
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    with torch.no_grad():
+        assert torch.equal(AutoModel.from_pretrained(tmp_path).eval()(**inputs).logits, model(**inputs).logits)
+
+
+def test_the_names_in_the_file_are_those_of_the_parameters(model, folder):
+    assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()
+
+
+def test_plain_clip_reads_the_towers_of_a_saved_folder(model, folder):
+    clip, report = CLIPModel.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    expected = model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in clip.state_dict().items())
+
+
+def test_a_saved_folder_holds_weights_config_and_shim_and_no_copied_code(model, folder):
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "kinoclip_shim.py"}
+    name = f"kinoclip_shim.{type(model).__name__}"
+    auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
+    assert auto_map["AutoConfig"] == f"kinoclip_shim.{type(model.config).__name__}"
+    assert auto_map["AutoModel"] == auto_map["AutoModelForVideoClassification"] == name
+
+
+def test_a_half_precision_checkpoint_is_loaded_as_it_is_or_as_asked(model, inputs, tmp_path):
+    with torch.no_grad():
+        expected = model(**inputs)
+    model.half().save_pretrained(tmp_path)
+    kept = AutoModel.from_pretrained(tmp_path, dtype="auto")
+    raised = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert {p.dtype for p in kept.parameters()} == {torch.float16}
+    assert {p.dtype for p in raised.parameters()} == {torch.float32}
+    with torch.no_grad():
+        # weights rounded to 11 bits; the score is a cosine
+        close = {"atol": 5e-3, "rtol": 0}
+        torch.testing.assert_close(raised(**inputs).votes["video"], expected.votes["video"], **close)
+        assert kept.eval()(**inputs).logits.isfinite().all()
+
+
+def test_weights_missing_from_a_file_start_as_new_ones_and_the_others_keep_their_values(model, folder):
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    clip = ("text_model.", "vision_model.", "visual_projection.", "text_projection.")
+    removed = [name for name in state if name == "logit_scale" or (not name.startswith(clip) and hash_even(name))]
+    save_file({name: t for name, t in state.items() if name not in removed}, path, metadata={"format": "pt"})
+
+    loaded, report = type(model).from_pretrained(folder, output_loading_info=True)
+
+    assert sorted(report["missing_keys"]) == sorted(removed)
+    found = loaded.state_dict()
+    assert all(torch.equal(found[name], state[name]) for name in state if name not in removed)
+    assert found["logit_scale"] == pytest.approx(model.config.logit_scale_init_value)
+    assert {name: start_of(name, found[name]) for name in removed} == dict.fromkeys(removed, "as a new one")
+
+
+def hash_even(name: str) -> bool:
+    """Choose about half of the names, so that modules lose some of their weights and keep others."""
+    return sum(map(ord, name)) % 2 == 0
+
+
+def start_of(name: str, tensor: torch.Tensor) -> str:
+    """Say whether values are what a new module starts with: norms 1, biases 0, scales 2.6592, others small and random."""
+    if name.endswith("bias"):
+        fits = not tensor.any()
+    elif "norm" in name:
+        fits = bool((tensor == 1).all())
+    elif name.endswith("logit_scale"):
+        fits = tensor.item() == pytest.approx(2.6592)
+    else:  # normal with deviation 0.02, or the attention's xavier-uniform with deviation sqrt(2 / 128) = 0.125
+        fits = 0.015 < tensor.std() < 0.15 and abs(tensor.mean()) < 0.02
+    return "as a new one" if fits else f"mean {tensor.mean():.3g}, deviation {tensor.std():.3g}"
+
+
+def test_push_to_hub_sends_everything_that_a_folder_needs(model, processor, monkeypatch):
+    sent = []
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: RepoUrl(f"https://hf.co/{repo_id}"))
+    monkeypatch.setattr(HfApi, "create_commit", lambda self, repo_id, operations, **kwargs: sent.extend(operations))
+    model.push_to_hub("somebody/model")
+    processor.push_to_hub("somebody/model")
+    files = {operation.path_in_repo for operation in sent}
+    assert files >= {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "kinoclip_shim.py"}
+    shim = [operation.path_or_fileobj for operation in sent if operation.path_in_repo == "kinoclip_shim.py"]
+    assert len(shim) == 2
