@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from kinoclip.inference.jobs import error_line
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILURE
     except UsageError as error:
         return _say(str(error), USAGE)
-    except (FileNotFoundError, ValueError, TypeError) as error:
+    except (FileNotFoundError, ValueError, TypeError, StrictDataclassError) as error:
         return _say(error_line(error), USAGE)
     except OSError as error:
         return _say(_disk_line(error), FAILURE)
@@ -53,7 +55,7 @@ def _say(message: str, code: int) -> int:
 
 
 def _disk_line(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk is full; what was written is whole. Make room, and the same command continues."
     return error_line(error)
 

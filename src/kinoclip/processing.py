@@ -284,11 +284,14 @@ class RecognizerProcessor(ProcessorMixin):
                 mask[row, position] = start < end and start < before + len(label) and end > before
         return mask
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give what is saved, with the map that leads to the shim."""
+        return {**super().to_dict(), "auto_map": auto_map(**self.shim_classes)}
+
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> list[str]:
         """Save settings and tokenizer, and the shim beside them."""
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_shim(save_directory, {*self.shim_classes.values(), *self.video_processor.shim_classes.values()})
-        self.auto_map = auto_map(**self.shim_classes)
         return super().save_pretrained(save_directory, **kwargs)
 
     @classmethod

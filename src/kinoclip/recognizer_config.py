@@ -1,12 +1,13 @@
 """What every recognizer's config holds, and which of its fields are a user's to set."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from kinoclip.shim import auto_map, write_shim
@@ -54,13 +55,22 @@ class RecognizerConfig(PreTrainedConfig):
         """Do nothing: a published folder carries the shim, never copies of this package's files."""
 
 
-def check_settings(config_class: type[RecognizerConfig], names: Iterable[str], also: Iterable[str] = ()) -> None:
-    """Make sure that names are settings of a config, or among `also`.
+def check_settings(
+    config_class: type[RecognizerConfig], settings: Mapping[str, Any], also: Iterable[str] = ()
+) -> None:
+    """Make sure that settings belong to a config, or are among `also`, and that each value is allowed.
 
     Raises:
-        ValueError: one is not; the message names those that are.
+        ValueError: one does not, or is not; the message names what is allowed.
     """
-    known = sorted({*config_class.settings(), *also})
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{name!r} is no setting of {config_class.__name__}. Settings: {', '.join(known)}.")
+    own = config_class.settings()
+    probe = config_class()
+    for name, value in settings.items():
+        if name not in own and name not in also:
+            known = ", ".join(sorted({*own, *also}))
+            raise ValueError(f"{name!r} is no setting of {config_class.__name__}. Settings: {known}.")
+        try:
+            if name in own:
+                setattr(probe, name, value)
+        except StrictDataclassError as error:
+            raise ValueError(f"{config_class.__name__}: {str(error).partition(': ')[2]}.") from error

@@ -153,6 +153,8 @@ class RecordFile:
         self.job = job
         self.top_k = top_k
         self.done: set[str] = set()
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"The output {path} is no regular file. Name a new file or one to continue.")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+b", buffering=0)
         try:

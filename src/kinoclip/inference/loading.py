@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 
 from kinoclip.data.mini_clip import mini_clip_path
@@ -71,7 +72,7 @@ def read_config(source: str) -> Any:
         raise ValueError(f"{source!r} is neither a folder nor a hub id such as 'org/bike-vitl14'. Check the name.")
     try:
         return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         if path.is_dir():
             raise ValueError(f"{source}/config.json could not be read: {_first_line(error)}") from error
         raise ValueError(

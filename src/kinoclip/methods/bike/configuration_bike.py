@@ -52,7 +52,7 @@ class BikeConfig(ClipRecognizerConfig):
     saliency_query: Literal["words", "sentence"] = "words"
     saliency_words: Literal["all", "label"] = "all"
     recognition_query: Literal["sentence", "words"] = "sentence"
-    saliency_temperature: float = 0.01
+    saliency_temperature: float | int = 0.01
     normalize_saliency: bool = True
     normalize_video: bool = False
     loss_targets: Literal["softmax", "uniform"] = "softmax"

@@ -1,0 +1,382 @@
+"""The command line as a person uses it: what it prints, what it writes, how it ends."""
+
+import csv
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from kinoclip import BikeModel, BikeProcessor
+from kinoclip.cli import main
+from kinoclip.inference.jobs import RecordFile
+
+LABELS = "red circle,blue square,green star"
+
+
+def run(*arguments):
+    """Run a command in this process and give its exit code; wrong arguments end in argparse's own exit."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+def read_jsonl(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def videos(tmp_path, video_path):
+    """Two clips, a broken one and a text."""
+    folder = tmp_path / "videos"
+    (folder / "inner").mkdir(parents=True)
+    shutil.copy(video_path, folder / "a.mp4")
+    shutil.copy(video_path, folder / "inner" / "b with space, and comma.mp4")
+    (folder / "broken.mp4").write_bytes(video_path.read_bytes()[:500])
+    (folder / "notes.txt").write_text("no video")
+    (folder / ".hidden").write_text("not looked at")
+    return folder
+
+
+def test_a_folder_gives_one_record_per_file(videos, clip_folder, tmp_path):
+    output = tmp_path / "out.jsonl"
+    assert run("classify", videos, "--labels", LABELS, "--model", clip_folder, "--output", output) == 0
+    records = read_jsonl(output)
+    names = ["a.mp4", "broken.mp4", "inner/b with space, and comma.mp4", "notes.txt"]
+    assert [record["video"] for record in records] == [str(videos / name) for name in names]
+    assert ["error" in record for record in records] == [False, True, False, True]
+
+
+def test_a_record_names_labels_probabilities_and_the_times_that_were_looked_at(video_path, clip_folder, capsys):
+    assert run("classify", video_path, "--labels", LABELS, "--model", clip_folder) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {p["label"] for p in record["predictions"]} == set(LABELS.split(","))
+    assert sum(p["probability"] for p in record["predictions"]) == pytest.approx(1, abs=1e-5)
+    # 16 frames at 8 per second, 8 of them looked at: every second one, a quarter of a second apart
+    assert record["frame_indices"] == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert record["timestamps"] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    assert record["duration_seconds"] == 2.0
+
+
+def test_an_explanation_holds_the_saliency_of_each_frame(video_path, clip_folder, capsys):
+    assert run("classify", video_path, "--labels", LABELS, "--model", clip_folder, "--explain") == 0
+    saliency = json.loads(capsys.readouterr().out)["saliency"]
+    assert set(saliency) == set(LABELS.split(","))
+    assert sum(saliency["red circle"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_lexicon_adds_attributes_to_the_record(video_path, clip_folder, tmp_path, capsys):
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("red\nblue\ncircle\nsquare\nstar\nstriped background\n")
+    assert run("classify", video_path, "--labels", LABELS, "--model", clip_folder, "--lexicon", lexicon) == 0
+    attributes = json.loads(capsys.readouterr().out)["attributes"]
+    assert len(attributes) == 5
+    assert set(attributes) <= set(lexicon.read_text().splitlines())
+
+
+def test_a_csv_has_one_row_per_file_with_names_intact(videos, clip_folder, tmp_path):
+    output = tmp_path / "out.csv"
+    run("classify", videos, "--labels", LABELS, "--model", clip_folder, "--output", output, "--top-k", 2)
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["video"] for row in rows][2] == str(videos / "inner/b with space, and comma.mp4")
+    assert rows[0]["label_1"] in LABELS.split(",")
+    assert rows[3]["error"].startswith("VideoRefusedError: ")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("cut", [3, 200, 900])
+def test_a_cut_output_is_continued_to_the_same_bytes(videos, clip_folder, tmp_path, name, cut):
+    whole, partial = tmp_path / f"whole_{name}", tmp_path / name
+    command = ("classify", videos, "--labels", LABELS, "--model", clip_folder, "--output")
+    run(*command, whole)
+    partial.write_bytes(whole.read_bytes()[:cut])
+    assert run(*command, partial) == 0
+    assert partial.read_bytes() == whole.read_bytes()
+
+
+def test_an_output_of_another_job_is_left_as_it_is(video_path, clip_folder, tmp_path, capsys):
+    output = tmp_path / "out.jsonl"
+    run("classify", video_path, "--labels", LABELS, "--model", clip_folder, "--output", output)
+    before = output.read_bytes()
+    assert run("classify", video_path, "--labels", "one,two", "--model", clip_folder, "--output", output) == 2
+    assert output.read_bytes() == before
+    assert "other labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{video}", "--labels", LABELS, "--model", "{tmp}/none"], "no model folder"),
+        (["{video}", "--labels", LABELS, "--model", "{tmp}"], "no config.json"),
+        (["{video}", "--labels", LABELS, "--model", "nonsense"], "neither a folder nor a hub id"),
+        (["{video}", "--labels", LABELS, "--model", "{video}"], "is a file"),
+        (["{video}", "--labels", "", "--model", "{clip}"], "no labels"),
+        (["{video}", "--labels", "a,b,a", "--model", "{clip}"], "given twice"),
+        (["{video}", "--labels", "word " * 90, "--model", "{clip}"], "77"),
+        (["{video}", "--labels-file", "{tmp}/none.txt", "--model", "{clip}"], "none.txt"),
+        (["{video}", "--model", "{clip}"], "no labels of its own"),
+        (["{tmp}/none.mp4", "--labels", LABELS, "--model", "{clip}"], "no file or folder"),
+        (["{video}", "--labels", LABELS, "--model", "{clip}", "--output", "{tmp}/out.txt"], ".jsonl or .csv"),
+        (["{video}", "--labels", LABELS, "--model", "{clip}", "--top-k", "0"], "--top-k 0"),
+        (["{video}", "--labels", LABELS, "--model", "{clip}", "--frames", "0"], "--frames 0"),
+        (["{video}", "--labels", LABELS, "--model", "{clip}", "--device", "abacus"], "--device abacus"),
+        (["{video}", "--labels", LABELS, "--model", "{clip}", "--lexicon-clip", "{clip}"], "--lexicon"),
+    ],
+)
+def test_wrong_use_gives_one_line_and_code_2(arguments, said, video_path, clip_folder, tmp_path, capsys):
+    places = {"{video}": str(video_path), "{clip}": str(clip_folder), "{tmp}": str(tmp_path)}
+    for place, path in places.items():
+        arguments = [argument.replace(place, path) for argument in arguments]
+    assert run("classify", *arguments) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if "colored shapes only" not in line]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not captured.out
+
+
+def test_a_single_unreadable_video_is_a_failure(tmp_path, clip_folder, capsys):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"\0" * 100)
+    assert run("classify", path, "--labels", LABELS, "--model", clip_folder) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "VideoDecodeError"
+
+
+def _start(*arguments, **options):
+    command = [sys.executable, "-m", "kinoclip.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_an_interrupt_keeps_whole_records_and_the_same_command_continues(video_path, clip_folder, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(300):
+        (folder / f"{i:03}.mp4").hardlink_to(video_path)
+    output = tmp_path / "out.jsonl"
+    command = ("classify", folder, "--labels", LABELS, "--model", clip_folder, "--output", output)
+    job = _start(*command)
+    deadline = time.monotonic() + 120
+    while not (output.exists() and output.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "Traceback" not in errors
+    kept = len(read_jsonl(output))
+    assert 0 < kept < 300
+    assert run(*command) == 0
+    names = [record["video"] for record in read_jsonl(output)]
+    assert names == sorted(set(names))
+    assert len(names) == 300
+
+
+def test_a_full_disk_ends_the_job_with_whole_records(videos, clip_folder, tmp_path):
+    output = tmp_path / "out.jsonl"
+    command = ("classify", videos, "--labels", LABELS, "--model", clip_folder, "--output", output)
+    limit = 500  # bytes: one record and a part of the next
+    job = _start(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 1
+    assert "the disk is full" in errors
+    assert "Traceback" not in errors
+    assert len(read_jsonl(output)) >= 1
+
+
+def test_a_read_only_place_for_the_output_is_one_line(video_path, clip_folder, capsys):
+    code = run("classify", video_path, "--labels", LABELS, "--model", clip_folder, "--output", "/proc/out.jsonl")
+    assert code != 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_record_that_cannot_be_written_whole_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "out.jsonl"
+    with RecordFile(path, "job") as records:
+        records.write({"video": "a", "job": "job"})
+
+        def fill_up(line):
+            path.open("ab").write(line[:5])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(records, "_append", fill_up)
+        with pytest.raises(OSError, match="No space left"):
+            records.write({"video": "b", "job": "job"})
+    assert read_jsonl(path) == [{"video": "a", "job": "job"}]
+
+
+def test_convert_writes_a_folder_that_classifies(load_checkpoint, clip_folder, video_path, tmp_path, capsys):
+    output = tmp_path / "bike"
+    labels = tmp_path / "labels.txt"
+    labels.write_text("red circle\nblue square\n")
+    command = ("convert", "bike", load_checkpoint, "--clip", clip_folder, "--set", "num_frames=4")
+    assert run(*command, "--labels-file", labels, "--output", output) == 0
+    assert "wrote" in capsys.readouterr().out
+    assert run("classify", video_path, "--model", output) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {p["label"] for p in record["predictions"]} == {"red circle", "blue square"}
+    assert len(record["frame_indices"]) == 4
+
+
+def test_convert_without_a_tokenizer_says_what_the_folder_lacks(load_checkpoint, tmp_path, capsys):
+    assert run("convert", "bike", load_checkpoint, "--output", tmp_path / "bike") == 0
+    assert "lacks a tokenizer" in capsys.readouterr().out
+    assert (tmp_path / "bike" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing", "{checkpoint}", "--output", "{tmp}/out"], "no method 'nothing'"),
+        (["bike", "{tmp}/none.pt", "--output", "{tmp}/out"], "no checkpoint file"),
+        (["bike", "{tmp}/text.pt", "--output", "{tmp}/out"], "could not be read"),
+        (["bike", "{checkpoint}", "--output", "{tmp}"], "holds other things"),
+        (["bike", "{checkpoint}", "--output", "{tmp}/out", "--set", "bogus=1"], "no setting"),
+        (["bike", "{checkpoint}", "--output", "{tmp}/out", "--set", "bogus"], "KEY=VALUE"),
+        (["bike", "{checkpoint}", "--output", "{tmp}/out", "--clip", "{tmp}"], "No tokenizer"),
+        (["bike", "{checkpoint}", "--output", "{tmp}/out", "--attributes", "{checkpoint}"], "no attributes branch"),
+        (["bike", "{checkpoint}", "--output", "{tmp}/out", "--set", "interaction=magic"], "interaction"),
+    ],
+)
+def test_wrong_conversion_gives_one_line_and_leaves_nothing(arguments, said, load_checkpoint, tmp_path, capsys):
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    places = {"{checkpoint}": str(load_checkpoint), "{tmp}": str(tmp_path)}
+    for place, path in places.items():
+        arguments = [argument.replace(place, path) for argument in arguments]
+    assert run("convert", *arguments) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1
+    assert said in errors
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.fixture(scope="session")
+def load_checkpoint(tmp_path_factory, clip_folder):
+    """A BIKE checkpoint in the authors' format on the embedded CLIP, without a temporal head."""
+    model = BikeModel.from_clip(clip_folder, temporal_head="none")
+    path = tmp_path_factory.mktemp("official") / "bike.pt"
+    torch.save({"epoch": 1, "model_state_dict": to_openai(model), "fusion_model_state_dict": {}}, path)
+    return path
+
+
+def to_openai(model):
+    """Name the weights of a CLIP as OpenAI does: the way back from `clip_to_transformers`."""
+    state, names = model.state_dict(), {}
+    renames = {
+        "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
+        "vision_model.embeddings.class_embedding": "visual.class_embedding",
+        "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+        "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+        "text_model.embeddings.position_embedding.weight": "positional_embedding",
+        "logit_scale": "logit_scale",
+    }
+    parts = [
+        ("vision_model.pre_layrnorm", "visual.ln_pre"),
+        ("vision_model.post_layernorm", "visual.ln_post"),
+        ("vision_model.encoder.layers", "visual.transformer.resblocks"),
+        ("text_model.encoder.layers", "transformer.resblocks"),
+        ("text_model.final_layer_norm", "ln_final"),
+        ("self_attn.out_proj", "attn.out_proj"),
+        ("layer_norm1", "ln_1"),
+        ("layer_norm2", "ln_2"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+    ]
+    for name, tensor in state.items():
+        if name.endswith("_projection.weight"):
+            names["visual.proj" if name.startswith("visual") else "text_projection"] = tensor.T.contiguous()
+            continue
+        official = renames.get(name, name)
+        for ours, theirs in parts:
+            official = official.replace(ours, theirs)
+        names[official] = tensor
+    for name in [name for name in names if ".self_attn.q_proj." in name]:
+        start, _, kind = name.partition(".self_attn.q_proj.")
+        fused = [names.pop(f"{start}.self_attn.{letter}_proj.{kind}") for letter in "qkv"]
+        names[f"{start}.attn.in_proj_{kind}"] = torch.cat(fused)
+    return names
+
+
+def test_conversion_changes_no_answer(load_checkpoint, clip_folder, video_path, tmp_path):
+    from kinoclip import Classifier
+
+    run("convert", "bike", load_checkpoint, "--clip", clip_folder, "--output", tmp_path / "bike")
+    labels = LABELS.split(",")
+    converted = Classifier.load(tmp_path / "bike").classify(str(video_path), labels)
+    direct = Classifier.load(clip_folder).classify(str(video_path), labels)
+    assert [p.label for p in converted] == [p.label for p in direct]
+    # splitting and joining the attention weights changes no bit, so neither may the answer
+    assert [p.probability for p in converted] == [p.probability for p in direct]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gmacs", "parameters"),
+    [
+        # BIKE Table 1 prints 830, 932, 3728 GFLOPs and 230 M parameters, which leave out attention
+        (["vitl14", 16, "paper"], 830.8, 230.4),
+        (["vitl14-336", 8, "paper"], 932.3, 230.4),
+        (["vitl14-336", 32, "paper"], 3729.3, 230.4),
+        (["vitl14", 16, "full"], 1296.9, 346.6),
+        (["vitl14-336", 8, "full"], 1528.0, 346.9),
+        (["vitl14-336", 32, "full"], 6112.1, 346.9),
+    ],
+)
+def test_profile_counts_bike_as_the_paper_and_in_full(arguments, gmacs, parameters, capsys):
+    clip, frames, flops = arguments
+    assert run("profile", "bike", "--clip", clip, "--frames", frames, "--flops", flops, "--json") == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["gmacs"] == pytest.approx(gmacs, abs=0.05)
+    assert counted["parameters"] / 1e6 == pytest.approx(parameters, abs=0.05)
+    assert counted["convention"] == flops
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bike", "--clip", "vitx"], "no CLIP 'vitx'"),
+        (["nothing"], "Methods are: bike"),
+        (["bike", "--size", "100"], "multiple of the patch size 32"),
+        (["bike", "--set", "bogus=1"], "no setting"),
+        (["{clip}", "--clip", "vitb32"], "has its own CLIP"),
+    ],
+)
+def test_wrong_profile_gives_one_line_and_code_2(arguments, said, clip_folder, capsys):
+    arguments = [argument.replace("{clip}", str(clip_folder)) for argument in arguments]
+    assert run("profile", *arguments) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1
+    assert said in errors
+
+
+def test_profile_reads_a_published_folder(bike_folder, capsys):
+    assert run("profile", bike_folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["num_frames"] == 4
+
+
+def test_the_demo_names_its_clips_and_draws_a_picture(tmp_path, capsys):
+    assert run("demo", "--output", tmp_path / "demo", "--videos", 2) == 0
+    output = capsys.readouterr().out
+    assert "2 of 2 right" in output
+    assert "saliency  |" in output
+    assert (tmp_path / "demo" / "clip_0.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_names_every_command(capsys):
+    assert run("--help") == 0
+    output = capsys.readouterr().out
+    assert all(command in output for command in ("classify", "convert", "profile", "demo"))
+
+
+def test_the_processor_of_a_converted_folder_is_the_methods_own(load_checkpoint, clip_folder, tmp_path):
+    from transformers import AutoProcessor
+
+    run("convert", "bike", load_checkpoint, "--clip", clip_folder, "--output", tmp_path / "bike")
+    processor = AutoProcessor.from_pretrained(tmp_path / "bike")
+    assert isinstance(processor, BikeProcessor)
+    assert processor.video_processor.sampling == "segment_start_closed"
