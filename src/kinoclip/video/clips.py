@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -121,7 +123,10 @@ class FileClip:
         self._declared_fps = fps
         self._session = Session(media, stream, max_pixels, threads)
         self._is_fresh = False
+        self._is_closed = False
         self._kept: list[VideoFrame] | None = None
+        self._current: Iterator[tuple[int, VideoFrame]] | None = None
+        self._lock = threading.RLock()
         try:
             self._look(exact)
         except BaseException:
@@ -232,39 +237,48 @@ class FileClip:
             VideoDecodeError: damage, with `on_damage="raise"`.
         """
         remaining = list(indices)
-        for _ in range(2):
-            try:
-                for index, frame in self._attempt(tuple(remaining)):
-                    if index != remaining[0]:
-                        raise LostFrameError
-                    yield index, to_rgb(frame, self.orientation)
-                    remaining.pop(0)
-                return
-            except LostFrameError:
-                promised = self.num_frames
-                if self._counted and not self._along_packets:
-                    break
-                self._count()
-                self._along_packets = False
-                if self.num_frames != promised:
-                    raise FrameCountChangedError from None
-        raise VideoDecodeError(f"{self.name}: the file changed while it was read. Open it again.")
+        mine: Iterator[tuple[int, VideoFrame]] | None = None
+        while remaining:
+            with self._lock:
+                # Another read of this clip has moved the file: start again where this one stands.
+                if mine is None or self._current is not mine:
+                    mine = self._current = self._attempt(tuple(remaining))
+                index, frame = next(mine, (None, None))
+                if frame is None or index != remaining[0]:
+                    mine = None
+                    self._recover()
+                    continue
+            yield remaining.pop(0), to_rgb(frame, self.orientation)
+
+    def _recover(self) -> None:
+        """Decode everything to see what is there, after a frame did not come out."""
+        if self._counted and not self._along_packets:
+            raise VideoDecodeError(f"{self.name}: the file changed while it was read. Open it again.")
+        promised = self.num_frames
+        self._count()
+        self._along_packets = False
+        if self.num_frames != promised:
+            raise FrameCountChangedError
 
     def _attempt(self, indices: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Give frames until one does not come out as it should."""
+        if self._is_closed:
+            raise ValueError(f"{self.name}: the reader is closed. Open the video again.")
         if self._kept is not None:
             yield from ((index, self._kept[index]) for index in indices)
             return
-        if self._along_packets:
-            self._session.errors = []
-            self._session.flush()
-            yield from read_along_packets(self._session, self._table, indices)
-            return
-        self._rewind()
-        self._is_fresh = False
-        for index, frame in read_in_order(self._session, indices):
-            if not self._counted and (self._session.errors or frame.is_corrupt):
-                raise LostFrameError
-            yield index, frame
+        with contextlib.suppress(LostFrameError):
+            if self._along_packets:
+                self._session.errors = []
+                self._session.flush()
+                yield from read_along_packets(self._session, self._table, indices)
+                return
+            self._rewind()
+            self._is_fresh = False
+            for index, frame in read_in_order(self._session, indices):
+                if not self._counted and (self._session.errors or frame.is_corrupt):
+                    return
+                yield index, frame
 
     def _rewind(self) -> None:
         if not self._is_fresh:
@@ -273,8 +287,10 @@ class FileClip:
 
     def close(self) -> None:
         """Close the file."""
-        self._kept = None
-        self._session.close()
+        with self._lock:
+            self._is_closed = True
+            self._kept = self._current = None
+            self._session.close()
 
 
 def _closed(index: int) -> Frame:

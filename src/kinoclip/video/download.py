@@ -43,27 +43,33 @@ def download(url: str, *, max_bytes: int, timeout_seconds: float, allow_local: b
         VideoDecodeError: it cannot be fetched, takes too long or is too large.
     """
     check_scheme(url)
+    with tempfile.NamedTemporaryFile(prefix="kinoclip-", suffix=".video", delete=False) as file:
+        path = Path(file.name)
+        try:
+            _fetch(url, file, max_bytes, timeout_seconds, allow_local)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return path
+
+
+def _fetch(url: str, file: IO[bytes], max_bytes: int, timeout_seconds: float, allow_local: bool) -> None:
     deadline = time.monotonic() + timeout_seconds
-    path: Path | None = None
+    request = Request(url, headers={"User-Agent": "kinoclip"})
     try:
-        with _opener(allow_local).open(
-            Request(url, headers={"User-Agent": "kinoclip"}), timeout=timeout_seconds
-        ) as response:
+        with _opener(allow_local).open(request, timeout=timeout_seconds) as response:
             declared = int(response.headers.get("Content-Length") or 0)
             if declared > max_bytes:
                 raise VideoDecodeError(_too_large(url, max_bytes))
-            with tempfile.NamedTemporaryFile(prefix="kinoclip-", suffix=".video", delete=False) as file:
-                path = Path(file.name)
-                _copy(response, file, url, max_bytes, deadline)
-        return path
+            if _copy(response, file, url, max_bytes, deadline) < declared:
+                raise VideoDecodeError(f"{url}: the connection broke off. Try again, or download it yourself.")
+    except VideoDecodeError:
+        raise
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:
-        if path is not None:
-            path.unlink(missing_ok=True)
-        if isinstance(error, VideoDecodeError):
-            raise
-        reason = getattr(error, "reason", None) or error
-        if isinstance(reason, VideoDecodeError):
-            raise reason from error
+        cause = getattr(error, "reason", None)
+        if isinstance(cause, VideoDecodeError):
+            raise cause from error
+        reason = " ".join(str(cause if isinstance(cause, Exception) else error).split())
         raise VideoDecodeError(
             f"{url}: cannot be downloaded ({reason}). Check the address, or download it yourself."
         ) from error
@@ -82,7 +88,7 @@ def check_scheme(url: str) -> None:
         )
 
 
-def _copy(response: IO[bytes], file: IO[bytes], url: str, max_bytes: int, deadline: float) -> None:
+def _copy(response: IO[bytes], file: IO[bytes], url: str, max_bytes: int, deadline: float) -> int:
     size = 0
     while chunk := response.read(_CHUNK_BYTES):
         size += len(chunk)
@@ -93,6 +99,7 @@ def _copy(response: IO[bytes], file: IO[bytes], url: str, max_bytes: int, deadli
                 f"{url}: the download takes too long. Pass a larger timeout_seconds, or download it yourself."
             )
         file.write(chunk)
+    return size
 
 
 def _too_large(url: str, max_bytes: int) -> str:

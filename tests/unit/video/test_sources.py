@@ -54,7 +54,7 @@ def test_a_protocol_of_ffmpeg_is_taken_for_a_file_that_does_not_exist(h264, pref
         lambda p: bytearray(Path(p).read_bytes()),
         lambda p: memoryview(Path(p).read_bytes()),
         lambda p: BytesIO(Path(p).read_bytes()),
-        lambda p: Path(p).open("rb"),
+        lambda p: Path(p).open("rb"),  # noqa: SIM115, the reader is given the open file
     ],
     ids=["path", "text", "bytes", "bytearray", "memoryview", "BytesIO", "file"],
 )
