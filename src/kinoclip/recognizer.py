@@ -1,6 +1,7 @@
 """The one interface of all methods: encode frames, encode candidates, aggregate, match."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -189,13 +190,16 @@ class VideoRecognizer(PreTrainedModel):
         """Store candidates in the checkpoint, so that `model(pixel_values_videos=...)` alone gives logits.
 
         Raises:
-            ValueError: names and features differ in number.
+            ValueError: names and features differ in number, or a name comes twice.
         """
         if len(names) != text.embeds.shape[1]:
             raise ValueError(f"{len(names)} names were given for the features of {text.embeds.shape[1]} candidates.")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} names two candidates. Give each a name of its own.")
         for old in self.config.candidate_shapes or ():
             delattr(self, f"candidate_{old}")
-        tensors = {name: text[name] for name in ("embeds", "words", "word_mask") if text[name] is not None}
+        tensors = {name: tensor for name, tensor in text.items() if name != "branches"}  # items() leaves out None
         tensors |= {f"branch_{name}": tensor for name, tensor in (text.branches or {}).items()}
         for name, tensor in tensors.items():
             self.register_buffer(f"candidate_{name}", tensor.detach().clone().contiguous())

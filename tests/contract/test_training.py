@@ -79,7 +79,9 @@ def test_activation_checkpointing_runs_every_encoder_layer_twice_and_changes_no_
 
     model(**training_inputs).loss.backward()
 
-    towers = {"vision_model", "text_model"} | {n.partition(".")[0] for n, _ in model.named_children()} & {"temporal_head"}
+    towers = {"vision_model", "text_model"} | {n.partition(".")[0] for n, _ in model.named_children()} & {
+        "temporal_head"
+    }
     assert {name.partition(".")[0] for name in runs} >= towers
     passes = {name: 2 * _passes(model, name) for name in runs}
     assert runs == passes

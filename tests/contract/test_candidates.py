@@ -1,0 +1,126 @@
+"""Checkpoints that carry their own candidates."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForVideoClassification
+
+from .conftest import LABELS
+
+
+@pytest.fixture
+def open_set(model, inputs):
+    with torch.no_grad():
+        return model(**inputs)
+
+
+@pytest.fixture
+def closed(model, open_set):
+    return model.set_candidates(LABELS, open_set.text)
+
+
+@pytest.fixture
+def closed_inputs(pixels, extra):
+    return {"pixel_values_videos": pixels, **extra}
+
+
+def test_stored_candidates_give_the_logits_of_given_ones(closed, open_set, closed_inputs):
+    with torch.no_grad():
+        assert torch.equal(closed(**closed_inputs).logits, open_set.logits)
+
+
+def test_the_config_names_the_stored_candidates(closed):
+    assert closed.config.id2label == dict(enumerate(LABELS))
+    assert closed.config.label2id == {label: i for i, label in enumerate(LABELS)}
+    assert closed.config.num_labels == 3
+
+
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForVideoClassification])
+def test_stored_candidates_survive_saving(closed, open_set, closed_inputs, tmp_path, auto_class):
+    closed.save_pretrained(tmp_path)
+    loaded, report = auto_class.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert loaded.config.id2label == dict(enumerate(LABELS))
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(**closed_inputs).logits, open_set.logits)
+
+
+def test_given_candidates_count_more_than_stored_ones(closed, open_set, inputs, candidates):
+    first_two = {name: tensor[:, :2] for name, tensor in candidates.items()}
+    with torch.no_grad():
+        votes = closed(**inputs | first_two).votes["video"]
+    torch.testing.assert_close(votes, open_set.votes["video"][:, :2], atol=1e-6, rtol=1e-5)
+
+
+def test_other_candidates_replace_stored_ones(closed, candidates, closed_inputs, tmp_path):
+    with torch.no_grad():
+        two = closed.encode_text(**{name: tensor[:, :2] for name, tensor in candidates.items()})
+    closed.set_candidates(LABELS[:2], two).save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    assert loaded.config.num_labels == 2
+    with torch.no_grad():
+        assert loaded(**closed_inputs).logits.shape == (2, 2)
+
+
+def test_names_and_features_must_agree_in_number(model, open_set):
+    with pytest.raises(ValueError, match="2 names were given for the features of 3 candidates"):
+        model.set_candidates(LABELS[:2], open_set.text)
+
+
+def test_a_name_cannot_stand_for_two_candidates(model, open_set):
+    with pytest.raises(ValueError, match="'red' names two candidates"):
+        model.set_candidates(["red", "blue", "red"], open_set.text)
+
+
+def test_stored_candidates_follow_the_dtype_of_the_model(closed, closed_inputs, tmp_path):
+    closed.half().save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert loaded.candidates().embeds.dtype == torch.float32
+    with torch.no_grad():
+        assert loaded(**closed_inputs).logits.dtype == torch.float32
+
+
+def test_without_its_text_tower_a_checkpoint_is_smaller_and_gives_the_same(closed, open_set, pixels, tmp_path):
+    with torch.no_grad():
+        expected = closed(pixel_values_videos=pixels).logits
+    closed.save_pretrained(tmp_path / "whole")
+    closed.drop_text_tower().save_pretrained(tmp_path / "small")
+    whole, small = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "small"))
+    dropped = {name for name in whole if name.startswith(("text_model.", "text_projection."))}
+    assert dropped
+    assert small.keys() == whole.keys() - dropped
+
+    loaded, report = AutoModel.from_pretrained(tmp_path / "small", output_loading_info=True)
+
+    assert not any(report.values())
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(pixel_values_videos=pixels).logits, expected)
+
+
+def test_without_its_text_tower_a_checkpoint_says_why_it_reads_no_labels(closed, candidates, tmp_path):
+    closed.drop_text_tower().save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="saved without its text tower: it knows only its own candidates"):
+        loaded.encode_text(**candidates)
+
+
+def test_without_its_text_tower_a_checkpoint_can_miss_other_weights(closed, tmp_path):
+    closed.drop_text_tower().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    state = load_file(path)
+    del state["logit_scale"]
+    save_file(state, path, metadata={"format": "pt"})
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert loaded.logit_scale.item() == pytest.approx(2.6592)
+
+
+def test_a_model_without_text_tower_trains_with_its_candidates(closed, closed_inputs):
+    closed.drop_text_tower()
+    closed.freeze()
+    if "attribute_input_ids" in closed_inputs and closed.config.attributes == "shared":
+        with pytest.raises(ValueError, match="without its text tower"):
+            closed(**closed_inputs)
+        return
+    loss = closed.train()(**closed_inputs, labels=torch.tensor([0, 2])).loss
+    loss.backward()
+    assert closed.visual_projection.weight.grad.isfinite().all()
