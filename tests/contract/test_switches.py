@@ -1,0 +1,240 @@
+"""Every field of a config changes what its docstring says, and nothing has to be said about a field twice."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from kinoclip import BikeConfig, BikeModel
+from kinoclip.losses import label_match, symmetric_cross_entropy, symmetric_kl
+
+from .conftest import LABELS, NARROW
+
+EXACT = {"atol": 1e-6, "rtol": 1e-5}
+
+
+@pytest.fixture
+def build(tiny_fields):
+    def build(**changes: Any) -> BikeModel:
+        torch.manual_seed(0)
+        return BikeModel(BikeConfig(**{**tiny_fields, "temporal_head": "none", **changes})).eval()
+
+    return build
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def candidates(bike_processor) -> dict[str, Tensor]:
+    return dict(
+        bike_processor.__class__(bike_processor.video_processor, bike_processor.tokenizer, return_word_mask=True)(
+            text=LABELS
+        )
+    )
+
+
+@pytest.fixture
+def run(build, pixels, candidates):
+    """Run a BIKE without temporal head whose config has these changes."""
+
+    def run(**changes: Any) -> Any:
+        with torch.no_grad():
+            return build(**changes)(pixels, **candidates)
+
+    return run
+
+
+def test_interaction_mean_averages_frames_and_saliency_weighs_them_per_candidate(run):
+    mean, weighed = run(interaction="mean"), run()
+    torch.testing.assert_close(mean.video_embeds, mean.frames.embeds.mean(1), **EXACT)
+    assert weighed.video_embeds.shape == (2, 3, 32)
+
+
+def test_temporal_head_lets_frames_look_at_each_other(build, pixels):
+    other = pixels.clone()
+    other[:, 3] += 1
+    with torch.no_grad():
+        first = [
+            (model.contextualize(model.encode_frames(pixels)) - model.contextualize(model.encode_frames(other)))[:, 0]
+            for model in (build(temporal_head="none"), build(temporal_head="transformer"))
+        ]
+    assert not first[0].any()
+    assert first[1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_temporal_layers_is_the_depth_of_the_head(build, layers):
+    assert len(build(temporal_head="transformer", temporal_layers=layers).temporal_head.encoder.layers) == layers
+
+
+def _weights(frames: Tensor, queries: Tensor, temperature: float = 0.01) -> Tensor:
+    """Give the weight of each frame by (K, L, D) queries, written out as in the paper's eq. 3-4."""
+    products = torch.einsum("btd,kld->bklt", frames, queries)
+    return (products / temperature).softmax(-1).mean(2)
+
+
+def _pooled(run: Any, queries: Any, **changes: Any) -> tuple[Tensor, Tensor]:
+    output = run(**changes)
+    frames = normalize(output.frames.embeds, dim=-1)
+    return output.video_embeds, torch.einsum("bkt,btd->bkd", _weights(frames, queries(output.text)), frames)
+
+
+def test_saliency_query_words_weighs_frames_by_every_position_of_the_text(run):
+    found, expected = _pooled(run, lambda text: normalize(text.words, dim=-1))
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_saliency_query_sentence_weighs_frames_by_the_sentence(run):
+    query = {"saliency_query": "sentence"}
+    found, expected = _pooled(run, lambda text: normalize(text.embeds, dim=-1).transpose(0, 1), **query)
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_saliency_words_label_reads_the_words_of_the_label_alone(run, candidates):
+    output = run(saliency_words="label")
+    frames = normalize(output.frames.embeds, dim=-1)
+    own = normalize(output.text.words[1, candidates["word_mask"][0, 1]], dim=-1)
+    assert len(own) < 10  # "square" is one word
+    weights = _weights(frames, own[None])[:, 0]
+    torch.testing.assert_close(output.video_embeds[:, 1], torch.einsum("bt,btd->bd", weights, frames), **EXACT)
+
+
+def test_saliency_words_label_needs_to_know_the_words(build, pixels, candidates):
+    with pytest.raises(ValueError, match="needs `word_mask`"):
+        build(saliency_words="label")(pixels, candidates["input_ids"])
+
+
+def test_recognition_query_is_what_the_pooled_video_is_matched_with(run):
+    sentence, words = run(), run(recognition_query="words")
+    assert torch.equal(sentence.video_embeds, words.video_embeds)
+    by_sentence = torch.einsum("bkd,kd->bk", sentence.video_embeds, normalize(sentence.text.embeds[0], dim=-1))
+    by_words = torch.einsum("bkd,kd->bk", words.video_embeds, normalize(words.text.words, dim=-1).mean(1))
+    torch.testing.assert_close(sentence.votes["video"], by_sentence, **EXACT)
+    torch.testing.assert_close(words.votes["video"], by_words, **EXACT)
+
+
+def test_a_high_saliency_temperature_weighs_all_frames_alike(run):
+    output = run(saliency_temperature=1000)
+    frames = normalize(output.frames.embeds, dim=-1).mean(1, keepdim=True)
+    torch.testing.assert_close(output.video_embeds, frames.expand(-1, 3, -1), atol=1e-4, rtol=0)
+
+
+def test_normalize_saliency_false_weighs_by_raw_products(run):
+    output = run(normalize_saliency=False)
+    weights = _weights(output.frames.embeds, output.text.words)
+    expected = torch.einsum("bkt,btd->bkd", weights, normalize(output.frames.embeds, dim=-1))
+    torch.testing.assert_close(output.video_embeds, expected, **EXACT)
+
+
+def test_normalize_video_makes_the_score_a_cosine(run):
+    kept, unit = run(), run(normalize_video=True)
+    assert (kept.video_embeds.norm(dim=-1) < 1).all()
+    torch.testing.assert_close(unit.video_embeds.norm(dim=-1), torch.ones(2, 3), **EXACT)
+    cosines = cosine_similarity(kept.video_embeds, kept.text.embeds, dim=-1)
+    torch.testing.assert_close(unit.votes["video"], cosines, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss"),
+    [
+        ({}, symmetric_kl),
+        ({"dual_softmax": True}, lambda logits, match: symmetric_kl(logits, match, use_dual_softmax=True)),
+        ({"loss_targets": "uniform"}, symmetric_cross_entropy),
+    ],
+)
+def test_loss_targets_and_dual_softmax_choose_the_loss(build, pixels, candidates, changes, loss):
+    labels = torch.tensor([0, 1, 0])
+    output = build(**changes)(pixels[[0, 1, 0]], **candidates, labels=labels, candidate_labels=labels)
+    torch.testing.assert_close(output.loss, loss(output.logits, label_match(labels, labels)))
+
+
+ATTRIBUTES = {
+    "none": set(),
+    "shared": {"sentence_fc", "query_fc", "logit_scale"},
+    "own": {"sentence_fc", "query_fc", "logit_scale", "text_model", "text_projection"},
+}
+
+
+@pytest.mark.parametrize("attributes", ATTRIBUTES)
+def test_attributes_decides_which_modules_the_second_branch_has(build, attributes):
+    names = [name.split(".") for name, _ in build(attributes=attributes).named_parameters()]
+    assert {name[1] for name in names if name[0] == "attributes"} == ATTRIBUTES[attributes]
+
+
+def test_without_an_attributes_branch_attributes_are_refused(build, pixels, candidates):
+    with pytest.raises(ValueError, match="no attributes branch"):
+        build()(pixels, **candidates, attribute_input_ids=torch.ones(2, 77, dtype=torch.long))
+
+
+def test_attribute_head_none_compares_the_sentences_as_clip_does(build, candidates, bike_processor):
+    model = build(attributes="shared", attribute_head="none")
+    ids = bike_processor.encode_attributes([["red"], ["square", "blue"]])
+    with torch.no_grad():
+        output = model(input_ids=candidates["input_ids"], attribute_input_ids=ids)
+        sentences = model.text_projection(model.text_model(input_ids=ids).pooler_output)
+    expected = cosine_similarity(sentences[:, None], output.text.embeds, dim=-1)
+    torch.testing.assert_close(output.votes["attributes"], expected, **EXACT)
+    assert "attributes.logit_scale" not in dict(model.named_parameters())
+
+
+def test_the_attribute_tower_has_its_own_shape(build, tiny_fields):
+    text = {**tiny_fields["text_config"], **NARROW}
+    model = build(attributes="own", attribute_text_config=text, attribute_projection_dim=24)
+    assert model.attributes.text_projection.weight.shape == (24, 48)
+    assert model.attributes.query_fc[0].weight.shape == (24, 24)
+
+
+def test_fusion_is_the_share_of_each_branch(build, pixels, candidates, bike_processor):
+    model = build(attributes="shared", fusion={"video": 1, "attributes": 0})
+    ids = bike_processor.encode_attributes([["red"], ["square", "blue"]])
+    with torch.no_grad():
+        output = model(pixels, **candidates, attribute_input_ids=ids)
+    video = model.logit_scale.exp() * output.votes["video"]
+    torch.testing.assert_close(output.logits.softmax(-1), video.softmax(-1), **EXACT)
+
+
+def _trained(model: BikeModel) -> set[str]:
+    model.freeze()
+    return {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+
+
+TOWER = {"vision_model", "visual_projection", "logit_scale"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({}, TOWER),
+        ({"temporal_head": "transformer"}, TOWER | {"temporal_head"}),
+        ({"attributes": "own"}, TOWER),
+        ({"freeze_text": False}, TOWER | {"text_model", "text_projection"}),
+        ({"freeze_text": False, "attributes": "own"}, TOWER | {"text_model", "text_projection"}),
+        ({"attributes": "shared", "train_branch": "attributes"}, {"attributes"}),
+        ({"attributes": "own", "train_branch": "attributes"}, {"attributes"}),
+    ],
+)
+def test_freeze_text_and_train_branch_decide_what_is_trained(build, changes, trained):
+    assert _trained(build(**changes)) == trained
+
+
+def test_training_the_attributes_branch_trains_its_mlps_and_scale_alone(build):
+    model = build(attributes="own", train_branch="attributes")
+    model.freeze()
+    trained = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"sentence_fc", "query_fc", "logit_scale"}
+
+
+def test_every_field_of_bike_has_a_test_here():
+    own = {field.name for field in fields(BikeConfig)} & set(BikeConfig.__annotations__)
+    tested = {
+        "interaction", "temporal_head", "temporal_layers", "saliency_query", "saliency_words", "recognition_query",
+        "saliency_temperature", "normalize_saliency", "normalize_video", "loss_targets", "dual_softmax", "attributes",
+        "attribute_head", "attribute_text_config", "attribute_projection_dim", "freeze_text", "train_branch",
+    }  # fmt: skip
+    assert own == tested
