@@ -160,15 +160,18 @@ def _classify(options: argparse.Namespace) -> int:
     known = classifier.set_labels(labels)
     top_k = min(options.top_k, len(known))
     if options.output is None:
-        failed = sum(_print_record(record) for record in job.label(videos, _Progress(len(videos))))
-        return FAILURE if failed and failed == len(videos) == 1 else 0
+        progress = _Progress(len(videos))
+        for record in job.label(videos, progress):
+            _print_record(record)
+        return progress.exit_code
     with RecordFile(options.output, job.identity, top_k) as records:
         waiting = [video for video in videos if video not in records.done]
         if len(waiting) < len(videos):
             print(f"kinoclip: {len(videos) - len(waiting)} of {len(videos)} are done already", file=sys.stderr)
-        for record in job.label(waiting, _Progress(len(waiting))):
+        progress = _Progress(len(waiting))
+        for record in job.label(waiting, progress):
             records.write(record)
-    return 0
+    return progress.exit_code
 
 
 def _read_label_options(options: argparse.Namespace) -> tuple[str, ...] | None:
@@ -214,11 +217,9 @@ def _load_classifier(classifier_class: Any, options: argparse.Namespace) -> Any:
     return classifier
 
 
-def _print_record(record: dict[str, Any]) -> bool:
-    """Print a record and tell whether it is an error."""
+def _print_record(record: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
     sys.stdout.flush()
-    return "error" in record
 
 
 class _Progress:
@@ -227,6 +228,11 @@ class _Progress:
     def __init__(self, total: int):
         self.total, self.count, self.failed = total, 0, 0
         self.start = time.monotonic()
+
+    @property
+    def exit_code(self) -> int:
+        """Failure when the one video that was asked for could not be read; in a folder, a record says so."""
+        return FAILURE if self.total == self.failed == 1 else 0
 
     def __call__(self, record: dict[str, Any]) -> None:
         self.count += 1

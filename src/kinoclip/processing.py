@@ -104,8 +104,11 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         num_frames = num_frames or self.num_frames
         num_clips, num_crops = num_clips or self.num_clips, num_crops or self.num_crops
         with VideoReader(video) as reader:
-            indices = sample_indices(sampling or self.sampling, reader.num_frames, num_frames, num_clips=num_clips)
-            crops = reader.frames(indices, transform=partial(self._crop, num_crops=num_crops)).transpose(0, 1)
+            known_frames = None
+            while known_frames != reader.num_frames:  # damage that is met while reading makes the video shorter
+                known_frames = reader.num_frames
+                indices = sample_indices(sampling or self.sampling, known_frames, num_frames, num_clips=num_clips)
+                crops = reader.frames(indices, transform=partial(self._crop, num_crops=num_crops)).transpose(0, 1)
             timestamps = reader.timestamps(indices) if reader.duration_seconds is not None else None
             whole = {"num_frames": reader.num_frames, "duration_seconds": reader.duration_seconds}
         pixels = normalize_frames(crops.flatten(0, 1), self.image_mean, self.image_std)

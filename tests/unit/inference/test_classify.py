@@ -1,0 +1,149 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+
+import kinoclip
+from kinoclip import Classifier, VideoDecodeError
+from kinoclip.inference.attributes import AttributeFinder
+
+LABELS = ["red circle", "blue square", "green star"]
+
+
+@pytest.fixture(scope="module")
+def classifier(clip_folder):
+    return Classifier.load(clip_folder)
+
+
+def test_one_video_gives_pairs_of_label_and_probability_best_first(classifier, video_path):
+    answer = kinoclip.classify(str(video_path), LABELS, model=classifier)
+    probabilities = [probability for _, probability in answer]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert answer.label == answer[0].label
+    assert len(answer) == 3
+
+
+def test_a_list_of_videos_gives_a_list_of_answers(classifier, video_path):
+    answers = kinoclip.classify([str(video_path)], LABELS, model=classifier)
+    assert [answer.video for answer in answers] == [str(video_path)]
+
+
+@pytest.mark.parametrize(
+    "open_source",
+    [str, lambda path: path, lambda path: path.read_bytes(), lambda path: io.BytesIO(path.read_bytes())],
+    ids=["text", "path", "bytes", "file"],
+)
+def test_every_kind_of_source_gives_the_same_answer(classifier, video_path, open_source):
+    expected = kinoclip.classify(str(video_path), LABELS, model=classifier)
+    assert kinoclip.classify(open_source(video_path), LABELS, model=classifier).predictions == expected.predictions
+
+
+def test_an_array_without_a_clock_has_no_timestamps(classifier):
+    answer = kinoclip.classify(np.zeros((9, 40, 40, 3), np.uint8), LABELS, model=classifier)
+    assert answer.timestamps is None
+    assert answer.duration_seconds is None
+    assert answer.video is None
+
+
+def test_top_k_limits_the_labels(classifier, video_path):
+    assert len(kinoclip.classify(str(video_path), LABELS, model=classifier, top_k=2)) == 2
+
+
+def test_an_explanation_holds_one_weight_per_frame_that_sums_to_one(classifier, video_path):
+    answer = kinoclip.classify(str(video_path), LABELS, model=classifier, explain=True)
+    assert {len(weights) for weights in answer.saliency.values()} == {8}
+    assert sum(answer.saliency[answer.label]) == pytest.approx(1, abs=1e-5)
+    assert answer.frames.shape == (8, 3, 64, 64)
+
+
+def test_saliency_over_clips_and_crops_still_sums_to_one(clip_folder, video_path):
+    classifier = Classifier.load(clip_folder)
+    classifier.video_processor.num_clips, classifier.video_processor.num_crops = 2, 3
+    answer = classifier.classify(str(video_path), LABELS, explain=True)
+    weights = answer.saliency[answer.label]
+    assert len(weights) == len(answer.frame_indices) == 16
+    assert sum(weights) == pytest.approx(1, abs=1e-5)
+
+
+def test_text_is_encoded_once_for_the_same_labels(classifier, video_path, monkeypatch):
+    classifier.classify(str(video_path), LABELS)
+
+    def refuse(*_, **__):
+        raise AssertionError("the text tower ran again")
+
+    monkeypatch.setattr(classifier.model, "encode_text", refuse)
+    classifier.classify(str(video_path), LABELS)
+
+
+def test_labels_can_change_between_videos(classifier, video_path):
+    first = classifier.classify(str(video_path), LABELS)
+    other = classifier.classify(str(video_path), ["one", "two"])
+    assert {label for label, _ in other} == {"one", "two"}
+    assert classifier.classify(str(video_path), LABELS).predictions == first.predictions
+
+
+def test_no_labels_need_a_checkpoint_that_carries_some(classifier, video_path):
+    with pytest.raises(ValueError, match="carries no labels"):
+        classifier.classify(str(video_path))
+
+
+def test_labels_of_the_checkpoint_are_used_when_none_are_given(clip_folder, video_path):
+    classifier = Classifier.load(clip_folder)
+    with torch.inference_mode():
+        text = classifier.model.encode_text(**classifier.processor(text=LABELS))
+    classifier.model.set_candidates(LABELS, text)
+    expected = classifier.classify(str(video_path), LABELS)
+    own = Classifier(classifier.model, classifier.video_processor).classify(str(video_path))
+    assert own.predictions == expected.predictions
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([], "no labels"), (["a", "a"], "given twice"), ([""], "not empty"), (["x " * 99], "77")]
+)
+def test_bad_labels_are_an_error_before_any_decoding(classifier, labels, said):
+    with pytest.raises(ValueError, match=said):
+        kinoclip.classify("no such file.mp4", labels, model=classifier)
+
+
+def test_a_missing_video_is_an_error_that_names_it(classifier):
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4"):
+        kinoclip.classify("none.mp4", LABELS, model=classifier)
+
+
+def test_bytes_that_are_no_video_are_a_decode_error(classifier):
+    with pytest.raises(VideoDecodeError):
+        kinoclip.classify(b"\0" * 1000, LABELS, model=classifier)
+
+
+def test_top_k_of_zero_is_an_error(classifier, video_path):
+    with pytest.raises(ValueError, match="top_k is 0"):
+        kinoclip.classify(str(video_path), LABELS, model=classifier, top_k=0)
+
+
+def test_bfloat16_gives_nearly_the_same_probabilities(clip_folder, classifier, video_path):
+    exact = dict(classifier.classify(str(video_path), LABELS))
+    half = dict(Classifier.load(clip_folder, dtype=torch.bfloat16).classify(str(video_path), LABELS))
+    # bfloat16 keeps 8 bits; cosines are scaled by up to 100 before the softmax
+    assert half == pytest.approx(exact, abs=0.15)
+
+
+def test_attributes_are_found_in_the_lexicon_and_vote(clip_folder, video_path):
+    plain = Classifier.load(clip_folder).classify(str(video_path), LABELS)
+    described = Classifier.load(clip_folder, lexicon=["red", "blue", "star", "square", "circle", "gray"])
+    answer = described.classify(str(video_path), LABELS)
+    assert len(answer.attributes) == 5
+    assert answer.predictions != plain.predictions
+
+
+def test_a_lexicon_needs_an_attributes_branch(clip_folder, bike_folder):
+    with pytest.raises(ValueError, match="no attributes branch"):
+        Classifier.load(bike_folder, lexicon=["red", "blue"], lexicon_clip=clip_folder)
+
+
+def test_attributes_of_a_file_come_best_first(clip_folder, video_path):
+    finder = AttributeFinder.load(clip_folder, ["a red circle", "a blue square", "an empty background"], top_k=2)
+    found = finder.find(str(video_path))
+    assert len(found) == 2
+    assert set(found) <= set(finder.lexicon)
