@@ -1,0 +1,88 @@
+"""The rules by name; their arithmetic is compared with the authors' in `tests/parity/test_sampling.py`."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from kinoclip.video.sampling import SamplingRule, sample_indices, sample_uniform, split_kept_frames
+
+RULES = get_args(SamplingRule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "indices"),
+    [
+        ("segment_start", [0, 25, 50, 75]),
+        ("segment_start_closed", [0, 25, 50, 75]),
+        ("segment_center", [12, 37, 62, 87]),  # 25 i + 12
+        ("segment_center_but_last", [11, 36, 61, 86]),  # int(24.75 i + 11.875)
+        ("segment_shared_offset", [12, 37, 62, 87]),
+        ("dense", [0, 32, 64, 96]),  # 128 / 4 apart
+        ("consecutive", [0, 2, 4, 6]),
+        ("uniform", [0, 33, 66, 99]),
+    ],
+)
+def test_a_rule_takes_these_frames_of_100(rule, indices):
+    assert sample_indices(rule, 100, 4) == indices
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 8, 9, 300])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_gives_as_many_frames_as_asked_for_and_none_outside(rule, num_frames, training):
+    rng = np.random.default_rng(0)
+    indices = sample_indices(rule, num_frames, 8, rng=rng, training=training)
+    assert len(indices) == 8
+    assert set(indices) <= set(range(num_frames))
+
+
+@pytest.mark.parametrize(
+    "rule", ["segment_start", "segment_start_closed", "segment_shared_offset", "dense", "consecutive"]
+)
+def test_clips_come_one_after_the_other(rule):
+    indices = sample_indices(rule, 300, 8, num_clips=3)
+    assert len(indices) == 24
+    assert len({tuple(indices[:8]), tuple(indices[8:16]), tuple(indices[16:])}) == 3
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_same_seed_draws_the_same_frames(rule):
+    draw = [sample_indices(rule, 300, 8, rng=np.random.default_rng(5), training=True) for _ in range(2)]
+    assert draw[0] == draw[1]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_another_seed_draws_other_frames(rule):
+    draw = [sample_indices(rule, 300, 8, rng=np.random.default_rng(seed), training=True) for seed in range(2)]
+    assert draw[0] != draw[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "linear"}, "'linear' is no sampling rule; choose one of segment_start,"),
+        ({"num_frames": 0}, "num_frames is 0"),
+        ({"num_samples": 0}, "num_samples is 0"),
+        ({"num_clips": 0}, "num_clips is 0"),
+        ({"training": True}, "pass rng="),
+        ({"training": True, "rng": np.random.default_rng(0), "num_clips": 2}, "one clip per video"),
+        ({"rule": "segment_center", "num_clips": 2}, "knows one clip"),
+        ({"rule": "dense", "num_samples": 129}, "128 or fewer"),
+    ],
+)
+def test_what_cannot_be_sampled_is_an_error(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sample_indices(**{"rule": "segment_start", "num_frames": 10, "num_samples": 4, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_samples", "indices"),
+    [(10, 1, [5]), (10, 2, [0, 9]), (5, 5, [0, 1, 2, 3, 4]), (3, 5, [0, 1, 1, 2, 2]), (1, 3, [0, 0, 0])],
+)
+def test_uniform_frames_include_both_ends(num_frames, num_samples, indices):
+    assert sample_uniform(num_frames, num_samples) == indices
+
+
+def test_one_frame_is_kept_and_none_restored_where_the_rate_exceeds_the_frames():
+    assert split_kept_frames(3, 4) == ([0], [], [1, 2])
