@@ -24,6 +24,7 @@ def write_shim(folder: str | os.PathLike[str], names: set[str]) -> Path:
     path = Path(folder) / f"{SHIM_NAME}.py"
     if path.exists():
         line = next((line for line in path.read_text().splitlines() if "from kinoclip import" in line), "")
-        names = names | {name.strip() for name in line.partition("import ")[2].split(",") if name.strip()}
+        found = {name.strip() for name in line.partition("import ")[2].split(",")}
+        names = names | {name for name in found if name.isidentifier()}  # the file may have been written by anyone
     path.write_text(_SHIM.format(names=", ".join(sorted(names))))
     return path
