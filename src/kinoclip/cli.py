@@ -94,9 +94,7 @@ def _version() -> str:
 def _add_classify(commands: Any) -> None:
     classify = commands.add_parser("classify", help="name the actions in videos, with your own labels")
     classify.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders or http(s) URLs")
-    labels = classify.add_mutually_exclusive_group()
-    labels.add_argument("--labels", help="names to choose from, with commas between them")
-    labels.add_argument("--labels-file", help=".txt (one per line), .csv (id,name), .json, or a set like kinetics400")
+    _add_labels(classify, "names to choose from")
     classify.add_argument("--model", default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
     classify.add_argument("--output", help="file for the records, .jsonl or .csv; standard output when left out")
     classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
@@ -109,14 +107,22 @@ def _add_classify(commands: Any) -> None:
     classify.set_defaults(run=_classify)
 
 
+def _add_labels(command: argparse.ArgumentParser, purpose: str) -> None:
+    labels = command.add_mutually_exclusive_group()
+    labels.add_argument("--labels", help=f"{purpose}, with commas between them")
+    labels.add_argument(
+        "--labels-file", help="a .txt (one per line), .csv (id,name), .json, or a set: kinetics400, ..."
+    )
+
+
 def _add_convert(commands: Any) -> None:
     convert = commands.add_parser("convert", help="turn an official checkpoint into a folder to publish")
     convert.add_argument("method", metavar="METHOD", help="bike")
-    convert.add_argument("checkpoint", metavar="CHECKPOINT", help="the authors' file")
+    convert.add_argument("checkpoint", metavar="CHECKPOINT", help="the authors' file, or a plain CLIP")
     convert.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     convert.add_argument("--clip", help="CLIP folder or hub id that supplies the tokenizer")
     convert.add_argument("--attributes", metavar="FILE", help="BIKE: checkpoint of the attributes branch")
-    convert.add_argument("--labels-file", help="store these labels as the checkpoint's own")
+    _add_labels(convert, "classes that the checkpoint shall carry")
     convert.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="config field; repeatable")
     convert.set_defaults(run=_convert)
 
@@ -256,7 +262,7 @@ def _convert(options: argparse.Namespace) -> int:
         options.output,
         clip=options.clip,
         attributes=options.attributes,
-        labels_file=options.labels_file,
+        labels=_read_label_options(options),
         settings=_settings(options.set),
     ):
         print(line)

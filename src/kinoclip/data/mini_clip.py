@@ -13,6 +13,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from .kinoshapes import BACKGROUNDS, COLORS, SHAPES, VERBS
 
+# what the embedded model is called wherever a model can be named
+EMBEDDED = "mini"
 LABEL_TEMPLATES = (
     "This is a video about {}",
     "This is a video about {}.",

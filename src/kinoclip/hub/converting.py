@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CLIPTokenizer
 
-from kinoclip.methods import CONFIGS, CONVERTERS, PROCESSORS
+from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
+from kinoclip.methods import CONFIGS, CONVERTERS, PROCESSORS, load_plain_clip
 from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import check_settings
-from kinoclip.text.labels import read_labels
 
 # settings that travel in the processor, not in the model's config
 _SAMPLING = ("sampling", "num_clips", "num_crops")
+# what a folder may hold and still be written again
+_OWN_FILES = {
+    "config.json",
+    "kinoclip_shim.py",
+    "model.safetensors",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+}
 
 
 def convert(
@@ -28,18 +39,18 @@ def convert(
     *,
     clip: str | None = None,
     attributes: str | Path | None = None,
-    labels_file: str | Path | None = None,
+    labels: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     """Write a published folder from the authors' file, and say line by line what was done.
 
     Args:
         method: such as "bike".
-        checkpoint: the authors' file.
+        checkpoint: the authors' file; or a plain CLIP folder, hub id or "mini", which recognizes without training.
         output: the folder; it appears whole or not at all.
-        clip: a CLIP folder or hub id that supplies the tokenizer.
+        clip: a CLIP folder or hub id that supplies the tokenizer; a plain CLIP has its own.
         attributes: BIKE's second checkpoint.
-        labels_file: labels that the checkpoint shall carry; needs a tokenizer.
+        labels: names that the checkpoint shall carry as its own classes; needs a tokenizer.
         settings: config fields, and sampling options of the processor.
 
     Raises:
@@ -53,30 +64,53 @@ def convert(
     settings = dict(settings or {})
     check_settings(CONFIGS[method], settings, also=_SAMPLING)
     sampling = {name: settings.pop(name) for name in _SAMPLING if name in settings}
-    options = {} if attributes is None else {"attributes": attributes}
-    model = CONVERTERS[method](checkpoint, **options, **settings)
+    plain = _as_plain_clip(checkpoint)
+    if plain is not None:
+        if attributes is not None:
+            raise ValueError(f"{checkpoint} is a plain CLIP, which has no trained attributes branch. Leave it out.")
+        model: VideoRecognizer = load_plain_clip(plain, **settings)[0]
+        clip = clip or plain
+    else:
+        options = {} if attributes is None else {"attributes": attributes}
+        model = CONVERTERS[method](checkpoint, **options, **settings)
     yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
     tokenizer = None if clip is None else _load_tokenizer(clip, model)
     processor = PROCESSORS[method].for_config(model.config, tokenizer, **sampling)
-    if labels_file is not None:
-        yield _store_labels(model, processor, labels_file)
+    if labels is not None:
+        yield _store_labels(model, processor, labels)
     yield from _write_whole(output, model, processor)
     if tokenizer is None:
         yield "the folder lacks a tokenizer, so it cannot read labels; give one with --clip CLIP"
 
 
+def _as_plain_clip(checkpoint: str | Path) -> str | None:
+    """Give the CLIP folder or hub id that a checkpoint names, or None when it names a file."""
+    name = str(checkpoint)
+    if name == EMBEDDED:
+        return str(mini_clip_path())
+    if Path(name).is_dir():
+        return name
+    looks_like_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and Path(name).suffix not in (
+        ".pt",
+        ".pth",
+        ".safetensors",
+    )
+    return name if looks_like_hub_id and not Path(name).parent.exists() else None
+
+
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise ValueError(f"The output {output} is a file. Name a folder.")
-    if output.is_dir() and any(output.iterdir()) and not (output / "config.json").is_file():
-        raise ValueError(f"The output folder {output} holds other things. Name a new or empty folder.")
+    foreign = sorted({path.name for path in output.iterdir()} - _OWN_FILES) if output.is_dir() else []
+    if foreign:
+        raise ValueError(f"The output folder {output} holds other things, first {foreign[0]}. Name a new folder.")
 
 
 def _load_tokenizer(clip: str, model: VideoRecognizer) -> CLIPTokenizer:
     if Path(clip).is_file():
         raise ValueError(f"--clip {clip} is a file without a tokenizer. Give a CLIP folder or hub id.")
     try:
-        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(clip)
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(mini_clip_path() if clip == EMBEDDED else clip)
     except (OSError, ValueError) as error:
         raise ValueError(f"No tokenizer could be read from {clip}. Give a CLIP folder or hub id.") from error
     size = model.config.text_config.vocab_size
@@ -87,9 +121,8 @@ def _load_tokenizer(clip: str, model: VideoRecognizer) -> CLIPTokenizer:
 
 @torch.inference_mode()
 def _store_labels(
-    model: VideoRecognizer, processor: RecognizerProcessor | RecognizerVideoProcessor, labels_file: str | Path
+    model: VideoRecognizer, processor: RecognizerProcessor | RecognizerVideoProcessor, labels: Sequence[str]
 ) -> str:
-    labels = read_labels(labels_file)
     if not isinstance(processor, RecognizerProcessor):
         raise ValueError("Labels can be stored only with a tokenizer. Give one with --clip CLIP.")
     model.set_candidates(labels, model.eval().encode_text(**processor(text=labels)))

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Self, overload
 
 import torch
 
+from kinoclip.data.mini_clip import EMBEDDED
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.processing import SampledVideo, check_labels, is_one_video
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoSource
 
 from .attributes import AttributeFinder
-from .loading import EMBEDDED, load_recognizer
+from .loading import load_recognizer
 
 
 class Prediction(NamedTuple):

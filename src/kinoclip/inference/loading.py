@@ -9,12 +9,10 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
 from kinoclip.methods import load_plain_clip
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
-
-EMBEDDED = "mini"
 
 
 def load_recognizer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ PROCESSORS: Mapping[str, type[RecognizerProcessor]] = {"bike": BikeProcessor}
 
 
 def load_plain_clip(
-    clip: str, *, attributes: bool = False, dtype: torch.dtype | None = None
+    clip: str, *, attributes: bool = False, dtype: torch.dtype | None = None, **fields: Any
 ) -> tuple[BikeModel, BikeProcessor]:
     """Turn a CLIP checkpoint into a recognizer that needs no training: BIKE without its temporal head.
 
@@ -27,7 +28,10 @@ def load_plain_clip(
         clip: a folder or hub id.
         attributes: add the attributes branch without its MLPs (BIKE Table 6e, "no training").
         dtype: of the weights; None keeps the checkpoint's.
+        fields: further config fields.
     """
-    branch = {"attributes": "shared", "attribute_head": "none"} if attributes else {}
-    model = BikeModel.from_clip(clip, dtype=dtype, temporal_head="none", **branch)
+    untrained = {"temporal_head": "none"}
+    if attributes:
+        untrained |= {"attributes": "shared", "attribute_head": "none"}
+    model = BikeModel.from_clip(clip, dtype=dtype, **{**untrained, **fields})
     return model, BikeProcessor.from_clip(clip, model.config)
