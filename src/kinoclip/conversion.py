@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPConfig, PreTrainedConfig, PreTrainedModel
+
+from kinoclip.components.torchscript import read_torchscript
 
 StateDict = dict[str, Tensor]
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -53,31 +56,34 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint file at {path}.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no whole safetensors file ({error}). Download it again.") from error
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return content
-    except Exception as error:
-        archive = _read_torchscript(path)
-        if archive is not None:
-            return archive
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    if not isinstance(content, dict):
         raise ValueError(
-            f"{path} could not be read as a checkpoint of plain tensors: {str(error).splitlines()[0]} "
+            f"{path} holds no named tensors, but a {type(content).__name__}. Give a checkpoint's own file."
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error}). Download it again.") from error
+
+
+def _read_pickled(path: Path) -> Any:
+    archive = read_torchscript(path)
+    if archive is not None:
+        return {name: tensor for name, tensor in archive.items() if name not in _NOT_WEIGHTS}
+    try:
+        # only files in torch's zip format can be mapped instead of read
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except Exception as error:
+        said = str(error).strip() or type(error).__name__
+        raise ValueError(
+            f"{path} could not be read as a checkpoint of plain tensors: {said.splitlines()[0]} "
             "Nothing in it was run. Give a .pt/.pth file with weights only, or .safetensors."
         ) from error
-
-
-def _read_torchscript(path: Path) -> StateDict | None:
-    """Give the weights of a TorchScript archive (OpenAI's own release format), or None when it is none."""
-    try:
-        state = torch.jit.load(path, map_location="cpu").state_dict()
-    except (RuntimeError, ValueError):
-        return None
-    return {name: tensor for name, tensor in state.items() if name not in _NOT_WEIGHTS}
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> StateDict:
