@@ -74,7 +74,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
             fields: config fields of the method.
 
         Raises:
-            ValueError: the checkpoint is no CLIP, or lacks some of its weights.
+            ValueError: the checkpoint is no CLIP, or lacks some of its weights, or is a file that holds others too.
         """
         if Path(clip).is_file():
             state = read_checkpoint(clip)
@@ -94,6 +94,9 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         missing = sorted(set(report["missing_keys"]) & clip_names)
         if missing:
             raise ValueError(f"{clip} lacks {len(missing)} weights of CLIP, first {missing[0]}. Is the file whole?")
+        unknown = sorted(report["unexpected_keys"]) if origin is None else []
+        if unknown:
+            raise ValueError(f"{clip} holds {len(unknown)} weights that CLIP does not have, first {unknown[0]}.")
         return model
 
     def drop_text_tower(self) -> Self:

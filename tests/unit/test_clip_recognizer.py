@@ -1,0 +1,163 @@
+"""Recognizers built on a plain CLIP, from every layout it comes in."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel
+
+from kinoclip import BikeConfig, BikeModel
+from kinoclip.clip_recognizer import end_of_text, ensemble
+
+from .openai_layout import to_module, to_openai
+
+NEW = ("temporal_head.", "attributes.")
+
+
+def _clip(tiny_fields, **text) -> CLIPModel:
+    torch.manual_seed(0)
+    towers = {name: tiny_fields[name] for name in ("text_config", "vision_config", "projection_dim")}
+    towers["text_config"] = towers["text_config"] | text
+    return CLIPModel(CLIPConfig(**towers)).eval()
+
+
+@pytest.fixture(params=["right end-of-text id", "end-of-text id 2 as in published configs"])
+def clip(request, tiny_fields):
+    """A CLIP of random weights; the configs of OpenAI's models on the hub say 2 where the id is another."""
+    wrong = {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1} if "2" in request.param else {}
+    return _clip(tiny_fields, **wrong)
+
+
+@pytest.fixture
+def folder(clip, tmp_path):
+    clip.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+@pytest.fixture
+def inputs(tiny_fields):
+    vocabulary = tiny_fields["text_config"]["vocab_size"]
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, vocabulary - 2, (1, 3, 77), generator=generator)
+    ids[..., 0], ids[..., 20] = vocabulary - 2, vocabulary - 1
+    ids[..., 21:] = 0
+    return torch.randn(2, 4, 3, 32, 32, generator=generator), ids
+
+
+def _check_features(model, clip, inputs):
+    pixels, ids = inputs
+    with torch.no_grad():
+        frames = clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 4))
+        texts = clip.get_text_features(ids[0]).pooler_output
+        # the same weights; only the batches that rows are computed in differ
+        torch.testing.assert_close(model.encode_frames(pixels).embeds, frames, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(model.encode_text(ids).embeds[0], texts, atol=1e-6, rtol=1e-6)
+
+
+def test_a_clip_folder_fills_both_towers_bit_for_bit(clip, folder):
+    state = BikeModel.from_clip(folder, temporal_layers=1).state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in clip.state_dict().items())
+
+
+def test_frames_and_texts_are_encoded_as_clip_does(clip, folder, inputs):
+    _check_features(BikeModel.from_clip(folder).eval(), clip, inputs)
+
+
+@pytest.mark.parametrize("attributes", ["none", "shared", "own"])
+def test_exactly_the_modules_of_the_method_are_new(clip, folder, attributes, tiny_fields):
+    text = {"attribute_text_config": tiny_fields["text_config"], "attribute_projection_dim": 32}
+    fields = {"attributes": attributes, **(text if attributes == "own" else {})}
+    model = BikeModel.from_clip(folder, **fields)
+    new = {name for name, _ in model.named_parameters()} - {name for name, _ in clip.named_parameters()}
+    assert new
+    assert {name.partition(".")[0] + "." for name in new} == set(NEW[: 1 if attributes == "none" else 2])
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors", "archive"])
+def test_a_file_in_openai_layout_gives_the_features_of_clip(tiny_fields, tmp_path, inputs, kind):
+    clip = _clip(tiny_fields)
+    official = to_openai(clip.state_dict())
+    path = tmp_path / f"clip.{'safetensors' if kind == 'safetensors' else 'pt'}"
+    if kind == "safetensors":
+        save_file(official, path)
+    elif kind == "archive":
+        torch.jit.save(torch.jit.script(to_module(official)), path)
+    else:
+        torch.save(official, path)
+    _check_features(BikeModel.from_clip(path).eval(), clip, inputs)
+
+
+def test_half_precision_weights_in_openai_layout_become_float32_unless_kept(tiny_fields, tmp_path):
+    official = {name: tensor.half() for name, tensor in to_openai(_clip(tiny_fields).state_dict()).items()}
+    torch.save(official, tmp_path / "clip.pt")
+    assert {p.dtype for p in BikeModel.from_clip(tmp_path / "clip.pt").parameters()} == {torch.float32}
+    kept = BikeModel.from_clip(tmp_path / "clip.pt", dtype=torch.float16)
+    assert {p.dtype for p in kept.parameters()} == {torch.float16}
+
+
+def test_an_openai_file_without_one_of_its_weights_is_refused(tiny_fields, tmp_path):
+    official = to_openai(_clip(tiny_fields).state_dict())
+    del official["ln_final.weight"]
+    torch.save(official, tmp_path / "clip.pt")
+    with pytest.raises(ValueError, match=r"lacks 1 weights of CLIP, first text_model\.final_layer_norm\.weight"):
+        BikeModel.from_clip(tmp_path / "clip.pt")
+
+
+def test_an_openai_file_with_weights_of_something_else_is_refused(tiny_fields, tmp_path):
+    official = to_openai(_clip(tiny_fields).state_dict()) | {"fusion.weight": torch.ones(1)}
+    torch.save(official, tmp_path / "clip.pt")
+    with pytest.raises(ValueError, match=r"1 weights that CLIP does not have, first fusion\.weight"):
+        BikeModel.from_clip(tmp_path / "clip.pt")
+
+
+def test_a_folder_without_one_of_its_weights_is_refused(folder):
+    state = load_file(folder / "model.safetensors")
+    del state["vision_model.pre_layrnorm.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 weights of CLIP, first vision_model\.pre_layrnorm\.weight"):
+        BikeModel.from_clip(folder)
+
+
+def test_a_resnet_clip_is_refused_as_one(tmp_path):
+    torch.save({"visual.layer1.0.conv1.weight": torch.ones(1)}, tmp_path / "rn50.pt")
+    with pytest.raises(ValueError, match=r"is a ResNet CLIP.*A ViT CLIP is needed"):
+        BikeModel.from_clip(tmp_path / "rn50.pt")
+
+
+def test_a_folder_of_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="is no CLIP checkpoint"):
+        BikeModel.from_clip(tmp_path)
+
+
+def test_texts_longer_than_their_end_are_encoded_as_if_cut_there(tiny_fields, inputs):
+    torch.manual_seed(0)
+    model = BikeModel(BikeConfig(**tiny_fields, interaction="mean")).eval()
+    assert not model.reads_words
+    _, ids = inputs
+    with torch.no_grad():
+        padded, cut = model.encode_text(ids), model.encode_text(ids[..., :21])
+    assert padded.words is None
+    torch.testing.assert_close(padded.embeds, cut.embeds, atol=1e-6, rtol=1e-6)
+
+
+def test_many_candidates_are_encoded_as_few(tiny_bike, inputs):
+    ids = inputs[1].repeat(1, 50, 1)
+    with torch.no_grad():
+        many, few = tiny_bike.encode_text(ids), tiny_bike.encode_text(inputs[1])
+    assert many.embeds.shape == (1, 150, 32)
+    torch.testing.assert_close(many.embeds[:, 147:], few.embeds, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(many.words[147:], few.words, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("eos", "expected"), [(9, [1, 2]), (2, [3, 3]), (None, [3, 3])])
+def test_the_end_of_a_text_is_its_first_end_token_or_its_highest_id(eos, expected):
+    # 11 is the highest id of both rows, at position 3
+    assert end_of_text(torch.tensor([[1, 9, 9, 11], [1, 2, 9, 11]]), eos).tolist() == expected
+
+
+def test_templates_are_averaged_as_unit_vectors():
+    # lengths 2 and 3 count alike: (1, 0) and (0, 1) have the mean direction (1, 1) / sqrt 2
+    embeds = torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]])
+    torch.testing.assert_close(ensemble(embeds), torch.full((1, 2), 0.5**0.5))
