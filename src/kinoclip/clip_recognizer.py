@@ -125,7 +125,8 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
                 "Use a checkpoint with a text tower for other labels."
             )
         templates, num_candidates, length = input_ids.shape
-        if not self.reads_words:  # the causal mask makes what follows the last end-of-text token irrelevant
+        # the causal mask makes what follows the last end-of-text token irrelevant; a graph cannot depend on where it is
+        if not self.reads_words and not torch.compiler.is_compiling():
             length = int(end_of_text(input_ids, self.config.text_config.eos_token_id).max()) + 1
         ids = input_ids[..., :length].flatten(0, 1).split(_TEXT_CHUNK)
         masks = [None] * len(ids)

@@ -275,11 +275,11 @@ def _check_rows(
 ) -> None:
     """Make sure that everything speaks of the same videos and the same candidates."""
     first = frames.embeds if frames is not None else next(iter(inputs.values()))
-    videos, candidates = len(first), text.embeds.shape[1]
+    videos, candidates = first.shape[0], text.embeds.shape[1]  # `len` would fix the size of an exported batch
     for name, rows in inputs.items():
-        if len(rows) != videos:
-            raise ValueError(f"{name} has {len(rows)} rows for {videos} videos. Give one row for each video.")
-    if labels is not None and labels.shape not in {(videos,), (videos, candidates)}:
+        if rows.shape[0] != videos:
+            raise ValueError(f"{name} has {rows.shape[0]} rows for {videos} videos. Give one row for each video.")
+    if labels is not None and labels.shape not in ((videos,), (videos, candidates)):
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} were given for {videos} videos and {candidates} candidates. "
             "Give class ids (B,), or a one for each right candidate (B, K)."
