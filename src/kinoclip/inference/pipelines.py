@@ -67,7 +67,10 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         self, inputs: dict[str, Any], candidate_labels: Sequence[str] | None = None, top_k: int | None = None
     ) -> dict[str, Any]:
         labels = self._classifier.set_labels(candidate_labels)
-        return {"answer": self._classifier.answer(inputs["sample"], top_k=top_k or len(labels))}
+        samples, top_k = inputs["sample"], top_k or len(labels)
+        if isinstance(samples, list):  # with `batch_size`
+            return {"answer": [self._classifier.answer(sample, top_k=top_k) for sample in samples]}
+        return {"answer": self._classifier.answer(samples, top_k=top_k)}
 
     def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:
         """Give labels with their scores, best first."""
