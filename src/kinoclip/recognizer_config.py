@@ -34,6 +34,14 @@ class RecognizerConfig(PreTrainedConfig):
 
     shim_classes: ClassVar[dict[str, str]] = {}
 
+    def validate_answer(self) -> None:
+        """Check the numbers that the answer is made with."""
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames is {self.num_frames}. A video has at least one frame.")
+        weights = list((self.fusion or {"video": 1}).values())
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(f"fusion is {self.fusion}. Weights are shares: not below 0, and not all 0.")
+
     @classmethod
     def settings(cls) -> list[str]:
         """Name the fields that a user may choose: not the towers, the candidates, or what every config has."""

@@ -75,3 +75,9 @@ class BikeConfig(ClipRecognizerConfig):
         """Check fields against each other."""
         if self.train_branch == "attributes" and self.attributes == "none":
             raise ValueError('train_branch="attributes" needs an attributes branch: attributes="shared" or "own".')
+        if set(self.fusion) != {"video", "attributes"}:
+            raise ValueError(f'fusion is {self.fusion}. Give the weights of "video" and "attributes", and no others.')
+        if self.saliency_temperature <= 0:
+            raise ValueError(f"saliency_temperature is {self.saliency_temperature}. It divides, so it is above 0.")
+        if self.temporal_layers < 1:
+            raise ValueError(f'temporal_layers is {self.temporal_layers}. For no layers set temporal_head="none".')
