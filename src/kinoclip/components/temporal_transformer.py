@@ -47,19 +47,21 @@ class TemporalTransformer(CLIPPreTrainedModel):
             **{"attn_implementation": attn_implementation},
         )
 
+    def _fused_projections(self) -> list[nn.Linear]:
+        """Give the projections that are one tensor in the official code."""
+        blocks = [module for module in self.modules() if isinstance(module, CLIPAttention)]
+        return [projection for block in blocks for projection in (block.q_proj, block.k_proj, block.v_proj)]
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
-        if isinstance(module, CLIPAttention):
-            # the official fused in_proj keeps torch's xavier-uniform; its fan is E in and 3E out
-            bound = math.sqrt(6 / (4 * module.embed_dim))
-            for projection in (module.q_proj, module.k_proj, module.v_proj):
-                init.uniform_(projection.weight, -bound, bound)
-                init.zeros_(projection.bias)
-            init.normal_(module.out_proj.weight, std=std)
-            init.zeros_(module.out_proj.bias)
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear | nn.Embedding):
+            if any(module is projection for projection in self._fused_projections()):
+                # the official fused in_proj keeps torch's xavier-uniform; its fan is E in and 3E out
+                bound = math.sqrt(6 / (4 * self.config.hidden_size))
+                init.uniform_(module.weight, -bound, bound)
+            else:
+                init.normal_(module.weight, std=std)
             if getattr(module, "bias", None) is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
