@@ -88,6 +88,13 @@ def test_a_file_in_openai_layout_gives_the_features_of_clip(tiny_fields, tmp_pat
     _check_features(BikeModel.from_clip(path).eval(), clip, inputs)
 
 
+def test_weights_from_a_file_in_openai_layout_are_saved_under_the_names_used_here(tiny_fields, tmp_path):
+    torch.save(to_openai(_clip(tiny_fields).state_dict()), tmp_path / "clip.pt")
+    model = BikeModel.from_clip(tmp_path / "clip.pt")
+    model.save_pretrained(tmp_path / "saved")
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == model.state_dict().keys()
+
+
 def test_half_precision_weights_in_openai_layout_become_float32_unless_kept(tiny_fields, tmp_path):
     official = {name: tensor.half() for name, tensor in to_openai(_clip(tiny_fields).state_dict()).items()}
     torch.save(official, tmp_path / "clip.pt")
