@@ -175,6 +175,13 @@ def test_without_an_attributes_branch_attributes_are_refused(build, pixels, cand
         build()(pixels, **candidates, attribute_input_ids=torch.ones(2, 77, dtype=torch.long))
 
 
+def test_a_branch_with_its_own_tower_needs_features_from_that_tower(build, pixels, candidates):
+    with torch.no_grad():
+        text = build().encode_text(**candidates)
+    with pytest.raises(ValueError, match="lack the attributes branch"):
+        build(attributes="own")(pixels, text_features=text, attribute_input_ids=torch.ones(2, 77, dtype=torch.long))
+
+
 def test_attribute_head_none_compares_the_sentences_as_clip_does(build, candidates, bike_processor):
     model = build(attributes="shared", attribute_head="none")
     ids = bike_processor.encode_attributes([["red"], ["square", "blue"]])

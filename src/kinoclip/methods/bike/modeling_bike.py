@@ -176,7 +176,8 @@ class BikeModel(ClipRecognizer):
         """Vote by video, and by attributes when their sentence (B, L) is given.
 
         Raises:
-            ValueError: a sentence is given to a model without an attributes branch, or the text tower it needs is gone.
+            ValueError: a sentence is given to a model without an attributes branch, or the text tower it needs is gone,
+                or the text features are another model's.
         """
         votes = super().branches(video, text)
         if attribute_input_ids is None:
@@ -184,8 +185,9 @@ class BikeModel(ClipRecognizer):
         if self.attributes is None:
             raise ValueError('This BIKE has no attributes branch. Build it with attributes="shared" or "own".')
         if self.config.attributes == "own":
-            sentences = self.attributes.encode(attribute_input_ids)
-            candidates = (text.branches or {})["attributes"]
+            if text.branches is None:
+                raise ValueError("These text_features lack the attributes branch. Make them with this model.")
+            sentences, candidates = self.attributes.encode(attribute_input_ids), text.branches["attributes"]
         else:
             sentences, candidates = super().encode_text(attribute_input_ids[None]).embeds[0], text.embeds
         votes["attributes"] = self.attributes(sentences, ensemble(candidates))
