@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPConfig, PreTrainedConfig, PreTrainedModel
 
-from kinoclip.components.torchscript import read_torchscript
+from kinoclip.torchscript import read_torchscript
 
 StateDict = dict[str, Tensor]
 Model = TypeVar("Model", bound=PreTrainedModel)

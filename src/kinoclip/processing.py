@@ -198,9 +198,9 @@ class RecognizerProcessor(ProcessorMixin):
             options: of the processor.
 
         Raises:
-            OSError: there is no tokenizer under that name.
+            ValueError: there is no tokenizer under that name, or it belongs to another model.
         """
-        processor: Self = cls.for_config(config, CLIPTokenizer.from_pretrained(clip), **options)
+        processor: Self = cls.for_config(config, load_tokenizer(clip, config.text_config.vocab_size), **options)
         return processor
 
     @classmethod
@@ -300,6 +300,26 @@ class RecognizerProcessor(ProcessorMixin):
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
         """Do nothing: a published folder carries the shim, never copies of this package's files."""
+
+
+def load_tokenizer(clip: str | Path, vocab_size: int) -> CLIPTokenizer:
+    """Load the tokenizer of a CLIP folder or hub id, and make sure that it speaks the model's language.
+
+    Raises:
+        ValueError: there is none under that name, or its vocabulary is of another size.
+    """
+    message = f"No tokenizer could be read from {clip}. Give a CLIP folder or hub id that has one."
+    files = ("tokenizer.json", "vocab.json")
+    # from a folder without these, Transformers makes a tokenizer of two tokens and says nothing
+    if Path(clip).exists() and not any((Path(clip) / name).is_file() for name in files):
+        raise ValueError(message)
+    try:
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(clip)
+    except (OSError, ValueError) as error:
+        raise ValueError(message) from error
+    if len(tokenizer) != vocab_size:
+        raise ValueError(f"The tokenizer of {clip} has {len(tokenizer)} tokens, but the model knows {vocab_size}.")
+    return tokenizer
 
 
 def check_labels(labels: Sequence[str]) -> None:

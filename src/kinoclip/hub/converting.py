@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPTokenizer
 
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
 from kinoclip.methods import CONFIGS, CONVERTERS, PROCESSORS, load_plain_clip
-from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor
+from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor, load_tokenizer
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import check_settings
 
@@ -74,7 +73,9 @@ def convert(
         options = {} if attributes is None else {"attributes": attributes}
         model = CONVERTERS[method](checkpoint, **options, **settings)
     yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
-    tokenizer = None if clip is None else _load_tokenizer(clip, model)
+    if clip == EMBEDDED:
+        clip = str(mini_clip_path())
+    tokenizer = None if clip is None else load_tokenizer(clip, model.config.text_config.vocab_size)
     processor = PROCESSORS[method].for_config(model.config, tokenizer, **sampling)
     if labels is not None:
         yield _store_labels(model, processor, labels)
@@ -104,19 +105,6 @@ def _check_output(output: Path) -> None:
     foreign = sorted({path.name for path in output.iterdir()} - _OWN_FILES) if output.is_dir() else []
     if foreign:
         raise ValueError(f"The output folder {output} holds other things, first {foreign[0]}. Name a new folder.")
-
-
-def _load_tokenizer(clip: str, model: VideoRecognizer) -> CLIPTokenizer:
-    if Path(clip).is_file():
-        raise ValueError(f"--clip {clip} is a file without a tokenizer. Give a CLIP folder or hub id.")
-    try:
-        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(mini_clip_path() if clip == EMBEDDED else clip)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"No tokenizer could be read from {clip}. Give a CLIP folder or hub id.") from error
-    size = model.config.text_config.vocab_size
-    if len(tokenizer) != size:
-        raise ValueError(f"The tokenizer of {clip} has {len(tokenizer)} tokens, but the checkpoint knows {size}.")
-    return tokenizer
 
 
 @torch.inference_mode()

@@ -133,7 +133,7 @@ class Classifier:
             self._labels = tuple(names[i] for i in range(text.embeds.shape[1]))
             return self._labels
         labels = (labels,) if isinstance(labels, str) else tuple(labels)
-        if labels != self._labels:
+        if not labels or labels != self._labels:
             check_labels(labels)
             if self.processor is self.video_processor:
                 raise ValueError(

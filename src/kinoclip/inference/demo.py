@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from kinoclip.data.kinoshapes import KinoClip, kinoshapes_clips, label_names, write_video
 
 from .classify import Classification, Classifier
@@ -22,9 +24,11 @@ def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[st
     folder.mkdir(parents=True, exist_ok=True)
     classifier = Classifier.load()
     labels = label_names("object")
-    yield f"{num_videos} clips, {len(labels)} labels, BIKE on the embedded CLIP, no training on these labels"
+    yield f"{num_videos} clips, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
     right = 0
-    for number, clip in enumerate(kinoshapes_clips(num_videos, seed, split="test", untrimmed=True)):
+    shuffled = tuple(np.random.default_rng(seed).permutation(labels).tolist())
+    clips = kinoshapes_clips(num_videos, seed, split="test", untrimmed=True, labels=shuffled)
+    for number, clip in enumerate(clips):
         path = write_video(folder / f"clip_{number}.mp4", clip.frames, clip.spec.fps)
         answer = classifier.classify(str(path), labels, top_k=3, explain=True)
         picture = path.with_suffix(".png")

@@ -55,7 +55,7 @@ def test_an_explanation_holds_one_weight_per_frame_that_sums_to_one(classifier, 
     answer = kinoclip.classify(str(video_path), LABELS, model=classifier, explain=True)
     assert {len(weights) for weights in answer.saliency.values()} == {8}
     assert sum(answer.saliency[answer.label]) == pytest.approx(1, abs=1e-5)
-    assert answer.frames.shape == (8, 3, 64, 64)
+    assert answer.frames.shape == (8, 3, 48, 48)
 
 
 def test_saliency_over_clips_and_crops_still_sums_to_one(clip_folder, video_path):
