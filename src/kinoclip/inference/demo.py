@@ -24,7 +24,7 @@ def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[st
     folder.mkdir(parents=True, exist_ok=True)
     classifier = Classifier.load()
     labels = label_names("object")
-    yield f"{num_videos} clips, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
+    yield f"{num_videos} {'clip' if num_videos == 1 else 'clips'}, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
     right = 0
     shuffled = tuple(np.random.default_rng(seed).permutation(labels).tolist())
     clips = kinoshapes_clips(num_videos, seed, split="test", untrimmed=True, labels=shuffled)
