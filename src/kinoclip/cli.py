@@ -117,7 +117,7 @@ def _add_labels(command: argparse.ArgumentParser, purpose: str) -> None:
 
 def _add_convert(commands: Any) -> None:
     convert = commands.add_parser("convert", help="turn an official checkpoint into a folder to publish")
-    convert.add_argument("method", metavar="METHOD", help="bike")
+    convert.add_argument("method", metavar="METHOD", help="such as bike")
     convert.add_argument("checkpoint", metavar="CHECKPOINT", help="the authors' file, or a plain CLIP")
     convert.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     convert.add_argument("--clip", help="CLIP folder or hub id that supplies the tokenizer")

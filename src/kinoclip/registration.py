@@ -14,15 +14,13 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from kinoclip.inference.pipelines import ZeroShotVideoClassificationPipeline
-from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
+from kinoclip.methods import METHODS
 from kinoclip.processing import RecognizerVideoProcessor
-
-_METHODS = ((BikeConfig, BikeModel, BikeProcessor),)
 
 
 def register() -> None:
     """Register all methods; a second call changes nothing."""
-    for config, model, processor in _METHODS:
+    for config, model, processor, _ in METHODS.values():
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, model, exist_ok=True)
         AutoModelForVideoClassification.register(config, model, exist_ok=True)

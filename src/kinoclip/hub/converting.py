@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
-from kinoclip.methods import CONFIGS, CONVERTERS, PROCESSORS, load_plain_clip
+from kinoclip.methods import METHODS, load_plain_clip
 from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor, load_tokenizer
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import check_settings
@@ -56,12 +56,14 @@ def convert(
         FileNotFoundError: no such file.
         ValueError: an unknown method or setting, a file that does not fit, or an output folder with other things in it.
     """
-    if method not in CONVERTERS:
-        raise ValueError(f"There is no method {method!r} to convert. Known: {', '.join(CONVERTERS)}.")
+    read_official = METHODS[method].convert if method in METHODS else None
+    if read_official is None:
+        known = ", ".join(name for name, each in METHODS.items() if each.convert is not None)
+        raise ValueError(f"There is no method {method!r} to convert. Known: {known}.")
     output = Path(output)
     _check_output(output)
     settings = dict(settings or {})
-    check_settings(CONFIGS[method], settings, also=_SAMPLING)
+    check_settings(METHODS[method].config, settings, also=_SAMPLING)
     sampling = {name: settings.pop(name) for name in _SAMPLING if name in settings}
     plain = _as_plain_clip(checkpoint)
     if plain is not None:
@@ -71,12 +73,12 @@ def convert(
         clip = clip or plain
     else:
         options = {} if attributes is None else {"attributes": attributes}
-        model = CONVERTERS[method](checkpoint, **options, **settings)
+        model = read_official(checkpoint, **options, **settings)
     yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
     if clip == EMBEDDED:
         clip = str(mini_clip_path())
     tokenizer = None if clip is None else load_tokenizer(clip, model.config.text_config.vocab_size)
-    processor = PROCESSORS[method].for_config(model.config, tokenizer, **sampling)
+    processor = METHODS[method].processor.for_config(model.config, tokenizer, **sampling)
     if labels is not None:
         yield _store_labels(model, processor, labels)
     yield from _write_whole(output, model, processor)

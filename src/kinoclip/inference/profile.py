@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from kinoclip.methods import CONFIGS
+from kinoclip.methods import METHODS
 from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig, check_settings
@@ -64,8 +64,8 @@ def profile_config(
     Raises:
         ValueError: an unknown CLIP or config field, or a size that is no multiple of the patch size.
     """
-    if str(name) in CONFIGS:
-        config_class, values = CONFIGS[str(name)], clip_fields(clip or "vitb32")
+    if str(name) in METHODS:
+        config_class, values = METHODS[str(name)].config, clip_fields(clip or "vitb32")
     else:
         config_class, values = _read_fields(str(name), clip)
     if size is not None:
@@ -79,7 +79,7 @@ def profile_config(
 
 def _read_fields(name: str, clip: str | None) -> tuple[type[RecognizerConfig], dict[str, Any]]:
     """Give the config class and fields of a checkpoint."""
-    methods = ", ".join(CONFIGS)
+    methods = ", ".join(METHODS)
     if clip is not None:
         raise ValueError(
             f"{name} is a checkpoint, which has its own CLIP. Leave --clip out, or name a method: {methods}."

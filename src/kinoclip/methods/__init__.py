@@ -1,9 +1,9 @@
-"""One folder per paper; this module is the table of them."""
+"""One folder per paper; `METHODS` is the table of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,10 +13,19 @@ from kinoclip.recognizer_config import RecognizerConfig
 
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
 
-# name of a method to its config, to the function that reads the authors' checkpoint, and to its processor
-CONFIGS: Mapping[str, type[RecognizerConfig]] = {"bike": BikeConfig}
-CONVERTERS: Mapping[str, Callable[..., VideoRecognizer]] = {"bike": convert_bike}
-PROCESSORS: Mapping[str, type[RecognizerProcessor]] = {"bike": BikeProcessor}
+
+class Method(NamedTuple):
+    """What the package knows of a method: its classes, and the function that reads the authors' checkpoint, if any."""
+
+    config: type[RecognizerConfig]
+    model: type[VideoRecognizer]
+    processor: type[RecognizerProcessor]
+    convert: Callable[..., VideoRecognizer] | None
+
+
+METHODS: Mapping[str, Method] = {
+    "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
+}
 
 
 def load_plain_clip(
