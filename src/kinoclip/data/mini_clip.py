@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from .kinoshapes import BACKGROUNDS, COLORS, SHAPES, VERBS
 
@@ -65,6 +64,9 @@ def build_tokenizer(num_merges: int = 400) -> CLIPTokenizer:
     Args:
         num_merges: how many pairs to learn; fewer where the words are used up.
     """
+    # this module of Transformers takes long to import, and only training needs it
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     merges = _learn_merges(_count_words(), num_merges)
     symbols = list(bytes_to_unicode().values())
     vocab = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
