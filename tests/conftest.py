@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from openai_layout import to_openai
 
 from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
@@ -89,3 +90,9 @@ def video_path(tmp_path_factory) -> Path:
     """A clip of KinoShapes, 16 frames at 8 per second."""
     clip = next(iter(kinoshapes_clips(1, seed=3, split="test")))
     return write_video(tmp_path_factory.mktemp("videos") / "clip.mp4", clip.frames, clip.spec.fps)
+
+
+@pytest.fixture(scope="session")
+def as_openai():
+    """The function that names the weights of a `CLIPModel` as OpenAI does."""
+    return to_openai

@@ -257,50 +257,12 @@ def test_wrong_conversion_gives_one_line_and_leaves_nothing(arguments, said, loa
 
 
 @pytest.fixture(scope="session")
-def load_checkpoint(tmp_path_factory, clip_folder):
+def load_checkpoint(tmp_path_factory, clip_folder, as_openai):
     """A BIKE checkpoint in the authors' format on the embedded CLIP, without a temporal head."""
     model = BikeModel.from_clip(clip_folder, temporal_head="none")
     path = tmp_path_factory.mktemp("official") / "bike.pt"
-    torch.save({"epoch": 1, "model_state_dict": to_openai(model), "fusion_model_state_dict": {}}, path)
+    torch.save({"epoch": 1, "model_state_dict": as_openai(model), "fusion_model_state_dict": {}}, path)
     return path
-
-
-def to_openai(model):
-    """Name the weights of a CLIP as OpenAI does: the way back from `clip_to_transformers`."""
-    state, names = model.state_dict(), {}
-    renames = {
-        "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
-        "vision_model.embeddings.class_embedding": "visual.class_embedding",
-        "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-        "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-        "text_model.embeddings.position_embedding.weight": "positional_embedding",
-        "logit_scale": "logit_scale",
-    }
-    parts = [
-        ("vision_model.pre_layrnorm", "visual.ln_pre"),
-        ("vision_model.post_layernorm", "visual.ln_post"),
-        ("vision_model.encoder.layers", "visual.transformer.resblocks"),
-        ("text_model.encoder.layers", "transformer.resblocks"),
-        ("text_model.final_layer_norm", "ln_final"),
-        ("self_attn.out_proj", "attn.out_proj"),
-        ("layer_norm1", "ln_1"),
-        ("layer_norm2", "ln_2"),
-        ("mlp.fc1", "mlp.c_fc"),
-        ("mlp.fc2", "mlp.c_proj"),
-    ]
-    for name, tensor in state.items():
-        if name.endswith("_projection.weight"):
-            names["visual.proj" if name.startswith("visual") else "text_projection"] = tensor.T.contiguous()
-            continue
-        official = renames.get(name, name)
-        for ours, theirs in parts:
-            official = official.replace(ours, theirs)
-        names[official] = tensor
-    for name in [name for name in names if ".self_attn.q_proj." in name]:
-        start, _, kind = name.partition(".self_attn.q_proj.")
-        fused = [names.pop(f"{start}.self_attn.{letter}_proj.{kind}") for letter in "qkv"]
-        names[f"{start}.attn.in_proj_{kind}"] = torch.cat(fused)
-    return names
 
 
 def test_conversion_changes_no_answer(load_checkpoint, clip_folder, video_path, tmp_path):

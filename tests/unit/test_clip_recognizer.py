@@ -4,13 +4,12 @@ import json
 
 import pytest
 import torch
+from openai_layout import to_module, to_openai
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
 
 from kinoclip import BikeConfig, BikeModel
 from kinoclip.clip_recognizer import end_of_text, ensemble
-
-from .openai_layout import to_module, to_openai
 
 NEW = ("temporal_head.", "attributes.")
 

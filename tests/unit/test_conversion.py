@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from openai_layout import to_module, to_openai
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
@@ -18,8 +19,6 @@ from kinoclip.conversion import (
     read_checkpoint,
     strip_prefix,
 )
-
-from .openai_layout import to_module, to_openai
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1, 2])}
 
