@@ -69,6 +69,11 @@ class VideoRecognizer(PreTrainedModel):
         """Give the factor of each branch that turns its scores into logits."""
         raise NotImplementedError
 
+    def scale_votes(self, votes: Branch, video: Tensor | None, text: TextFeatures) -> Branch:
+        """Turn the votes of all branches into logits: name -> (B, K)."""
+        scales = self.scales()
+        return {name: scales[name] * vote for name, vote in votes.items()}
+
     def extra_losses(self, frames: FrameFeatures | None, text: TextFeatures) -> Branch:
         """Give losses beyond matching, by name."""
         return {}
@@ -125,8 +130,7 @@ class VideoRecognizer(PreTrainedModel):
             candidate_labels = gather_rows(candidate_labels)
         video = None if frames is None else self.aggregate(frames, text)
         votes = self.branches(video, text, **inputs)
-        scales = self.scales()
-        scaled = {name: scales[name] * vote for name, vote in votes.items()}
+        scaled = self.scale_votes(votes, video, text)
         losses = None
         if labels is not None:
             match = label_match(labels, candidate_labels if candidate_labels is not None else _all_of(text, labels))

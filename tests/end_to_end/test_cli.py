@@ -261,7 +261,7 @@ def load_checkpoint(tmp_path_factory, clip_folder, as_openai):
     """A BIKE checkpoint in the authors' format on the embedded CLIP, without a temporal head."""
     model = BikeModel.from_clip(clip_folder, temporal_head="none")
     path = tmp_path_factory.mktemp("official") / "bike.pt"
-    torch.save({"epoch": 1, "model_state_dict": as_openai(model), "fusion_model_state_dict": {}}, path)
+    torch.save({"epoch": 1, "model_state_dict": as_openai(model.state_dict()), "fusion_model_state_dict": {}}, path)
     return path
 
 

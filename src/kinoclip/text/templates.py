@@ -11,6 +11,26 @@ TEMPLATES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# Source: official ActionCLIP `utils/Text_Prompt.py`; the paper speaks of 18, the code has these 16, in this order.
+ACTIONCLIP_TEMPLATES: tuple[str, ...] = (
+    "a photo of action {}",
+    "a picture of action {}",
+    "Human action of {}",
+    "{}, an action",
+    "{} this is an action",
+    "{}, a video of action",
+    "Playing action of {}",
+    "{}",
+    "Playing a kind of action, {}",
+    "Doing a kind of action, {}",
+    "Look, the human is {}",
+    "Can you recognize the action of {}?",
+    "Video classification of {}",
+    "A video of {}",
+    "The man is {}",
+    "The woman is {}",
+)
+
 
 def find_template(name: str) -> str:
     """The template of a method, by name."""
