@@ -5,13 +5,19 @@ Importing the package makes its models known to Transformers: `AutoModel`, `Auto
 """
 
 from kinoclip.inference.classify import Classification, Classifier, Prediction, classify
+from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
-from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor
+from kinoclip.methods.text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor
+from kinoclip.processing import RecognizerProcessor
 from kinoclip.registration import register
 from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError
+from kinoclip.video_processing import RecognizerVideoProcessor
 
 __version__ = "0.1.0"
 __all__ = [
+    "ActionClipConfig",
+    "ActionClipModel",
+    "ActionClipProcessor",
     "BikeConfig",
     "BikeModel",
     "BikeProcessor",
@@ -20,6 +26,9 @@ __all__ = [
     "Prediction",
     "RecognizerProcessor",
     "RecognizerVideoProcessor",
+    "Text4VisConfig",
+    "Text4VisModel",
+    "Text4VisProcessor",
     "VideoDecodeError",
     "VideoReader",
     "VideoRefusedError",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoclip import BikeConfig, BikeModel, BikeProcessor
+from kinoclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, BikeConfig, BikeModel, BikeProcessor
 
 # a second text tower, of another width than the first
 NARROW = {"hidden_size": 48, "intermediate_size": 48}
@@ -22,6 +22,7 @@ class Recognizer:
         fields: of its config, beyond those of the tiny towers.
         attributes: whether it is given attributes of each video.
         max_frames: the largest T it takes, where there is one.
+        options: of its processor, beyond those that the config decides.
     """
 
     model: type
@@ -30,6 +31,7 @@ class Recognizer:
     fields: dict[str, Any] = field(default_factory=dict)
     attributes: bool = False
     max_frames: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
@@ -37,7 +39,22 @@ def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
     return Recognizer(BikeModel, BikeConfig, BikeProcessor, fields, given, max_frames)
 
 
+def _actionclip(max_frames: int | None = None, **fields: Any) -> Recognizer:
+    # one template, as in training; what several do is a test of the method
+    options = {"templates": ["a video of {}."]}
+    # dropout is drawn anew in each run, so nothing could be compared in training
+    fields = {"temporal_dropout": 0.0, **fields}
+    return Recognizer(ActionClipModel, ActionClipConfig, ActionClipProcessor, fields, False, max_frames, options)
+
+
 RECOGNIZERS = {
+    "actionclip": _actionclip(max_frames=77),
+    "actionclip_mean": _actionclip(temporal_head="mean"),
+    "actionclip_class_token": _actionclip(max_frames=77, temporal_head="transformer_cls", num_frames=77),
+    "actionclip_lstm": _actionclip(temporal_head="lstm"),
+    "actionclip_conv1d": _actionclip(temporal_head="conv1d"),
+    "actionclip_shift": _actionclip(temporal_head="mean", temporal_shift=True),
+    "actionclip_frozen_text": _actionclip(temporal_head="mean", freeze_text=True),
     "bike": _bike(),
     "bike_mean": _bike(interaction="mean"),
     "bike_few_shot": _bike(max_frames=None, temporal_head="none"),
@@ -69,7 +86,7 @@ def model(recognizer, config) -> Any:
 
 @pytest.fixture
 def processor(recognizer, config, tokenizer) -> Any:
-    return recognizer.processor.for_config(config, tokenizer)
+    return recognizer.processor.for_config(config, tokenizer, **recognizer.options)
 
 
 @pytest.fixture

@@ -77,7 +77,10 @@ def test_a_candidate_keeps_its_score_among_others(model, inputs, output, candida
 def test_two_equal_templates_give_what_one_gives(model, inputs, output, candidates):
     twice = {name: tensor.repeat(2, 1, 1) if name in candidates else tensor for name, tensor in inputs.items()}
     with torch.no_grad():
-        torch.testing.assert_close(model(**twice).logits, output.logits, **ORDER)
+        again = model(**twice)
+    torch.testing.assert_close(again.votes, output.votes, **ORDER)
+    # a method may give logits of several templates that differ from one template's by a number for each video
+    torch.testing.assert_close(again.logits.log_softmax(-1), output.logits.log_softmax(-1), **ORDER)
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 77])

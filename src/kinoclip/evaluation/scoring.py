@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ScoringRule = Literal["probability", "bike", "bike_charades", "text4vis", "frame_vote"]
+ScoringRule = Literal["probability", "bike", "bike_charades", "text4vis", "frame_vote", "actionclip"]
 
 # The official test scripts write this number out and ignore the learned logit_scale.
 OFFICIAL_SCALE = 100.0
@@ -21,9 +21,10 @@ class ViewOutputs:
     Attributes:
         logits: (B, V, K), scaled, as `RecognitionOutput.logits`. For "probability".
         scores: (B, V, K), unscaled, as `RecognitionOutput.votes`. For "bike" and "bike_charades".
-        video_embeds: (B, V, D), not unit length. For "text4vis".
+        video_embeds: (B, V, D), not unit length. For "text4vis" and "actionclip".
         frame_embeds: (B, V, T, D), as the image tower gives them, before any temporal head. For "frame_vote".
         class_embeds: (K, D). For "text4vis" and "frame_vote".
+        template_embeds: (P, K, D), as `TextFeatures.embeds`. For "actionclip".
     """
 
     logits: Tensor | None = None
@@ -31,6 +32,7 @@ class ViewOutputs:
     video_embeds: Tensor | None = None
     frame_embeds: Tensor | None = None
     class_embeds: Tensor | None = None
+    template_embeds: Tensor | None = None
 
 
 def score_views(views: ViewOutputs, rule: ScoringRule = "probability") -> Tensor:
@@ -55,6 +57,9 @@ def score_views(views: ViewOutputs, rule: ScoringRule = "probability") -> Tensor
             class_embeds = _need(views.class_embeds, "class_embeds", rule)
             frame_embeds = _need(views.frame_embeds, "frame_embeds", rule)
             return score_frame_vote(frame_embeds.flatten(1, 2), class_embeds)
+        case "actionclip":
+            template_embeds = _need(views.template_embeds, "template_embeds", rule)
+            return score_actionclip(_need(views.video_embeds, "video_embeds", rule), template_embeds)
         case _:
             raise ValueError(f"There is no scoring rule {rule!r}. Use one of {', '.join(get_args(ScoringRule))}.")
 
@@ -123,6 +128,24 @@ def score_frame_vote(frame_embeds: Tensor, class_embeds: Tensor, scale: float = 
     """
     products = torch.einsum("btd,kd->btk", frame_embeds, functional.normalize(class_embeds, dim=-1))
     return torch.softmax(scale * products, dim=-1).mean(dim=1)
+
+
+def score_actionclip(view_embeds: Tensor, template_embeds: Tensor, scale: float = OFFICIAL_SCALE) -> Tensor:
+    """Average the probabilities of all templates, and of all views.
+
+    Args:
+        view_embeds: (B, V, D), any length. The official test has one view.
+        template_embeds: (P, K, D), any length: each template gives its own probabilities.
+        scale: multiplies the cosines.
+
+    Returns:
+        (B, K), rows sum to 1.
+
+    Source: official ActionCLIP `test.py`, `validate`.
+    """
+    views, templates = functional.normalize(view_embeds, dim=-1), functional.normalize(template_embeds, dim=-1)
+    cosines = torch.einsum("bvd,pkd->bvpk", views, templates)
+    return torch.softmax(scale * cosines, dim=-1).mean(dim=(1, 2))
 
 
 def fuse_votes(votes: Mapping[str, Tensor], weights: Mapping[str, float], scale: float = 1.0) -> Tensor:

@@ -11,7 +11,9 @@ from kinoclip.processing import RecognizerProcessor
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
 
+from .actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
+from .text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
 
 
 class Method(NamedTuple):
@@ -24,7 +26,9 @@ class Method(NamedTuple):
 
 
 METHODS: Mapping[str, Method] = {
+    "actionclip": Method(ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip),
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
+    "text4vis": Method(Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis),
 }
 
 

@@ -11,7 +11,7 @@ TEMPLATES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Source: official ActionCLIP `utils/Text_Prompt.py`; the paper speaks of 18, the code has these 16, in this order.
+# Source: official ActionCLIP `utils/Text_Prompt.py`, in its order.
 ACTIONCLIP_TEMPLATES: tuple[str, ...] = (
     "a photo of action {}",
     "a picture of action {}",

@@ -6,6 +6,7 @@ import torch
 from kinoclip.evaluation.scoring import (
     ViewOutputs,
     fuse_votes,
+    score_actionclip,
     score_bike,
     score_frame_vote,
     score_probability,
@@ -124,3 +125,20 @@ def test_votes_and_weights_of_different_names_are_an_error(weights):
 def test_no_votes_at_all_are_an_error():
     with pytest.raises(ValueError, match="no votes to fuse"):
         fuse_votes({}, {})
+
+
+def test_actionclip_averages_the_probabilities_of_views():
+    # At scale log 3, cosines (1, 0) give (3/4, 1/4), and (0, 0) give (1/2, 1/2): mean (5/8, 3/8).
+    views = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
+    scores = score_actionclip(views, torch.eye(3)[None, :2], scale=LOG3)
+    assert scores.tolist() == [pytest.approx([5 / 8, 3 / 8])]
+
+
+def test_actionclip_averages_probabilities_and_not_scores():
+    # One template is sure: cosines (1, -1), at scale log 3 a ratio of 9 to 1; the other has (0, 0): 1 to 1.
+    # Mean of (9/10, 1/10) and (1/2, 1/2) is (7/10, 3/10); the mean score would give 3 to 1.
+    templates = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    views = ViewOutputs(video_embeds=torch.tensor([[[1.0, 0.0]]]), template_embeds=templates)
+    assert score_actionclip(views.video_embeds, templates, scale=LOG3).tolist() == [pytest.approx([0.7, 0.3])]
+    # at the official scale of 100 the sure template gives all to the first class
+    assert score_views(views, "actionclip").tolist() == [pytest.approx([0.75, 0.25])]

@@ -1,0 +1,243 @@
+"""ActionCLIP: A New Paradigm for Video Action Recognition.
+
+Mengmeng Wang, Jiazheng Xing, Yong Liu; 2021; https://arxiv.org/abs/2109.08472.
+
+A video is matched with sentences about its action instead of numbered classes. CLIP encodes each frame, a temporal head
+joins the frames to one vector, and 16 templates each give their own probabilities, which are averaged.
+
+Differences from the official code
+- Logits are multiplied by `exp(logit_scale)` at test time too. The official test multiplies the cosines by 100, whatever
+  scale was learned: the rule "actionclip" in `kinoclip.evaluation.scoring`.
+- Logits of several templates are the log of their mean probability; those of one template are its scaled cosines.
+- `transformer_cls` takes videos of fewer frames than it has positions for; the official code takes exactly as many.
+- Dropout of words and pixels, and dropout and drop-path in the blocks of CLIP, are left out: every released configuration
+  sets them to 0. So is `joint` (tokens of all frames in one sequence), which fails in the official code.
+- The position table that the official code makes for every head and only `transformer` reads is dropped on conversion.
+
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, normalize
+from transformers import CLIPTextConfig
+from transformers import initialization as init
+from transformers.models.clip.modeling_clip import (
+    CLIPAttention,
+    CLIPEncoder,
+    CLIPEncoderLayer,
+    CLIPPreTrainedModel,
+)
+
+from kinoclip.clip_recognizer import ClipRecognizer
+from kinoclip.components.temporal_shift import TemporalShiftLayer, replace_layers
+from kinoclip.components.temporal_transformer import TemporalTransformer
+from kinoclip.outputs import FrameFeatures, TextFeatures
+
+from .configuration_actionclip import ActionClipConfig
+
+
+class PostNormLayer(CLIPEncoderLayer):
+    """A layer of torch's `nn.TransformerEncoder`: normalizes after each sum, and drops out in training."""
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Tensor:
+        """Attend and transform (N, L, W)."""
+        attended, _ = self.self_attn(hidden_states=hidden_states, attention_mask=attention_mask, **kwargs)
+        hidden_states = self.layer_norm1(hidden_states + self._drop(attended))
+        transformed = self._drop(self.mlp.activation_fn(self.mlp.fc1(hidden_states)))
+        return self.layer_norm2(hidden_states + self._drop(self.mlp.fc2(transformed)))
+
+    def _drop(self, hidden_states: Tensor) -> Tensor:
+        # one rate serves the attention weights, both sums and the inside of the MLP
+        return dropout(hidden_states, self.self_attn.dropout, self.training)
+
+
+class ClassTokenTransformer(CLIPPreTrainedModel):
+    """Let a class token look at the frames of a video.
+
+    Source: official `modules/fusion_module.py`, `TAggregate`.
+    """
+
+    config: CLIPTextConfig
+    config_class = CLIPTextConfig
+    main_input_name = "frames"
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__(config)
+        self.class_embedding = nn.Parameter(torch.zeros(1, config.hidden_size))
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.encoder = CLIPEncoder(config)
+        self.encoder.layers = nn.ModuleList([PostNormLayer(config) for _ in range(config.num_hidden_layers)])
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    @staticmethod
+    def derive_config(config: ActionClipConfig) -> CLIPTextConfig:
+        """Give the head's shape; heads and inner width are fixed, whatever CLIP is below."""
+        return CLIPTextConfig(
+            vocab_size=1,  # it reads frames, not tokens
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+            hidden_size=config.projection_dim,
+            intermediate_size=2048,
+            num_hidden_layers=config.temporal_layers,
+            num_attention_heads=8,
+            max_position_embeddings=config.num_frames + 1,
+            hidden_act="relu",
+            layer_norm_eps=1e-5,
+            attention_dropout=config.temporal_dropout,
+            **{"attn_implementation": config._attn_implementation},
+        )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear | nn.Embedding):
+            _init_folded_normal(module.weight, std)
+            if getattr(module, "bias", None) is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, CLIPAttention):
+            # torch's fused in_proj is no Linear, and keeps its xavier-uniform; its fan is E in and 3E out
+            bound = math.sqrt(6 / (4 * self.config.hidden_size))
+            for projection in (module.q_proj, module.k_proj, module.v_proj):
+                init.uniform_(projection.weight, -bound, bound)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif module is self:
+            _init_folded_normal(self.class_embedding, std)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Join (B, T, D) frames to (B, D).
+
+        Raises:
+            ValueError: T is larger than the position table.
+        """
+        length, limit = frames.shape[1], self.position_embedding.num_embeddings - 1
+        if length > limit:
+            raise ValueError(
+                f"The temporal transformer has positions for {limit} frames, but the video has {length}. "
+                "Sample fewer frames (`num_frames`)."
+            )
+        token = self.class_embedding.to(frames.dtype).expand(frames.shape[0], 1, -1)
+        tokens = torch.cat([token, frames], dim=1) + self.position_embedding.weight[: length + 1].to(frames.dtype)
+        return self.layer_norm(self.encoder(tokens, None).last_hidden_state[:, 0])
+
+
+def _init_folded_normal(weight: Tensor, std: float) -> None:
+    # the official `trunc_normal_` takes the remainder of a normal by 2, instead of cutting it off
+    init.copy_(weight, torch.randn_like(weight).fmod(2) * std)
+
+
+class RecurrentHead(nn.Module):
+    """Add to each frame what a recurrent network remembers at it.
+
+    Source: official `modules/fusion_module.py`, `visual_prompt` with `LSTM`.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Give (B, T, D) frames that know of the earlier ones."""
+        return self.lstm(frames)[0] + frames
+
+
+class ConvolutionalHead(nn.Module):
+    """Add to each frame a mix of its neighbors, each channel by itself.
+
+    Source: official `modules/fusion_module.py`, `visual_prompt` with `Conv_1D`.
+    """
+
+    def __init__(self, width: int, *, transpose: bool):
+        super().__init__()
+        self.transpose = transpose
+        self.conv = nn.Conv1d(width, width, 3, padding=1, groups=width, bias=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Give (B, T, D) frames after the convolution, plus the frames."""
+        batch, length, width = frames.shape
+        # without the transpose, position t of channel c holds number c * T + t of the video: a fault that was trained with
+        channels = frames.transpose(1, 2) if self.transpose else frames.reshape(batch, width, length)
+        return self.conv(channels).transpose(1, 2) + frames
+
+
+class ActionClipModel(ClipRecognizer):
+    """ActionCLIP: frames joined by a temporal head, and the mean probability of several templates."""
+
+    config: ActionClipConfig
+    config_class = ActionClipConfig
+
+    def __init__(self, config: ActionClipConfig):
+        super().__init__(config)
+        if config.temporal_shift:
+            replace_layers(self.vision_model, TemporalShiftLayer)
+        self.temporal_head = _build_head(config)
+        self.post_init()
+
+    def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
+        """Encode each frame, with patches that see its neighbors where they are shifted: embeds (B, T, D)."""
+        if not self.config.temporal_shift:
+            return super().encode_frames(pixel_values_videos)
+        shape = pixel_values_videos.shape[:2]
+        pooled = self.vision_model(pixel_values=pixel_values_videos.flatten(0, 1), num_frames=shape[1]).pooler_output
+        return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, shape))
+
+    def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
+        """Pool the frames: (B, D), not unit length."""
+        joined = frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
+        return joined if self.config.temporal_head == "transformer_cls" else joined.mean(1)
+
+    def match(self, video: Tensor, text: TextFeatures) -> Tensor:
+        """Give the cosine of each video (B, D) and candidate, averaged over templates: (B, K)."""
+        return match_templates(video, text).mean(0)
+
+    def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
+        """Give the scaled cosines of one template, or the log of the mean probability of several: (B, K)."""
+        if len(text.embeds) == 1:
+            return super().scale_votes(votes, video, text)
+        logits = self.scales()["video"] * match_templates(video, text)
+        return {"video": logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))}
+
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """Name the text tower where it is kept as it is."""
+        return ("text_model.", "text_projection.") if self.config.freeze_text else ()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.LSTM):  # as torch starts it
+            bound = module.hidden_size**-0.5
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
+        elif isinstance(module, ConvolutionalHead):
+            # a quarter of the channels takes the frame before, a quarter the frame after, the rest the frame itself
+            taps, quarter = torch.zeros_like(module.conv.weight), module.conv.out_channels // 4
+            taps[:quarter, 0, 0] = taps[quarter:-quarter, 0, 1] = taps[-quarter:, 0, 2] = 1
+            init.copy_(module.conv.weight, taps)
+
+
+def match_templates(video: Tensor, text: TextFeatures) -> Tensor:
+    """Give the cosine of each video (B, D) and candidate under each template: (P, B, K)."""
+    return torch.einsum("bd,pkd->pbk", normalize(video, dim=-1), normalize(text.embeds, dim=-1))
+
+
+def _build_head(config: ActionClipConfig) -> nn.Module | None:
+    match config.temporal_head:
+        case "transformer":
+            width, layers = config.projection_dim, config.temporal_layers
+            shape = TemporalTransformer.derive_config(config.text_config, width, layers, config._attn_implementation)
+            return TemporalTransformer._from_config(shape)
+        case "transformer_cls":
+            return ClassTokenTransformer._from_config(ClassTokenTransformer.derive_config(config))
+        case "lstm":
+            return RecurrentHead(config.projection_dim)
+        case "conv1d":
+            return ConvolutionalHead(config.projection_dim, transpose=config.transpose_conv1d)
+    return None
