@@ -99,6 +99,11 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
             raise ValueError(f"{clip} holds {len(unknown)} weights that CLIP does not have, first {unknown[0]}.")
         return model
 
+    @property
+    def frame_width(self) -> int:
+        """D, the width of the shared space."""
+        return self.config.projection_dim
+
     def drop_text_tower(self) -> Self:
         """Leave out the text tower: the candidates that the checkpoint carries are then the only ones."""
         self.text_model = None

@@ -34,6 +34,13 @@ class VideoRecognizer(PreTrainedModel):
     accepts_loss_kwargs = False
     # inputs of `forward` beyond pixels and text that this method understands; they reach `branches`
     branch_inputs: ClassVar[tuple[str, ...]] = ()
+    # further inputs that reach `extra_losses`
+    loss_inputs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def frame_width(self) -> int:
+        """D, the width of what `encode_frames` gives for a frame."""
+        raise NotImplementedError
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D)."""
@@ -74,8 +81,8 @@ class VideoRecognizer(PreTrainedModel):
         scales = self.scales()
         return {name: scales[name] * vote for name, vote in votes.items()}
 
-    def extra_losses(self, frames: FrameFeatures | None, text: TextFeatures) -> Branch:
-        """Give losses beyond matching, by name."""
+    def extra_losses(self, frames: FrameFeatures | None, text: TextFeatures, **inputs: Tensor) -> Branch:
+        """Give losses beyond matching, by name, of this process's own videos."""
         return {}
 
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
@@ -109,7 +116,7 @@ class VideoRecognizer(PreTrainedModel):
             frame_features: what an earlier output gave as `frames`: skips the vision tower.
             labels: (B,) class ids, or (B, K) multi-hot.
             candidate_labels: (K,) class ids of the candidates; 0..K-1 when left out.
-            inputs: inputs of the method's further branches, by name (`branch_inputs`).
+            inputs: inputs of the method's further branches and losses, by name (`branch_inputs`, `loss_inputs`).
 
         Raises:
             TypeError: an input that this method does not use.
@@ -124,6 +131,8 @@ class VideoRecognizer(PreTrainedModel):
             _check_masks(input_ids, attention_mask=attention_mask, word_mask=word_mask)
             text = self.encode_text(input_ids, attention_mask, word_mask)
         _check_rows(frames, text, inputs, labels, candidate_labels)
+        for_losses = {name: inputs.pop(name) for name in self.loss_inputs if name in inputs}
+        extra = {} if labels is None else self.extra_losses(frames, text, **for_losses)
         if self.training and self.config.gather_features and candidate_labels is not None and is_distributed():
             frames, text, inputs = gather_features(frames, text, inputs)
             labels = None if labels is None else gather_rows(labels)
@@ -135,7 +144,7 @@ class VideoRecognizer(PreTrainedModel):
         if labels is not None:
             match = label_match(labels, candidate_labels if candidate_labels is not None else _all_of(text, labels))
             losses = {name: self.criterion(logits, match) for name, logits in scaled.items()}
-            losses |= self.extra_losses(frames, text)
+            losses |= extra
         return RecognitionOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=fuse_logits(scaled, self.config.fusion),
@@ -155,10 +164,11 @@ class VideoRecognizer(PreTrainedModel):
         inputs: Mapping[str, Tensor],
     ) -> None:
         name = type(self).__name__
-        unknown = sorted(set(inputs) - set(self.branch_inputs))
+        further = (*self.branch_inputs, *self.loss_inputs)
+        unknown = sorted(set(inputs) - set(further))
         if unknown:
-            known = ", ".join(self.branch_inputs) or "none"
-            raise TypeError(f"{name} does not use {', '.join(unknown)}. Inputs of its further branches: {known}.")
+            known = ", ".join(further) or "none"
+            raise TypeError(f"{name} does not use {', '.join(unknown)}. Its further inputs: {known}.")
         if pixels is not None and (pixels.ndim != 5 or pixels.shape[2] != 3):
             raise ValueError(
                 f"{name} takes pixel_values_videos of shape (B, T, 3, H, W), not {tuple(pixels.shape)}. "

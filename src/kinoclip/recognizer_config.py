@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -47,6 +47,16 @@ class RecognizerConfig(PreTrainedConfig):
         """Name the fields that a user may choose: not the towers, the candidates, or what every config has."""
         hidden = {field.name for field in fields(PreTrainedConfig)} | {"candidate_shapes"} | set(cls.sub_configs)
         return sorted({field.name for field in fields(cls)} - hidden)
+
+    @classmethod
+    def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> Self:
+        """Give the config on the towers that the fields of a CLIP describe.
+
+        Raises:
+            ValueError: something is no setting of this config, or has a value that is not allowed.
+        """
+        check_settings(cls, settings)
+        return cls(**{**clip, **settings})
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any

@@ -15,7 +15,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from kinoclip.inference.pipelines import ZeroShotVideoClassificationPipeline
 from kinoclip.methods import METHODS
-from kinoclip.processing import RecognizerVideoProcessor
+from kinoclip.video_processing import RecognizerVideoProcessor
 
 
 def register() -> None:

@@ -5,7 +5,8 @@ from PIL import Image
 from transformers import AutoProcessor, AutoVideoProcessor
 
 from kinoclip import BikeConfig, BikeProcessor, RecognizerVideoProcessor
-from kinoclip.processing import check_labels, is_one_video
+from kinoclip.processing import check_labels
+from kinoclip.video_processing import is_one_video
 
 
 @pytest.fixture

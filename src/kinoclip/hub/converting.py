@@ -13,9 +13,10 @@ import torch
 
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
 from kinoclip.methods import METHODS, load_plain_clip
-from kinoclip.processing import RecognizerProcessor, RecognizerVideoProcessor, load_tokenizer
+from kinoclip.processing import RecognizerProcessor, load_tokenizer
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import check_settings
+from kinoclip.video_processing import RecognizerVideoProcessor
 
 # settings that travel in the processor, not in the model's config
 _SAMPLING = ("sampling", "num_clips", "num_crops")

@@ -9,11 +9,11 @@ from typing import Any, Self
 import torch
 
 from kinoclip.outputs import FrameFeatures
-from kinoclip.processing import SampledVideo
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.text.attributes import rank_attributes
 from kinoclip.text.labels import load_names
 from kinoclip.video import VideoSource
+from kinoclip.video_processing import SampledVideo
 
 from .loading import load_recognizer
 

@@ -11,9 +11,10 @@ import torch
 
 from kinoclip.data.mini_clip import EMBEDDED
 from kinoclip.outputs import FrameFeatures, TextFeatures
-from kinoclip.processing import SampledVideo, check_labels, is_one_video
+from kinoclip.processing import check_labels
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoSource
+from kinoclip.video_processing import SampledVideo, is_one_video
 
 from .attributes import AttributeFinder
 from .loading import load_recognizer

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from kinoclip.processing import SampledVideo
 from kinoclip.video import VideoDecodeError
 from kinoclip.video.pictures import IMAGE_SUFFIXES
+from kinoclip.video_processing import SampledVideo
 
 from .classify import Classification, Classifier
 

@@ -14,7 +14,7 @@ from transformers import AutoModel
 from kinoclip.methods import METHODS
 from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
-from kinoclip.recognizer_config import RecognizerConfig, check_settings
+from kinoclip.recognizer_config import RecognizerConfig
 
 from .loading import read_config
 
@@ -64,17 +64,18 @@ def profile_config(
     Raises:
         ValueError: an unknown CLIP or config field, or a size that is no multiple of the patch size.
     """
-    if str(name) in METHODS:
-        config_class, values = METHODS[str(name)].config, clip_fields(clip or "vitb32")
-    else:
-        config_class, values = _read_fields(str(name), clip)
+    config_class, values = _read_method(str(name), clip) if str(name) in METHODS else _read_fields(str(name), clip)
     if size is not None:
         patch = values["vision_config"]["patch_size"]
         if size < patch or size % patch:
             raise ValueError(f"size is {size}. It must be a multiple of the patch size {patch}.")
         values["vision_config"]["image_size"] = size
-    check_settings(config_class, fields)
-    return config_class(**{**values, **fields})
+    return config_class.from_clip_fields(values, **fields)
+
+
+def _read_method(name: str, clip: str | None) -> tuple[type[RecognizerConfig], dict[str, Any]]:
+    """Give the config class of a method, and the fields of the CLIP below it."""
+    return METHODS[name].config, clip_fields(clip or "vitb32")
 
 
 def _read_fields(name: str, clip: str | None) -> tuple[type[RecognizerConfig], dict[str, Any]]:
