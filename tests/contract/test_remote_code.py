@@ -62,7 +62,7 @@ def test_every_auto_class_finds_the_classes_of_the_installed_package(remote):
         "kinoclip.methods.bike.modeling_bike.BikeModel",
         "kinoclip.methods.bike.modeling_bike.BikeModel",
         "kinoclip.methods.bike.processing_bike.BikeProcessor",
-        "kinoclip.processing.RecognizerVideoProcessor",
+        "kinoclip.video_processing.RecognizerVideoProcessor",
     ]
 
 
