@@ -46,13 +46,26 @@ _TRANSPOSED = ("visual.proj", "text_projection")
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+class ReadCheckpoint(dict[str, Any]):
+    """The content of a checkpoint that was read already, or a part of it; messages name its file."""
+
+    def __init__(self, content: Mapping[str, Any], path: str | Path):
+        super().__init__(content)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def read_checkpoint(path: str | Path | ReadCheckpoint) -> dict[str, Any]:
     """Read a checkpoint file without running anything in it: .pt/.pth (plain or TorchScript archive) or .safetensors.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is no checkpoint, is damaged, or holds more than tensors and plain values.
     """
+    if isinstance(path, ReadCheckpoint):
+        return path
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint file at {path}.")
@@ -129,37 +142,49 @@ def infer_clip_config(state: Mapping[str, Tensor]) -> CLIPConfig:
     Raises:
         ValueError: the tensors are not those of a ViT CLIP.
     """
-    needed = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding", "token_embedding.weight")
+    vision = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding")
+    needed = (*vision, "token_embedding.weight", "text_projection")
     missing = [name for name in needed if name not in state]
     if missing:
         kind = "a ResNet CLIP" if "visual.layer1.0.conv1.weight" in state else "no CLIP in OpenAI's layout"
         raise ValueError(f"The checkpoint is {kind}: it has no {missing[0]!r}. A ViT CLIP is needed here.")
-    width, _, patch, _ = state["visual.conv1.weight"].shape
-    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-    vocab, text_width = state["token_embedding.weight"].shape
-    embed = state["visual.proj"].shape[1]
-    text = {
+    return CLIPConfig(
+        text_config=infer_text_fields(state),
+        vision_config=infer_vision_fields(state),
+        projection_dim=state["visual.proj"].shape[1],
+    )
+
+
+def infer_text_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read the sizes of a text tower off its tensors (OpenAI's layout)."""
+    vocab, width = state["token_embedding.weight"].shape
+    return {
         "vocab_size": vocab,
-        "hidden_size": text_width,
+        "hidden_size": width,
         "intermediate_size": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         "num_hidden_layers": _count_blocks(state, "transformer.resblocks."),
-        "num_attention_heads": max(1, text_width // 64),
+        "num_attention_heads": max(1, width // 64),
         "max_position_embeddings": state["positional_embedding"].shape[0],
-        "projection_dim": embed,
+        "projection_dim": state["text_projection"].shape[1],
         "bos_token_id": vocab - 2,
         "eos_token_id": vocab - 1,
         "pad_token_id": 0,
     }
-    vision = {
+
+
+def infer_vision_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read the sizes of a ViT off its tensors (OpenAI's layout)."""
+    width, _, patch, _ = state["visual.conv1.weight"].shape
+    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+    return {
         "hidden_size": width,
         "intermediate_size": state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         "num_hidden_layers": _count_blocks(state, "visual.transformer.resblocks."),
         "num_attention_heads": max(1, width // 64),
         "image_size": grid * patch,
         "patch_size": patch,
-        "projection_dim": embed,
+        "projection_dim": state["visual.proj"].shape[1],
     }
-    return CLIPConfig(text_config=text, vision_config=vision, projection_dim=embed)
 
 
 def load_strictly(model_class: type[Model], config: PreTrainedConfig, state: StateDict, source: str) -> Model:

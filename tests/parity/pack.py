@@ -2,7 +2,7 @@
 
     python tests/parity/pack.py FOLDER NAME [REGEX]
 
-Only keys that match REGEX are kept. FOLDER holds `checkpoint*.pt`, `inputs.safetensors`, `outputs.safetensors` and `meta.json`. Tensors whose values fit half
+Only keys that match REGEX are kept. FOLDER holds `checkpoint*.pt`, maybe the text tower alone as `clip_text.pt`, `inputs.safetensors`, `outputs.safetensors` and `meta.json`. Tensors whose values fit half
 precision exactly (CLIP's weights) are stored so; the others keep float32. `conftest.load_recording` undoes both.
 """
 
@@ -20,6 +20,8 @@ RECORDINGS = Path(__file__).parent / "recordings"
 
 def main(folder: Path, name: str, only: str = "") -> None:
     tensors, meta = collect(folder)
+    # what is inside of a tower is recorded as "dbg."; it is kept only where a regex asks for it
+    only = only or r"^(?!outputs/dbg\.)"
     tensors = _split_large({key: tensor for key, tensor in tensors.items() if re.search(only, key)})
     shards: list[dict[str, torch.Tensor]] = [{}]
     for key, tensor in tensors.items():
@@ -40,10 +42,14 @@ def collect(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
         for part, state in torch.load(path, weights_only=True).items():
             if part.endswith("state_dict") and not part.startswith("optimizer"):
                 tensors |= {f"{path.stem}/{part}/{key}": tensor for key, tensor in state.items()}
+    text_tower = folder / "clip_text.pt"
+    if text_tower.exists():
+        state = torch.load(text_tower, weights_only=True)
+        tensors |= {f"clip_text/state_dict/{key}": tensor for key, tensor in state.items()}
     for kind in ("inputs", "outputs"):
         path = folder / f"{kind}.safetensors"
         found = load_file(path) if path.exists() else {}
-        tensors |= {f"{kind}/{key}": tensor for key, tensor in found.items() if not key.startswith("dbg.")}
+        tensors |= {f"{kind}/{key}": tensor for key, tensor in found.items()}
     kept = {
         key: meta[key] for key in ("method", "config", "notes", "official_calls", "solver", "scale") if key in meta
     }

@@ -1,0 +1,175 @@
+"""Text4Vis: Revisiting Classifier: Transferring Vision-Language Models for Video Recognition.
+
+Wenhao Wu, Zhun Sun, Wanli Ouyang; AAAI 2023; https://arxiv.org/abs/2207.01297.
+
+The classifier of a video model is CLIP's text embeddings of the class names, and stays as it is; frames are averaged,
+after a temporal transformer in the published models, and the video is matched with the classes by cosine. The official
+code can also move channels between frames inside the vision tower (TSM, token shift, a convolution over class tokens),
+read all patches of a video at once, or use CLIP's ResNets.
+
+Differences from the official code
+- Logits are multiplied by `exp(logit_scale)` always; the official test scripts multiply by 100 instead, which is where
+  the scale starts.
+- The text tower is part of the model unless it is dropped; an official checkpoint has none.
+- Several templates per candidate are averaged; the official code knows one.
+- `joint_space_time` takes any number of frames: the time embedding is interpolated where there are more or fewer.
+- In contrastive training on several processes features are gathered before the head, as in BIKE, not after it: the
+  gradient of the head is then the full one instead of its share. AdamW is indifferent to that factor.
+
+Differences from the paper
+- The classifiers that it compares with (random, orthogonal, LDA) can be given as `text_features`; none is made here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import initialization as init
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionEmbeddings
+
+from kinoclip.clip_recognizer import ClipRecognizer
+from kinoclip.components.temporal_shift import TemporalShiftLayer, replace_layers, shift_frames
+from kinoclip.components.temporal_transformer import TemporalTransformer
+from kinoclip.outputs import FrameFeatures, TextFeatures
+
+from .configuration_text4vis import Text4VisConfig
+from .resnet import ResNetVisionModel
+
+
+class TokenShiftLayer(CLIPEncoderLayer):
+    """A layer that moves a quarter of the class token's channels in either direction, before attention and before MLP.
+
+    Source: official `clip/model.py`, `TokenShift`.
+    """
+
+    def mix_tokens(self, tokens: Tensor, num_frames: int) -> Tensor:
+        """Mix the class tokens (B * T, C) of each video."""
+        return shift_frames(tokens, num_frames, fold=tokens.shape[-1] // 4)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None, num_frames: int, **kwargs: Any) -> Tensor:
+        """Give the (B * T, 1 + M, C) tokens after mixing, attention, mixing and MLP."""
+        hidden_states = self._mix(hidden_states, num_frames)
+        attended, _ = self.self_attn(self.layer_norm1(hidden_states), attention_mask, **kwargs)
+        hidden_states = self._mix(hidden_states + attended, num_frames)
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+    def _mix(self, hidden_states: Tensor, num_frames: int) -> Tensor:
+        class_token = self.mix_tokens(hidden_states[:, 0], num_frames)
+        return torch.cat([class_token[:, None], hidden_states[:, 1:]], dim=1)
+
+
+class TokenConvLayer(TokenShiftLayer):
+    """A layer whose class tokens pass through a convolution over time, one kernel for each channel.
+
+    Source: official `clip/model.py`, `TokenT1D`.
+    """
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__(config)
+        width = config.hidden_size
+        self.temporal_conv = nn.Conv1d(width, width, 3, padding=1, groups=width, bias=False)
+
+    def mix_tokens(self, tokens: Tensor, num_frames: int) -> Tensor:
+        """Mix the class tokens (B * T, C) of each video."""
+        channels_first = tokens.unflatten(0, (-1, num_frames)).transpose(1, 2)
+        return self.temporal_conv(channels_first).transpose(1, 2).flatten(0, 1)
+
+
+class SpaceTimeEmbeddings(CLIPVisionEmbeddings):
+    """The patches of all frames of a video in one sequence, behind the class token of the first."""
+
+    def __init__(self, config: CLIPVisionConfig, num_frames: int):
+        super().__init__(config)
+        self.time_embedding = nn.Embedding(num_frames, config.hidden_size)
+
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Embed videos (B, T, 3, H, W): (B, 1 + M * T, C), the frames of a patch one behind another."""
+        frames = super().forward(pixel_values.flatten(0, 1), interpolate_pos_encoding)
+        frames = frames.unflatten(0, pixel_values.shape[:2])
+        patches = frames[:, :, 1:] + self._time(frames.shape[1])[:, None]
+        return torch.cat([frames[:, 0, :1], patches.transpose(1, 2).flatten(1, 2)], dim=1)
+
+    def _time(self, num_frames: int) -> Tensor:
+        table = self.time_embedding.weight
+        if len(table) == num_frames:
+            return table
+        # the first and the last frame keep their own embeddings
+        return functional.interpolate(table.T[None], num_frames, mode="linear", align_corners=True)[0].T
+
+
+LAYERS = {"tsm": TemporalShiftLayer, "token_shift": TokenShiftLayer, "token_t1d": TokenConvLayer}
+
+
+class TemporalVisionModel(CLIPVisionModel):
+    """CLIP's ViT whose frames know of each other, under the same parameter names."""
+
+    def __init__(self, config: CLIPVisionConfig, recognizer: Text4VisConfig):
+        super().__init__(config)
+        if recognizer.joint_space_time:
+            self.embeddings = SpaceTimeEmbeddings(config, recognizer.num_frames)
+        else:
+            replace_layers(self, LAYERS[recognizer.temporal_shift])
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SpaceTimeEmbeddings):
+            init.normal_(module.time_embedding.weight, std=self.config.hidden_size**-0.5)
+        elif isinstance(module, TokenConvLayer):  # it starts as the token shift; taps are previous, own, next frame
+            weight = torch.zeros_like(module.temporal_conv.weight)
+            fold = len(weight) // 4
+            weight[:fold, 0, 2] = weight[fold : 2 * fold, 0, 0] = weight[2 * fold :, 0, 1] = 1
+            init.copy_(module.temporal_conv.weight, weight)
+
+
+class Text4VisModel(ClipRecognizer):
+    """Text4Vis: the mean of a video's frames, matched with CLIP's own text embeddings of the classes."""
+
+    config: Text4VisConfig
+    config_class = Text4VisConfig
+
+    def __init__(self, config: Text4VisConfig):
+        super().__init__(config)
+        if config.resnet_layers is not None:
+            shift = config.temporal_shift == "tsm"
+            tower = {"layers": config.resnet_layers, "shift": shift}
+            self.vision_model = ResNetVisionModel._from_config(config.vision_config, **tower)
+            self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim)
+        elif config.joint_space_time or config.temporal_shift != "none":
+            self.vision_model = TemporalVisionModel._from_config(config.vision_config, recognizer=config)
+        self.temporal_head = None
+        if config.temporal_head == "transformer":
+            shape = TemporalTransformer.derive_config(
+                config.text_config, config.projection_dim, config.temporal_layers, config._attn_implementation
+            )
+            self.temporal_head = TemporalTransformer._from_config(shape)
+        self.post_init()
+
+    def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
+        """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D); (B, 1, D) with joint space-time attention."""
+        config = self.config
+        if config.joint_space_time:
+            pooled = self.vision_model(pixel_values=pixel_values_videos).pooler_output
+            return FrameFeatures(embeds=self.visual_projection(pooled)[:, None])
+        if config.temporal_shift == "none" and config.resnet_layers is None:
+            return super().encode_frames(pixel_values_videos)
+        frames, shape = pixel_values_videos.flatten(0, 1), pixel_values_videos.shape[:2]
+        pooled = self.vision_model(pixel_values=frames, num_frames=shape[1]).pooler_output
+        return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, shape))
+
+    def contextualize(self, frames: FrameFeatures) -> Tensor:
+        """Give the frames (B, T, D) after the temporal head."""
+        return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
+
+    def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
+        """Average the frames after the temporal head: (B, D), not unit length."""
+        return self.contextualize(frames).mean(1)
+
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """Name what the official training keeps: the text tower, whose embeddings are the classifier."""
+        return ("text_model.", "text_projection.") if self.config.freeze_text else ()
