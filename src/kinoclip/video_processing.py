@@ -19,8 +19,14 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from kinoclip.shim import auto_map, write_shim
 from kinoclip.video import VideoReader, VideoSource
+from kinoclip.video.motion import measure_motion
 from kinoclip.video.sampling import sample_indices, split_kept_frames
-from kinoclip.video.transforms import normalize_frames, resize_frame, view_crops
+from kinoclip.video.transforms import Interpolation, normalize_frames, resize_frames, view_crops
+
+_INTERPOLATION: dict[PILImageResampling, Interpolation] = {
+    PILImageResampling.BICUBIC: "bicubic",
+    PILImageResampling.BILINEAR: "bilinear",
+}
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,20 @@ class RecognizerVideoKwargs(VideosKwargs, total=False):
 
 
 class RecognizerVideoProcessor(BaseVideoProcessor):
-    """Decode exactly the sampled frames of a video, resize, crop and normalize them as CLIP was trained.
+    """Decode exactly the sampled frames of a video, resize, crop and normalize them; as CLIP was trained, unless told.
 
     Args:
         num_frames: T, frames per clip.
-        sampling: rule of `kinoclip.video.sampling.sample_indices`.
+        sampling: rule of `kinoclip.video.sampling.sample_indices`. "motion" decodes the whole video once more, to see where it
+            moves.
         num_clips: clips per video, spread over it by the rule.
         keep_every: decode every n-th frame of each clip only, for SLLM.
         num_crops: crops per frame: 1 center; 3 left, right, center; 5 or 10 corners, center and their mirrors.
-        size: `shortest_edge` that frames are resized to, bicubic.
+        size: `shortest_edge` that frames are resized to.
         crop_size: `height` and `width` of a crop.
+        resample: how frames are resized, bicubic or bilinear.
+        image_mean: of each channel, for values from 0 to 1.
+        image_std: of each channel, likewise.
     """
 
     valid_kwargs = RecognizerVideoKwargs
@@ -104,11 +114,13 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         """
         num_frames = num_frames or self.num_frames
         num_clips, num_crops = num_clips or self.num_clips, num_crops or self.num_crops
+        rule = sampling or self.sampling
         with VideoReader(video) as reader:
             known_frames = None
             while known_frames != reader.num_frames:  # damage that is met while reading makes the video shorter
+                motion = measure_motion(reader) if rule == "motion" else None
                 known_frames = reader.num_frames
-                indices = sample_indices(sampling or self.sampling, known_frames, num_frames, num_clips=num_clips)
+                indices = sample_indices(rule, known_frames, num_frames, num_clips=num_clips, motion=motion)
                 indices = self._thin_out(indices, num_frames, discarded)
                 crops = reader.frames(indices, transform=partial(self._crop, num_crops=num_crops)).transpose(0, 1)
             timestamps = reader.timestamps(indices) if reader.duration_seconds is not None else None
@@ -126,8 +138,9 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
 
     def _crop(self, frame: Tensor, num_crops: int) -> Tensor:
         """Resize and crop one frame; within a video its size may change. (3, H, W) -> (crops, 3, h, w)."""
-        resized = resize_frame(frame, self.size["shortest_edge"])
-        crops = view_crops(resized[None], (self.crop_size["height"], self.crop_size["width"]), num_crops)
+        interpolation = _INTERPOLATION[PILImageResampling(self.resample)]
+        resized = resize_frames(frame[None], self.size["shortest_edge"], interpolation)
+        crops = view_crops(resized, (self.crop_size["height"], self.crop_size["width"]), num_crops)
         return torch.cat(crops)
 
     def preprocess(self, videos: VideoSource | Sequence[VideoSource], **kwargs: Any) -> BatchFeature:

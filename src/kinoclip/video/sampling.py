@@ -15,14 +15,18 @@ index plus one.
 | `dense` | `dense_windows`, 128 frames wide | `random_dense_window` (BIKE, Text4Vis) |
 | `consecutive` | `strided_windows`, stride 2 | `random_strided_window` (TAM, "dense") |
 | `uniform` | `sample_uniform`, both ends included | `random_in_segments` |
+| `motion` | `kinoclip.video.motion.sample_by_motion` | the same with random heights (MGSampler) |
+
+`motion` looks at the video: it needs the motion curve.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, floor
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 Draw = Callable[[int, int], int]
 """`draw(low, high)`: a random integer, `low <= value < high`."""
@@ -36,6 +40,7 @@ SamplingRule = Literal[
     "dense",
     "consecutive",
     "uniform",
+    "motion",
 ]
 
 
@@ -47,6 +52,7 @@ def sample_indices(
     num_clips: int = 1,
     rng: np.random.Generator | Draw | None = None,
     training: bool = False,
+    motion: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> list[int]:
     """Choose the frames of one video by the name of a rule; the table is at the top of this module.
 
@@ -57,12 +63,14 @@ def sample_indices(
         num_clips: clips of T frames each. More than one needs a rule that knows clips, and is for evaluation only.
         rng: where training takes its random numbers from.
         training: draw at random instead of evenly.
+        motion: how much each frame differs from the next one, `num_frames - 1` numbers; for the rule "motion" alone.
 
     Returns:
         `num_clips * num_samples` indices, one clip after the other. A video shorter than T repeats frames.
 
     Raises:
-        ValueError: an unknown rule, a video without frames, training without `rng`, or clips that the rule does not know.
+        ValueError: an unknown rule, a video without frames, training without `rng`, clips that the rule does not know, or a
+            motion curve that is missing or of another length.
     """
     if rule not in get_args(SamplingRule):
         raise ValueError(f"{rule!r} is no sampling rule; choose one of {', '.join(get_args(SamplingRule))}.")
@@ -76,6 +84,9 @@ def sample_indices(
             raise ValueError(f"Rule {rule!r} draws at random in training: pass rng=numpy.random.default_rng(seed).")
         if num_clips != 1:
             raise ValueError(f"Training takes one clip per video, not {num_clips}: ask for the video again instead.")
+    if rule == "motion":
+        return _sample_by_motion(num_frames, num_samples, num_clips, motion, rng if training else None)
+    if training and rng is not None:
         return _sample_at_random(rule, num_frames, num_samples, rng)
     return _sample_evenly(rule, num_frames, num_samples, num_clips)
 
@@ -106,6 +117,28 @@ def _sample_at_random(rule: str, num_frames: int, num_samples: int, rng: np.rand
     if rule == "consecutive":
         return random_strided_window(num_frames, num_samples, rng)
     return random_in_segments(num_frames, num_samples, rng)
+
+
+def _sample_by_motion(
+    num_frames: int,
+    num_samples: int,
+    num_clips: int,
+    motion: Sequence[float] | NDArray[np.float64] | None,
+    rng: np.random.Generator | Draw | None,
+) -> list[int]:
+    from kinoclip.video.motion import sample_by_motion  # brings torch along, which no other rule needs
+
+    if num_clips != 1:
+        raise ValueError(f"Rule 'motion' knows one clip per video, not {num_clips}; use 'segment_start' for several.")
+    if motion is None or len(motion) != num_frames - 1:
+        found = "none" if motion is None else f"{len(motion)} numbers"
+        raise ValueError(
+            f"Rule 'motion' needs the motion curve of the {num_frames} frames, {num_frames - 1} numbers, and got {found}. "
+            "Measure it with kinoclip.video.motion.measure_motion."
+        )
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError("Rule 'motion' draws fractions: pass rng=numpy.random.default_rng(seed).")
+    return sample_by_motion(motion, num_samples, uniform=None if rng is None else rng.uniform)
 
 
 def segment_starts(num_frames: int, num_samples: int, num_clips: int = 1) -> list[int]:
