@@ -7,6 +7,7 @@ Importing the package makes its models known to Transformers: `AutoModel`, `Auto
 from kinoclip.inference.classify import Classification, Classifier, Prediction, classify
 from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
+from kinoclip.methods.sllm import SllmConfig, SllmModel, SllmProcessor
 from kinoclip.methods.text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor
 from kinoclip.processing import RecognizerProcessor
 from kinoclip.registration import register
@@ -26,6 +27,9 @@ __all__ = [
     "Prediction",
     "RecognizerProcessor",
     "RecognizerVideoProcessor",
+    "SllmConfig",
+    "SllmModel",
+    "SllmProcessor",
     "Text4VisConfig",
     "Text4VisModel",
     "Text4VisProcessor",

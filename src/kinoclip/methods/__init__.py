@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from kinoclip.recognizer_config import RecognizerConfig
 
 from .actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
+from .sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
 from .text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
 
 
@@ -28,6 +30,8 @@ class Method(NamedTuple):
 METHODS: Mapping[str, Method] = {
     "actionclip": Method(ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip),
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
+    # the official SLLM is Text4Vis inside
+    "sllm": Method(SllmConfig, SllmModel, SllmProcessor, partial(convert_sllm, convert_wrapped=convert_text4vis)),
     "text4vis": Method(Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis),
 }
 

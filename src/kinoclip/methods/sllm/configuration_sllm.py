@@ -1,0 +1,83 @@
+"""The config of SLLM."""
+
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from kinoclip.recognizer_config import RecognizerConfig, check_settings
+
+
+@strict
+class SllmConfig(RecognizerConfig):
+    """The config of SLLM around any recognizer of this package.
+
+    Args:
+        recognizer_config: of the recognizer that is wrapped.
+        rate: r, every r-th of the `num_frames` sampled frames is encoded.
+        restored_per_gap: how many frames are restored between two encoded ones: "all" r - 1, "one" or "none" (Table 12).
+        restoration: "ffres" blends two directions of a small transformer over the pair (eq. 6-8); "placeholders" lets the
+            transformer fill learned placeholders between the pair (Table 13); "frozen_encoder" encodes the frames with a
+            frozen copy instead (Table 11), so that it takes all T frames.
+        pair_output: what one direction gives: the "mean" of its two tokens (code), or its "first" token.
+        restorer_layers: depth of the transformer.
+        restoration_loss: "kl" between softmaxed features (code), or "none".
+        restoration_weight: of that loss beside the matching loss.
+        teacher: which encoder makes the targets: the "live" one (code), or a "frozen" copy (paper).
+        stop_gradient: keep the gradient of the restoration loss out of the targets.
+    """
+
+    model_type = "kinoclip_sllm"
+    sub_configs_defaults = {"recognizer_config": SubConfigSpec(AutoConfig, model_type="kinoclip_text4vis")}
+    shim_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "SllmConfig",
+        "AutoModel": "SllmModel",
+        "AutoModelForVideoClassification": "SllmModel",
+    }
+
+    recognizer_config: dict[str, Any] | PreTrainedConfig | None = None
+    rate: int = 2
+    restored_per_gap: Literal["all", "one", "none"] = "all"
+    restoration: Literal["ffres", "placeholders", "frozen_encoder"] = "ffres"
+    pair_output: Literal["mean", "first"] = "mean"
+    restorer_layers: int = 3
+    restoration_loss: Literal["kl", "none"] = "kl"
+    restoration_weight: float | int = 1.0
+    teacher: Literal["live", "frozen"] = "live"
+    stop_gradient: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        wrapped = self.recognizer_config
+        self.fusion, self.loss, self.gather_features = wrapped.fusion, wrapped.loss, wrapped.gather_features
+
+    def validate_architecture(self) -> None:
+        """Check fields against each other."""
+        if self.rate < 2:
+            raise ValueError(f"rate is {self.rate}. Keep every second frame or fewer: 2, 3 or 4.")
+        if not isinstance(self.recognizer_config, RecognizerConfig) or isinstance(self.recognizer_config, SllmConfig):
+            raise ValueError("recognizer_config must be that of a recognizer of this package, and not SLLM's own.")
+
+    @classmethod
+    def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> "SllmConfig":
+        """Give the config around a recognizer on a CLIP; `recognizer` names its method, "text4vis" when left out."""
+        wrapped = type(AutoConfig.for_model(f"kinoclip_{settings.pop('recognizer', 'text4vis')}"))
+        outer = {name: settings.pop(name) for name in cls.settings() if name in settings}
+        check_settings(cls, outer)
+        return cls(recognizer_config=wrapped.from_clip_fields(clip, **settings), **outer)
+
+    @property
+    def text_config(self) -> Any:
+        """The text tower of the wrapped recognizer."""
+        return self.recognizer_config.text_config
+
+    @property
+    def vision_config(self) -> Any:
+        """The vision tower of the wrapped recognizer."""
+        return self.recognizer_config.vision_config
+
+    @property
+    def projection_dim(self) -> int:
+        """The width of the shared space of the wrapped recognizer."""
+        return self.recognizer_config.projection_dim
