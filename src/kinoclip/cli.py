@@ -120,7 +120,7 @@ def _add_convert(commands: Any) -> None:
     convert.add_argument("method", metavar="METHOD", help="such as bike")
     convert.add_argument("checkpoint", metavar="CHECKPOINT", help="the authors' file, or a plain CLIP")
     convert.add_argument("--output", required=True, metavar="DIR", help="folder to write")
-    convert.add_argument("--clip", help="CLIP folder or hub id that supplies the tokenizer")
+    convert.add_argument("--clip", help="CLIP that supplies the tokenizer, and the text tower if there is none")
     convert.add_argument("--attributes", metavar="FILE", help="BIKE: checkpoint of the attributes branch")
     _add_labels(convert, "classes that the checkpoint shall carry")
     convert.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="config field; repeatable")

@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, BikeConfig, BikeModel, BikeProcessor
+from kinoclip import (
+    ActionClipConfig,
+    ActionClipModel,
+    ActionClipProcessor,
+    BikeConfig,
+    BikeModel,
+    BikeProcessor,
+    Text4VisConfig,
+    Text4VisModel,
+    Text4VisProcessor,
+)
 
 # a second text tower, of another width than the first
 NARROW = {"hidden_size": 48, "intermediate_size": 48}
@@ -23,6 +33,7 @@ class Recognizer:
         attributes: whether it is given attributes of each video.
         max_frames: the largest T it takes, where there is one.
         options: of its processor, beyond those that the config decides.
+        frames_apart: whether its frame features have a row for each frame.
     """
 
     model: type
@@ -32,6 +43,7 @@ class Recognizer:
     attributes: bool = False
     max_frames: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    frames_apart: bool = True
 
 
 def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
@@ -45,6 +57,13 @@ def _actionclip(max_frames: int | None = None, **fields: Any) -> Recognizer:
     # dropout is drawn anew in each run, so nothing could be compared in training
     fields = {"temporal_dropout": 0.0, **fields}
     return Recognizer(ActionClipModel, ActionClipConfig, ActionClipProcessor, fields, False, max_frames, options)
+
+
+def _text4vis(max_frames: int | None = None, frames_apart: bool = True, **fields: Any) -> Recognizer:
+    fields = {"temporal_head": "none", **fields}
+    return Recognizer(
+        Text4VisModel, Text4VisConfig, Text4VisProcessor, fields, max_frames=max_frames, frames_apart=frames_apart
+    )
 
 
 RECOGNIZERS = {
@@ -62,6 +81,13 @@ RECOGNIZERS = {
     "bike_sentence_query": _bike(saliency_query="sentence", recognition_query="words"),
     "bike_shared_attributes": _bike(attributes="shared"),
     "bike_own_attributes": _bike(attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW),
+    "text4vis": _text4vis(max_frames=77, temporal_head="transformer"),
+    "text4vis_few_shot": _text4vis(),
+    "text4vis_tsm": _text4vis(temporal_shift="tsm"),
+    "text4vis_token_shift": _text4vis(temporal_shift="token_shift"),
+    "text4vis_token_t1d": _text4vis(temporal_shift="token_t1d"),
+    "text4vis_joint": _text4vis(joint_space_time=True, frames_apart=False),
+    "text4vis_contrastive": _text4vis(loss="symmetric_kl"),
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def convert(
         method: such as "bike".
         checkpoint: the authors' file; or a plain CLIP folder, hub id or "mini", which recognizes without training.
         output: the folder; it appears whole or not at all.
-        clip: a CLIP folder or hub id that supplies the tokenizer; a plain CLIP has its own.
+        clip: a CLIP folder or hub id that supplies the tokenizer, and the text tower where the authors' file has none;
+            for the latter a file in OpenAI's layout does too. A plain CLIP has its own.
         attributes: BIKE's second checkpoint.
         labels: names that the checkpoint shall carry as its own classes; needs a tokenizer.
         settings: config fields, and sampling options of the processor.
@@ -66,25 +68,39 @@ def convert(
     settings = dict(settings or {})
     check_settings(METHODS[method].config, settings, also=_SAMPLING)
     sampling = {name: settings.pop(name) for name in _SAMPLING if name in settings}
+    if clip == EMBEDDED:
+        clip = str(mini_clip_path())
+    # a file in OpenAI's layout has weights, but no tokenizer
+    needs_clip = "clip" in inspect.signature(read_official).parameters
+    tokenizer_source = None if clip is not None and needs_clip and Path(clip).is_file() else clip
     plain = _as_plain_clip(checkpoint)
     if plain is not None:
         if attributes is not None:
             raise ValueError(f"{checkpoint} is a plain CLIP, which has no trained attributes branch. Leave it out.")
         model: VideoRecognizer = load_plain_clip(plain, **settings)[0]
-        clip = clip or plain
+        tokenizer_source = tokenizer_source or plain
     else:
-        options = {} if attributes is None else {"attributes": attributes}
+        options: dict[str, Any] = {} if attributes is None else {"attributes": attributes}
+        options |= {"clip": clip} if needs_clip else {}
+        _check_options(method, read_official, options)
         model = read_official(checkpoint, **options, **settings)
     yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
-    if clip == EMBEDDED:
-        clip = str(mini_clip_path())
-    tokenizer = None if clip is None else load_tokenizer(clip, model.config.text_config.vocab_size)
+    if not getattr(model.config, "text_tower", True):
+        yield "the model lacks a text tower, so it cannot read labels; give the CLIP it was trained from with --clip CLIP"
+    vocab_size = model.config.text_config.vocab_size
+    tokenizer = None if tokenizer_source is None else load_tokenizer(tokenizer_source, vocab_size)
     processor = METHODS[method].processor.for_config(model.config, tokenizer, **sampling)
     if labels is not None:
         yield _store_labels(model, processor, labels)
     yield from _write_whole(output, model, processor)
     if tokenizer is None:
         yield "the folder lacks a tokenizer, so it cannot read labels; give one with --clip CLIP"
+
+
+def _check_options(method: str, read_official: Callable[..., VideoRecognizer], options: Mapping[str, Any]) -> None:
+    unknown = sorted(options.keys() - inspect.signature(read_official).parameters.keys())
+    if unknown:
+        raise ValueError(f"The checkpoints of {method} are read without {unknown[0]}. Leave it out.")
 
 
 def _as_plain_clip(checkpoint: str | Path) -> str | None:

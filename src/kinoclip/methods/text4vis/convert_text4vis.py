@@ -180,7 +180,11 @@ def _read_text_tower(clip: str | Path) -> tuple[StateDict, dict[str, Any]]:
         if missing:
             raise ValueError(f"{clip} is no CLIP in OpenAI's layout: it has no {missing[0]!r}. Give a whole CLIP.")
         return clip_to_transformers(official), infer_text_fields(official)
-    if CLIPConfig.get_config_dict(clip)[0].get("model_type") != "clip":
+    try:
+        model_type = CLIPConfig.get_config_dict(clip)[0].get("model_type")
+    except OSError as error:
+        raise ValueError(f"No CLIP could be read from {clip}. Give a CLIP folder, hub id or OpenAI-layout file.") from error
+    if model_type != "clip":
         raise ValueError(f"{clip} is no CLIP checkpoint. Give a CLIP folder, hub id or OpenAI-layout file.")
     model: CLIPModel
     report: dict[str, Any]

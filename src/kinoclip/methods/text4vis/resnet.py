@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
-        width, grid = config.hidden_size, config.image_size // config.patch_size
+        width, grid = config.hidden_size, cast(int, config.image_size) // cast(int, config.patch_size)
         self.num_heads = config.num_attention_heads
         self.position_embedding = nn.Embedding(grid * grid + 1, width)
         self.q_proj = nn.Linear(width, width)
@@ -139,7 +140,7 @@ class ResNetVisionModel(CLIPPreTrainedModel):
             raise ValueError(f"Input image size ({height}*{width}) doesn't match model ({size}*{size}).")
         hidden = self.stem(pixel_values.to(self.stem.conv1.weight.dtype))
         for stage in self.stages:
-            for block in stage:
+            for block in cast(nn.ModuleList, stage):
                 hidden = block(hidden, num_frames)
         return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=self.pooling(hidden))
 
