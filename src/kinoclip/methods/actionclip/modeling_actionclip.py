@@ -94,18 +94,23 @@ class ClassTokenTransformer(CLIPPreTrainedModel):
             **{"attn_implementation": config._attn_implementation},
         )
 
+    def _fused_projections(self) -> list[nn.Linear]:
+        """Give the projections that are one tensor in the official code."""
+        blocks = [module for module in self.modules() if isinstance(module, CLIPAttention)]
+        return [projection for block in blocks for projection in (block.q_proj, block.k_proj, block.v_proj)]
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
-            _init_folded_normal(module.weight, std)
+            if any(module is projection for projection in self._fused_projections()):
+                # torch's fused in_proj is no Linear, and keeps its xavier-uniform; its fan is E in and 3E out
+                bound = math.sqrt(6 / (4 * self.config.hidden_size))
+                init.uniform_(module.weight, -bound, bound)
+            else:
+                _init_folded_normal(module.weight, std)
             if getattr(module, "bias", None) is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, CLIPAttention):
-            # torch's fused in_proj is no Linear, and keeps its xavier-uniform; its fan is E in and 3E out
-            bound = math.sqrt(6 / (4 * self.config.hidden_size))
-            for projection in (module.q_proj, module.k_proj, module.v_proj):
-                init.uniform_(projection.weight, -bound, bound)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
@@ -216,11 +221,11 @@ class ActionClipModel(ClipRecognizer):
             bound = module.hidden_size**-0.5
             for parameter in module.parameters():
                 init.uniform_(parameter, -bound, bound)
-        elif isinstance(module, ConvolutionalHead):
+        elif isinstance(module, nn.Conv1d):
             # a quarter of the channels takes the frame before, a quarter the frame after, the rest the frame itself
-            taps, quarter = torch.zeros_like(module.conv.weight), module.conv.out_channels // 4
+            taps, quarter = torch.zeros_like(module.weight), module.out_channels // 4
             taps[:quarter, 0, 0] = taps[quarter:-quarter, 0, 1] = taps[-quarter:, 0, 2] = 1
-            init.copy_(module.conv.weight, taps)
+            init.copy_(module.weight, taps)
 
 
 def match_templates(video: Tensor, text: TextFeatures) -> Tensor:
