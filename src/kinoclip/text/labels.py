@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 LabelStyle = Literal["paper", "words"]
 
-LABEL_SETS = ("hmdb51", "kinetics400", "ucf101")
+LABEL_SETS = ("activitynet200", "hmdb51", "kinetics400", "ucf101")
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -18,7 +18,7 @@ def label_set(name: str, style: LabelStyle = "paper") -> list[str]:
     """The class names of a dataset, in class order.
 
     Args:
-        name: "kinetics400", "hmdb51" or "ucf101".
+        name: "kinetics400", "activitynet200", "hmdb51" or "ucf101".
         style: "paper" gives the names that the papers' prompts were made of (UCF101: "ApplyEyeMakeup"); "words" spells
             them out, see `spell_out`.
     """

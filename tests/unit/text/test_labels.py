@@ -7,6 +7,7 @@ from kinoclip.text.labels import label_set, read_labels, spell_out
     ("name", "size", "first", "last"),
     [
         ("kinetics400", 400, "abseiling", "zumba"),
+        ("activitynet200", 200, "Applying sunscreen", "Zumba"),
         ("hmdb51", 51, "brush hair", "wave"),
         ("ucf101", 101, "ApplyEyeMakeup", "YoYo"),
     ],
@@ -22,13 +23,20 @@ def test_the_words_style_spells_out_the_classes_of_ucf101():
     assert label_set("ucf101", "words")[:2] == ["apply eye makeup", "apply lipstick"]
 
 
+def test_the_classes_of_activitynet_are_in_alphabetical_order():
+    labels = label_set("activitynet200")
+
+    # capitals first, so that BMX comes before Baking cookies, as in the lists of the papers
+    assert labels == sorted(labels)
+
+
 @pytest.mark.parametrize("name", ["kinetics400", "hmdb51"])
 def test_the_words_style_leaves_labels_of_words_as_they_are(name):
     assert label_set(name, "words") == label_set(name)
 
 
 def test_an_unknown_label_set_is_an_error_that_lists_the_names():
-    with pytest.raises(ValueError, match=r"'imagenet'.*hmdb51, kinetics400, ucf101"):
+    with pytest.raises(ValueError, match=r"'imagenet'.*activitynet200, hmdb51, kinetics400, ucf101"):
         label_set("imagenet")
 
 
