@@ -142,8 +142,7 @@ def infer_clip_config(state: Mapping[str, Tensor]) -> CLIPConfig:
     Raises:
         ValueError: the tensors are not those of a ViT CLIP.
     """
-    vision = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding")
-    needed = (*vision, "token_embedding.weight", "text_projection")
+    needed = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding", "token_embedding.weight")
     missing = [name for name in needed if name not in state]
     if missing:
         kind = "a ResNet CLIP" if "visual.layer1.0.conv1.weight" in state else "no CLIP in OpenAI's layout"
@@ -156,12 +155,21 @@ def infer_clip_config(state: Mapping[str, Tensor]) -> CLIPConfig:
 
 
 def infer_text_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read the sizes of a text tower off its tensors (OpenAI's layout)."""
+    """Read the sizes of a text tower off its tensors (OpenAI's layout).
+
+    Raises:
+        ValueError: the tensors are not those of a text tower.
+    """
+    first_block = "transformer.resblocks.0.mlp.c_fc.weight"
+    needed = ("token_embedding.weight", "positional_embedding", "text_projection", first_block)
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise ValueError(f"The checkpoint has no whole text tower of CLIP: it has no {missing[0]!r}.")
     vocab, width = state["token_embedding.weight"].shape
     return {
         "vocab_size": vocab,
         "hidden_size": width,
-        "intermediate_size": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "intermediate_size": state[first_block].shape[0],
         "num_hidden_layers": _count_blocks(state, "transformer.resblocks."),
         "num_attention_heads": max(1, width // 64),
         "max_position_embeddings": state["positional_embedding"].shape[0],
@@ -173,12 +181,21 @@ def infer_text_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def infer_vision_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read the sizes of a ViT off its tensors (OpenAI's layout)."""
+    """Read the sizes of a ViT off its tensors (OpenAI's layout).
+
+    Raises:
+        ValueError: the tensors are not those of a ViT.
+    """
+    first_block = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    needed = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding", first_block)
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise ValueError(f"The checkpoint has no whole vision tower of CLIP: it has no {missing[0]!r}.")
     width, _, patch, _ = state["visual.conv1.weight"].shape
     grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     return {
         "hidden_size": width,
-        "intermediate_size": state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "intermediate_size": state[first_block].shape[0],
         "num_hidden_layers": _count_blocks(state, "visual.transformer.resblocks."),
         "num_attention_heads": max(1, width // 64),
         "image_size": grid * patch,

@@ -24,25 +24,11 @@ from kinoclip.conversion import (
 
 from .configuration_text4vis import Text4VisConfig
 from .modeling_text4vis import Text4VisModel
+from .resnet_names import holds_resnet, infer_resnet_fields, resnet_to_transformers
 
 _TEXT_TOWER = ("text_model.", "text_projection.")
 _TEXT_OF_OPENAI = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 _HEAD = "fusion_model."
-_OF_RESNET = re.compile(r"visual\.(layer\d|attnpool|bn\d)\.")
-_RESNET = (
-    (r"\.bn(\d)\.", r".norm\1."),
-    (r"^visual\.(conv|norm)(\d)\.", r"vision_model.stem.\1\2."),
-    *((rf"^visual\.layer{stage + 1}\.", f"vision_model.stages.{stage}.") for stage in range(4)),
-    (r"\.downsample\.0\.", ".shortcut.conv."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
-    (r"^visual\.attnpool\.positional_embedding$", "vision_model.pooling.position_embedding.weight"),
-    (r"^visual\.attnpool\.c_proj\.", "visual_projection."),
-    (r"^visual\.attnpool\.", "vision_model.pooling."),
-)
-_FIRST_BLOCK = "transformer.resblocks.0.mlp.c_fc.weight"
-_NEEDED_OF_VIT = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding", f"visual.{_FIRST_BLOCK}")
-_NEEDED_OF_RESNET = ("visual.attnpool.positional_embedding", "visual.attnpool.c_proj.weight")
-_NEEDED_OF_TEXT = ("token_embedding.weight", "positional_embedding", "text_projection", _FIRST_BLOCK)
 
 
 def convert_text4vis(checkpoint: str | Path, clip: str | Path | None = None, **fields: Any) -> Text4VisModel:
@@ -71,10 +57,16 @@ def convert_text4vis(checkpoint: str | Path, clip: str | Path | None = None, **f
         text = clip_to_transformers(text)
     elif clip is not None:
         text, found["text_config"] = _read_text_tower(clip)
+        width = text["text_projection.weight"].shape[0]
+        if width != found["projection_dim"]:
+            raise ValueError(
+                f"The texts of {clip} have {width} dimensions, but the videos of {checkpoint} "
+                f"{found['projection_dim']}. Give the CLIP that training started from."
+            )
     else:
         found |= {"text_config": _guess_text_tower(checkpoint, found, bool(head)), "text_tower": False}
-    state = _vision_to_transformers(official) | text | _head_to_transformers(head)
-    state["logit_scale"] = official["logit_scale"]
+    rest = {name: t for name, t in official.items() if not name.startswith(("visual.", *_TEXT_OF_OPENAI))}
+    state = _vision_to_transformers(official) | text | _head_to_transformers(head) | rest
     config = Text4VisConfig(**{**found, **fields})
     return load_strictly(Text4VisModel, config, state, source=str(checkpoint))
 
@@ -98,8 +90,8 @@ def _read_parts(path: str | Path) -> tuple[StateDict, StateDict]:
 def _vision_to_transformers(official: Mapping[str, Tensor]) -> StateDict:
     """Name the weights of the vision tower."""
     state = {_unwrap(name): t for name, t in official.items() if name.startswith("visual.")}
-    if any(_OF_RESNET.match(name) for name in state):
-        return {_rename_resnet(name): tensor for name, tensor in state.items()}
+    if holds_resnet(state):
+        return resnet_to_transformers(state)
     renamed = clip_to_transformers(
         {name.replace("control_point.conv.", "temporal_conv."): t for name, t in state.items()}
     )
@@ -111,12 +103,6 @@ def _vision_to_transformers(official: Mapping[str, Tensor]) -> StateDict:
 def _unwrap(name: str) -> str:
     """Take away what TSM adds to a name: the layer whose input is shifted is `net` inside of the one that shifts."""
     return name.replace(".net.", ".")
-
-
-def _rename_resnet(name: str) -> str:
-    for pattern, replacement in _RESNET:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _vision_fields(official: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -131,35 +117,13 @@ def _vision_fields(official: Mapping[str, Tensor]) -> dict[str, Any]:
     elif any(".control_point." in name for name in official):
         found["temporal_shift"] = "token_t1d"
     state = {_unwrap(name): t for name, t in official.items()}
-    is_resnet = any(_OF_RESNET.match(name) for name in state)
-    missing = [name for name in (_NEEDED_OF_RESNET if is_resnet else _NEEDED_OF_VIT) if name not in state]
-    if missing:
-        raise ValueError(f"The checkpoint has no whole vision tower of CLIP: it has no {missing[0]!r}.")
-    if is_resnet:
-        return found | _resnet_fields(state)
+    if holds_resnet(state):
+        return found | infer_resnet_fields(state)
     vision = infer_vision_fields(state)
     found |= {"vision_config": vision, "projection_dim": vision["projection_dim"]}
     if "visual.time_embedding" in state:
         found |= {"joint_space_time": True, "num_frames": len(state["visual.time_embedding"])}
     return found
-
-
-def _resnet_fields(state: StateDict) -> dict[str, Any]:
-    """Read the sizes of a ResNet off its tensors."""
-    positions, width = state["visual.attnpool.positional_embedding"].shape
-    embed = state["visual.attnpool.c_proj.weight"].shape[0]
-    stages = [f"visual.layer{stage}." for stage in range(1, 5)]
-    blocks = [{name.split(".")[2] for name in state if name.startswith(stage)} for stage in stages]
-    vision = {
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": 0,
-        "num_attention_heads": max(1, width // 64),
-        "image_size": 32 * round((positions - 1) ** 0.5),
-        "patch_size": 32,
-        "projection_dim": embed,
-    }
-    return {"vision_config": vision, "projection_dim": embed, "resnet_layers": [len(found) for found in blocks]}
 
 
 def _head_to_transformers(head: Mapping[str, Tensor]) -> StateDict:
@@ -176,14 +140,13 @@ def _read_text_tower(clip: str | Path) -> tuple[StateDict, dict[str, Any]]:
     if Path(clip).is_file():
         content = read_checkpoint(clip)
         official = {name: t for name, t in content.items() if name.startswith(_TEXT_OF_OPENAI)}
-        missing = [name for name in _NEEDED_OF_TEXT if name not in official]
-        if missing:
-            raise ValueError(f"{clip} is no CLIP in OpenAI's layout: it has no {missing[0]!r}. Give a whole CLIP.")
         return clip_to_transformers(official), infer_text_fields(official)
     try:
         model_type = CLIPConfig.get_config_dict(clip)[0].get("model_type")
     except OSError as error:
-        raise ValueError(f"No CLIP could be read from {clip}. Give a CLIP folder, hub id or OpenAI-layout file.") from error
+        raise ValueError(
+            f"No CLIP could be read from {clip}. Give a CLIP folder, hub id or OpenAI-layout file."
+        ) from error
     if model_type != "clip":
         raise ValueError(f"{clip} is no CLIP checkpoint. Give a CLIP folder, hub id or OpenAI-layout file.")
     model: CLIPModel

@@ -22,7 +22,8 @@ Differences from the paper
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +35,12 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionE
 from kinoclip.clip_recognizer import ClipRecognizer
 from kinoclip.components.temporal_shift import TemporalShiftLayer, replace_layers, shift_frames
 from kinoclip.components.temporal_transformer import TemporalTransformer
+from kinoclip.conversion import clip_to_transformers, infer_text_fields, read_checkpoint
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
 from .configuration_text4vis import Text4VisConfig
 from .resnet import ResNetVisionModel
+from .resnet_names import holds_resnet, infer_resnet_fields, resnet_to_transformers
 
 
 class TokenShiftLayer(CLIPEncoderLayer):
@@ -120,11 +123,11 @@ class TemporalVisionModel(CLIPVisionModel):
         super()._init_weights(module)
         if isinstance(module, SpaceTimeEmbeddings):
             init.normal_(module.time_embedding.weight, std=self.config.hidden_size**-0.5)
-        elif isinstance(module, TokenConvLayer):  # it starts as the token shift; taps are previous, own, next frame
-            weight = torch.zeros_like(module.temporal_conv.weight)
+        elif isinstance(module, nn.Conv1d):  # it starts as the token shift; taps are previous, own, next frame
+            weight = torch.zeros_like(module.weight)
             fold = len(weight) // 4
             weight[:fold, 0, 2] = weight[fold : 2 * fold, 0, 0] = weight[2 * fold :, 0, 1] = 1
-            init.copy_(module.temporal_conv.weight, weight)
+            init.copy_(module.weight, weight)
 
 
 class Text4VisModel(ClipRecognizer):
@@ -149,6 +152,38 @@ class Text4VisModel(ClipRecognizer):
             )
             self.temporal_head = TemporalTransformer._from_config(shape)
         self.post_init()
+
+    @classmethod
+    def from_clip(cls, clip: str | Path, *, dtype: torch.dtype | None = torch.float32, **fields: Any) -> Self:
+        """Build Text4Vis on a trained CLIP, a ViT or (from a file in OpenAI's layout) a ResNet.
+
+        Args:
+            clip: a CLIP folder or hub id in the Transformers layout, or a file in OpenAI's layout.
+            dtype: of the weights; None keeps the checkpoint's.
+            fields: config fields of the method.
+
+        Raises:
+            ValueError: the checkpoint is no CLIP, or lacks some of its weights, or is a file that holds others too.
+        """
+        state = read_checkpoint(clip) if Path(clip).is_file() else {}
+        if not holds_resnet(state):
+            return super().from_clip(clip, dtype=dtype, **fields)
+        vision = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
+        rest = {name: tensor for name, tensor in state.items() if name not in vision}
+        found = infer_resnet_fields(vision) | {"text_config": infer_text_fields(rest)}
+        state = resnet_to_transformers(vision) | clip_to_transformers(rest)
+        model: Self
+        report: dict[str, Any]
+        model, report = cls.from_pretrained(
+            None, config=cls.config_class(**found, **fields), state_dict=state, dtype=dtype, output_loading_info=True
+        )
+        missing = sorted(name for name in report["missing_keys"] if not name.startswith("temporal_head."))
+        if missing:
+            raise ValueError(f"{clip} lacks {len(missing)} weights of CLIP, first {missing[0]}. Is the file whole?")
+        unknown = sorted(report["unexpected_keys"])
+        if unknown:
+            raise ValueError(f"{clip} holds {len(unknown)} weights that CLIP does not have, first {unknown[0]}.")
+        return model
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D); (B, 1, D) with joint space-time attention."""

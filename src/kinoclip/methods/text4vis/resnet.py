@@ -147,9 +147,10 @@ class ResNetVisionModel(CLIPPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, AttentionPooling):
-            std = self.config.hidden_size**-0.5
-            for part in (module.position_embedding, module.q_proj, module.k_proj, module.v_proj):
-                init.normal_(part.weight, std=std)
-        elif isinstance(module, Bottleneck):
-            init.zeros_(module.norm3.weight)  # the official code starts every block as its residual path
+        if isinstance(module, nn.Conv2d):
+            bound = module.weight[0].numel() ** -0.5  # torch's own, as in the official code
+            init.uniform_(module.weight, -bound, bound)
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            init.normal_(module.weight, std=self.config.hidden_size**-0.5)
+        elif any(module is block.norm3 for block in self.modules() if isinstance(block, Bottleneck)):
+            init.zeros_(module.weight)  # the official code starts every block as its residual path
