@@ -134,6 +134,7 @@ def _add_profile(commands: Any) -> None:
     profile.add_argument("--frames", type=int, help="frames per view")
     profile.add_argument("--size", type=int, help="image size in pixels")
     profile.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="config field; repeatable")
+    profile.add_argument("--prompts", type=int, default=0, help="texts to count too (default: %(default)s)")
     profile.add_argument("--flops", choices=("full", "paper"), default="full", help="what is counted")
     profile.add_argument("--json", action="store_true", help="one JSON object")
     profile.set_defaults(run=_profile)
@@ -276,7 +277,7 @@ def _profile(options: argparse.Namespace) -> int:
     from kinoclip.inference.profile import profile, profile_config
 
     config = profile_config(options.name, clip=options.clip, size=options.size, **_settings(options.set))
-    counted = profile(config, num_frames=options.frames, flops=options.flops)
+    counted = profile(config, num_frames=options.frames, flops=options.flops, prompts=options.prompts)
     if options.json:
         print(json.dumps(asdict(counted)))
     else:

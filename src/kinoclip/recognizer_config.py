@@ -48,6 +48,10 @@ class RecognizerConfig(PreTrainedConfig):
         hidden = {field.name for field in fields(PreTrainedConfig)} | {"candidate_shapes"} | set(cls.sub_configs)
         return sorted({field.name for field in fields(cls)} - hidden)
 
+    def encoded_frames(self, num_frames: int) -> int:
+        """Give how many of the frames that are sampled are decoded and encoded."""
+        return num_frames
+
     @classmethod
     def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> Self:
         """Give the config on the towers that the fields of a CLIP describe.

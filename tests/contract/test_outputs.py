@@ -18,7 +18,7 @@ def output(model, inputs):
 def test_logits_are_one_row_per_video_and_one_column_per_candidate(output, recognizer):
     assert output.logits.shape == (2, 3)
     assert {vote.shape for vote in output.votes.values()} == {(2, 3)}
-    assert output.frames.embeds.shape == (2, 4 if recognizer.frames_apart else 1, 32)
+    assert output.frames.embeds.shape == (2, recognizer.sequence, 32)
     assert output.text.embeds.shape == (1, 3, 32)
     assert output.video_embeds.shape in {(2, 32), (2, 3, 32)}
 
@@ -84,7 +84,9 @@ def test_two_equal_templates_give_what_one_gives(model, inputs, output, candidat
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 77])
-def test_any_number_of_frames_works(model, inputs, num_frames):
+def test_any_number_of_frames_works(recognizer, model, inputs, num_frames):
+    if recognizer.max_frames is not None and num_frames > recognizer.max_frames:
+        pytest.skip("it takes fewer frames")
     inputs["pixel_values_videos"] = torch.randn(2, num_frames, 3, 32, 32)
     with torch.no_grad():
         assert model(**inputs).logits.isfinite().all()
@@ -95,7 +97,7 @@ def test_more_frames_than_the_model_has_positions_for_are_refused(model, inputs,
         pytest.skip("it takes any number of frames")
     inputs["pixel_values_videos"] = torch.randn(1, recognizer.max_frames + 1, 3, 32, 32)
     inputs.pop("attribute_input_ids", None)
-    with pytest.raises(ValueError, match="positions for 77 frames, but the video has 78"):
+    with pytest.raises(ValueError, match="positions for 77 frames, but the video has"):
         model(**inputs)
 
 

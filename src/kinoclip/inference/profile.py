@@ -120,13 +120,22 @@ def clip_fields(name: str) -> dict[str, Any]:
     }
 
 
-def profile(config: RecognizerConfig, *, num_frames: int | None = None, flops: Convention = "full") -> Profile:
-    """Count parameters and operations of a recognizer on the meta device; no memory is used."""
+def profile(
+    config: RecognizerConfig, *, num_frames: int | None = None, flops: Convention = "full", prompts: int = 0
+) -> Profile:
+    """Count parameters and operations of a recognizer on the meta device; no memory is used.
+
+    Args:
+        config: of the recognizer.
+        num_frames: T that are sampled; the config's own when left out.
+        flops: what is counted.
+        prompts: how many texts to count too; SLLM's tables hold one. Encoded once, they cost a video nothing.
+    """
     num_frames = num_frames or config.num_frames
     size = config.vision_config.image_size
     with torch.device("meta"):
         model = AutoModel.from_config(config).eval()
-        pixels = torch.empty(1, num_frames, 3, size, size)
+        pixels = torch.empty(1, config.encoded_frames(num_frames), 3, size, size)
         width, length = config.projection_dim, config.text_config.max_position_embeddings
         text = TextFeatures(
             embeds=torch.empty(1, 1, width),
@@ -137,7 +146,19 @@ def profile(config: RecognizerConfig, *, num_frames: int | None = None, flops: C
     parameters, trainable = _count_parameters(model, flops)
     counter = _count_modules if flops == "paper" else _count_products
     macs = counter(model, pixel_values_videos=pixels, text_features=text)
+    if prompts:
+        macs += counter(
+            _find_text_tower(model), input_ids=torch.zeros(prompts, length, dtype=torch.long, device="meta")
+        )
     return Profile(parameters, trainable, macs / 1e9, flops, num_frames, size)
+
+
+def _find_text_tower(model: VideoRecognizer) -> nn.Module:
+    """Give the text tower, of the model or of the recognizer that it wraps."""
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "text_model":
+            return module
+    raise ValueError(f"{type(model).__name__} has no text tower, so it reads no prompts. Leave --prompts out.")
 
 
 def _is_counted_in_papers(name: str, module: nn.Module) -> bool:
@@ -148,8 +169,8 @@ def _is_counted_in_papers(name: str, module: nn.Module) -> bool:
 
 
 def _serves_video(name: str) -> bool:
-    """Tell whether a weight acts on videos: the text towers, the attributes' MLPs and the scales do not."""
-    return not name.startswith(("text_model.", "text_projection.", "attributes.")) and not name.endswith("logit_scale")
+    """Tell whether a weight acts on videos: the text towers, the attributes' MLPs, a teacher and the scales do not."""
+    return not {"text_model", "text_projection", "attributes", "teacher", "logit_scale"} & set(name.split("."))
 
 
 def _count_parameters(model: VideoRecognizer, flops: Convention) -> tuple[int, int]:
@@ -161,13 +182,13 @@ def _count_parameters(model: VideoRecognizer, flops: Convention) -> tuple[int, i
     return sum(p.numel() for p in chosen), sum(p.numel() for p in chosen if p.requires_grad)
 
 
-def _count_products(model: VideoRecognizer, **inputs: Any) -> int:
+def _count_products(model: nn.Module, **inputs: Any) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(**inputs)
     return int(counter.get_total_flops()) // 2
 
 
-def _count_modules(model: VideoRecognizer, **inputs: Any) -> int:
+def _count_modules(model: nn.Module, **inputs: Any) -> int:
     macs = 0
 
     def add(module: nn.Module, _: tuple[Any, ...], output: torch.Tensor) -> None:

@@ -59,6 +59,10 @@ class SllmConfig(RecognizerConfig):
         if not isinstance(self.recognizer_config, RecognizerConfig) or isinstance(self.recognizer_config, SllmConfig):
             raise ValueError("recognizer_config must be that of a recognizer of this package, and not SLLM's own.")
 
+    def encoded_frames(self, num_frames: int) -> int:
+        """Give how many of the frames that are sampled are decoded and encoded: every r-th."""
+        return num_frames if self.restoration == "frozen_encoder" else -(-num_frames // self.rate)
+
     @classmethod
     def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> "SllmConfig":
         """Give the config around a recognizer on a CLIP; `recognizer` names its method, "text4vis" when left out."""

@@ -190,6 +190,16 @@ class SllmModel(VideoRecognizer):
         """D of the frames."""
         return self.recognizer.frame_width
 
+    @property
+    def logit_scale(self) -> Tensor:
+        """The wrapped recognizer's."""
+        return self.recognizer.logit_scale
+
+    def drop_text_tower(self) -> SllmModel:
+        """Leave out the text tower: the candidates that the checkpoint carries are then the only ones."""
+        self.recognizer.drop_text_tower()
+        return self
+
     def used_branch_inputs(self) -> tuple[str, ...]:
         """Name the branch inputs that the wrapped recognizer can use."""
         return self.recognizer.used_branch_inputs()
@@ -319,7 +329,8 @@ class SllmModel(VideoRecognizer):
 
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Name what the wrapped recognizer does not train, and the teacher."""
-        return ("teacher.", *(f"recognizer.{prefix}" for prefix in self.recognizer.frozen_prefixes()))
+        teacher = () if self.teacher is None else ("teacher.",)
+        return (*teacher, *(f"recognizer.{prefix}" for prefix in self.recognizer.frozen_prefixes()))
 
 
 def restored_per_gap(config: SllmConfig) -> int:
