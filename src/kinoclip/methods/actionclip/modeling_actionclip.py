@@ -13,7 +13,8 @@ Differences from the official code
 - Dropout of words and pixels, and dropout and drop-path in the blocks of CLIP, are left out: every released configuration
   sets them to 0. So is `joint` (tokens of all frames in one sequence), which fails in the official code.
 - The position table that the official code makes for every head and only `transformer` reads is dropped on conversion.
-
+- Where there are not as many candidates as videos, the official loss divides by the candidates, ours by the videos; in
+  training, where each video brings its caption, they are as many.
 """
 
 from __future__ import annotations
