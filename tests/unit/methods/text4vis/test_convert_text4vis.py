@@ -1,0 +1,289 @@
+"""Official checkpoints of Text4Vis: what fits, what does not, and what is said of it."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModel, CLIPConfig, CLIPModel
+
+from kinoclip import Text4VisConfig, Text4VisModel, Text4VisProcessor
+from kinoclip.hub.converting import convert
+from kinoclip.methods.text4vis import convert_text4vis
+from kinoclip.methods.text4vis.resnet_names import resnet_to_transformers
+
+TEXT = ("text_model.", "text_projection.")
+
+
+@pytest.fixture
+def source(tiny_fields):
+    """What an official checkpoint was made from."""
+    torch.manual_seed(0)
+    return Text4VisModel(Text4VisConfig(**tiny_fields)).eval()
+
+
+@pytest.fixture
+def official(as_openai, source):
+    """The checkpoint of `train.py`: a vision tower, a head, the scale."""
+    state = {name: tensor.clone() for name, tensor in source.state_dict().items() if not name.startswith(TEXT)}
+    head = {name.removeprefix("temporal_head."): t for name, t in state.items() if name.startswith("temporal_head.")}
+    clip = as_openai({name: t for name, t in state.items() if not name.startswith("temporal_head.")})
+    blocks = as_openai({name: t for name, t in head.items() if name.startswith("encoder.")})
+    blocks = {name.replace("encoder.layers.", "transformer.resblocks."): t for name, t in blocks.items()}
+    blocks["frame_position_embeddings.weight"] = head["position_embedding.weight"]
+    return clip | {f"fusion_model.{name}": tensor for name, tensor in blocks.items()}
+
+
+@pytest.fixture
+def without_head(official):
+    return {name: tensor for name, tensor in official.items() if not name.startswith("fusion_model.")}
+
+
+@pytest.fixture
+def text_tower(as_openai, source):
+    return as_openai({name: t for name, t in source.state_dict().items() if name.startswith(TEXT)})
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(model, name="train.pt", **parts):
+        torch.save({"epoch": 3, "model_state_dict": model, **parts, "optimizer_state_dict": {}}, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def clip_file(text_tower, tmp_path):
+    torch.save(text_tower, tmp_path / "clip.pt")
+    return tmp_path / "clip.pt"
+
+
+@pytest.fixture
+def original_clip(source, tiny_fields, tokenizer, tmp_path):
+    """A CLIP folder with the text tower and another vision tower."""
+    clip = CLIPModel(
+        CLIPConfig(**{name: tiny_fields[name] for name in ("text_config", "vision_config", "projection_dim")})
+    )
+    clip.load_state_dict({n: t for n, t in source.state_dict().items() if n.startswith(TEXT)}, strict=False)
+    clip.save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def _same(found, expected):
+    return found.keys() == expected.keys() and all(torch.equal(found[name], t) for name, t in expected.items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_with_a_clip_file_a_checkpoint_is_converted_bit_for_bit(write, official, clip_file, source, prefix):
+    path = write({prefix + name: tensor for name, tensor in official.items()})
+    converted = convert_text4vis(path, clip_file)
+    assert (converted.config.temporal_layers, converted.config.loss) == (2, "cross_entropy")
+    assert _same(converted.state_dict(), source.state_dict())
+
+
+def test_a_clip_folder_supplies_the_text_tower_and_not_the_vision_tower(write, official, original_clip, source):
+    assert _same(convert_text4vis(write(official), original_clip).state_dict(), source.state_dict())
+
+
+def test_without_a_clip_there_is_no_text_tower(write, without_head, source):
+    converted = convert_text4vis(write(without_head))
+    assert not converted.config.text_tower
+    kept = {n: t for n, t in source.state_dict().items() if not n.startswith((*TEXT, "temporal_head."))}
+    assert _same(converted.state_dict(), kept)
+
+
+def test_a_contrastive_checkpoint_brings_its_own_text_tower(write, official, text_tower, source, clip_file):
+    head = {n.removeprefix("fusion_model."): t for n, t in official.items() if n.startswith("fusion_model.")}
+    clip = {n: t for n, t in official.items() if not n.startswith("fusion_model.")} | text_tower
+    converted = convert_text4vis(write(clip, fusion_model_state_dict=head), clip_file)
+    assert converted.config.loss == "symmetric_kl"
+    assert _same(converted.state_dict(), source.state_dict())
+
+
+def test_weights_inside_of_what_shifts_show_tsm(write, without_head):
+    renamed = {
+        n.replace("resblocks.0.", "resblocks.0.net.").replace("resblocks.1.", "resblocks.1.net."): t
+        for n, t in without_head.items()
+    }
+    assert convert_text4vis(write(renamed)).config.temporal_shift == "tsm"
+
+
+def test_weights_of_a_convolution_over_tokens_show_it(write, without_head):
+    name = "visual.transformer.resblocks.{}.control_point.conv.weight"
+    added = {name.format(i): torch.full((64, 1, 3), float(i)) for i in range(2)}
+    converted = convert_text4vis(write(without_head | added))
+    assert converted.config.temporal_shift == "token_t1d"
+    assert torch.equal(converted.vision_model.encoder.layers[1].temporal_conv.weight, torch.ones(64, 1, 3))
+
+
+def test_a_time_embedding_shows_joint_attention_that_no_head_follows(write, official):
+    converted = convert_text4vis(write(official | {"visual.time_embedding": torch.ones(5, 64)}))
+    config = converted.config
+    assert (config.joint_space_time, config.num_frames, config.temporal_head) == (True, 5, "none")
+    assert torch.equal(converted.vision_model.embeddings.time_embedding.weight, torch.ones(5, 64))
+
+
+def test_fields_that_no_weight_shows_are_taken_as_given(write, without_head):
+    config = convert_text4vis(write(without_head), temporal_shift="token_shift", num_frames=16).config
+    assert (config.temporal_shift, config.num_frames) == ("token_shift", 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("visual.ln_post.bias"), r"1 missing, first vision_model\.post_layernorm\.bias"),
+        (lambda state: state.pop("fusion_model.frame_position_embeddings.weight"), r"first temporal_head\.position"),
+        (lambda state: state.update({"visual.extra": torch.ones(8)}), r"1 left over, first visual\.extra"),
+        (lambda state: state.update({"extra": torch.ones(8)}), r"1 left over, first extra"),
+        (lambda state: state.update({"fusion_model.lstm": torch.ones(8)}), r"1 left over, first lstm"),
+        (
+            lambda state: state.update({"visual.ln_post.bias": torch.ones(7)}),
+            r"1 of another shape, first vision_model",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_one_to_one_is_refused_by_name(write, official, clip_file, change, message):
+    change(official)
+    with pytest.raises(ValueError, match=rf"train\.pt does not fit Text4VisModel: .*{message}"):
+        convert_text4vis(write(official), clip_file)
+
+
+def test_a_vision_tower_that_is_not_whole_is_called_so(write, without_head):
+    del without_head["visual.proj"]
+    with pytest.raises(ValueError, match=r"no whole vision tower of CLIP: it has no 'visual\.proj'"):
+        convert_text4vis(write(without_head))
+
+
+def test_another_file_is_called_so(official, tmp_path):
+    torch.save({"state_dict": official}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"is no Text4Vis checkpoint.*but state_dict.*use `Text4VisModel\.from_clip`"):
+        convert_text4vis(tmp_path / "other.pt")
+
+
+def test_a_head_on_an_unknown_clip_needs_that_clip(write, official):
+    with pytest.raises(ValueError, match=r"does not tell how many attention heads.*\(`--clip`\)"):
+        convert_text4vis(write(official))
+
+
+def test_the_text_tower_of_another_clip_is_refused(write, official, text_tower, tmp_path):
+    text_tower["text_projection"] = torch.ones(64, 48)
+    torch.save(text_tower, tmp_path / "wide.pt")
+    with pytest.raises(ValueError, match=r"have 48 dimensions, but the videos of .* 32"):
+        convert_text4vis(write(official), tmp_path / "wide.pt")
+
+
+def test_a_file_without_text_tower_is_refused_as_clip(write, official, tmp_path):
+    torch.save({"weight": torch.ones(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"no whole text tower of CLIP: it has no 'token_embedding\.weight'"):
+        convert_text4vis(write(official), tmp_path / "other.pt")
+
+
+def test_a_clip_that_does_not_exist_is_refused(write, official, tmp_path):
+    with pytest.raises(ValueError, match="No CLIP could be read from"):
+        convert_text4vis(write(official), tmp_path / "nowhere")
+
+
+LACKS_TEXT = "the model lacks a text tower"
+LACKS_TOKENIZER = "the folder lacks a tokenizer"
+
+
+def _said(lines):
+    return {said for said in (LACKS_TEXT, LACKS_TOKENIZER) if any(line.startswith(said) for line in lines)}
+
+
+def test_a_published_folder_from_a_clip_folder_reads_labels(write, official, original_clip, tmp_path):
+    lines = list(convert("text4vis", write(official), tmp_path / "out", clip=str(original_clip)))
+    assert not _said(lines)
+    processor = Text4VisProcessor.from_pretrained(tmp_path / "out")
+    assert processor.templates == ["a video of a person {}."]
+    assert processor.video_processor.sampling == "segment_start"
+    assert AutoModel.from_pretrained(tmp_path / "out").encode_text(**processor(text=["red"])).embeds.shape == (
+        1,
+        1,
+        32,
+    )
+
+
+def test_a_published_folder_from_a_clip_file_lacks_a_tokenizer(write, official, clip_file, tmp_path):
+    lines = list(convert("text4vis", write(official), tmp_path / "out", clip=str(clip_file)))
+    assert _said(lines) == {LACKS_TOKENIZER}
+    assert AutoModel.from_pretrained(tmp_path / "out").config.text_tower
+
+
+def test_a_published_folder_without_a_clip_says_what_it_lacks(write, without_head, tmp_path):
+    lines = list(convert("text4vis", write(without_head), tmp_path / "out"))
+    assert _said(lines) == {LACKS_TEXT, LACKS_TOKENIZER}
+    assert not AutoModel.from_pretrained(tmp_path / "out").config.text_tower
+
+
+def test_an_attributes_branch_is_refused(write, official, tmp_path):
+    with pytest.raises(ValueError, match="checkpoints of text4vis are read without attributes"):
+        list(convert("text4vis", write(official), tmp_path / "out", attributes=tmp_path / "a.pt"))
+
+
+@pytest.fixture
+def resnet_clip(text_tower):
+    """A tiny ResNet CLIP in OpenAI's layout."""
+    shapes = {"conv1": (4, 3, 3, 3), "conv2": (4, 4, 3, 3), "conv3": (8, 4, 3, 3)}
+    norms = {"bn1": 4, "bn2": 4, "bn3": 8}
+    channels = 8
+    for stage in range(4):
+        width, block = 8 << stage, f"layer{stage + 1}.0."
+        shapes |= {block + "conv1": (width, channels, 1, 1), block + "conv2": (width, width, 3, 3)}
+        shapes |= {block + "conv3": (4 * width, width, 1, 1), block + "downsample.0": (4 * width, channels, 1, 1)}
+        norms |= {
+            block + "bn1": width,
+            block + "bn2": width,
+            block + "bn3": 4 * width,
+            block + "downsample.1": 4 * width,
+        }
+        channels = 4 * width
+    generator = torch.Generator().manual_seed(0)
+    state = {f"visual.{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    for name, width in norms.items():
+        state |= {f"visual.{name}.{part}": t for part, t in nn.BatchNorm2d(width).state_dict().items()}
+    for name, width in (("q_proj", 256), ("k_proj", 256), ("v_proj", 256), ("c_proj", 32)):
+        state[f"visual.attnpool.{name}.weight"] = torch.randn(width, 256, generator=generator)
+        state[f"visual.attnpool.{name}.bias"] = torch.randn(width, generator=generator)
+    state["visual.attnpool.positional_embedding"] = torch.randn(5, 256, generator=generator)
+    return state | text_tower | {"logit_scale": torch.tensor(4.0)}
+
+
+def test_text4vis_is_built_on_a_resnet_clip(resnet_clip, tmp_path):
+    torch.save(resnet_clip, tmp_path / "rn.pt")
+    model = Text4VisModel.from_clip(tmp_path / "rn.pt", temporal_layers=1, temporal_shift="tsm")
+    assert model.config.resnet_layers == [1, 1, 1, 1]
+    assert (model.config.vision_config.image_size, model.config.vision_config.hidden_size) == (64, 256)
+    visual = resnet_to_transformers({n: t for n, t in resnet_clip.items() if n.startswith("visual.")})
+    state = model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in visual.items())
+    assert {name.partition(".")[0] for name in state} == {
+        "logit_scale", "temporal_head", "text_model", "text_projection", "vision_model", "visual_projection",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: state.pop("visual.bn1.bias"),
+            r"lacks 1 weights of CLIP, first vision_model\.stem\.norm1\.bias",
+        ),
+        (lambda state: state.update(extra=torch.ones(1)), "holds 1 weights that CLIP does not have, first extra"),
+        (lambda state: state.pop("visual.attnpool.c_proj.weight"), r"no whole ResNet of CLIP"),
+    ],
+)
+def test_a_resnet_clip_that_is_not_whole_or_more_than_that_is_refused(resnet_clip, tmp_path, change, message):
+    change(resnet_clip)
+    torch.save(resnet_clip, tmp_path / "rn.pt")
+    with pytest.raises(ValueError, match=message):
+        Text4VisModel.from_clip(tmp_path / "rn.pt", temporal_head="none")
+
+
+def test_a_vit_clip_leaves_only_the_methods_own_weights_to_initialize(original_clip):
+    model = Text4VisModel.from_clip(original_clip, temporal_shift="token_t1d", temporal_layers=1)
+    clip = CLIPModel.from_pretrained(original_clip).state_dict()
+    state = model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in clip.items())
+    own = {name for name in state.keys() - clip.keys() if not name.startswith("temporal_head.")}
+    assert own == {f"vision_model.encoder.layers.{i}.temporal_conv.weight" for i in range(2)}
