@@ -8,6 +8,7 @@ from kinoclip.inference.classify import Classification, Classifier, Prediction, 
 from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.methods.sllm import SllmConfig, SllmModel, SllmProcessor
+from kinoclip.methods.tam import TamConfig, TamModel, TamProcessor
 from kinoclip.methods.text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor
 from kinoclip.processing import RecognizerProcessor
 from kinoclip.registration import register
@@ -30,6 +31,9 @@ __all__ = [
     "SllmConfig",
     "SllmModel",
     "SllmProcessor",
+    "TamConfig",
+    "TamModel",
+    "TamProcessor",
     "Text4VisConfig",
     "Text4VisModel",
     "Text4VisProcessor",

@@ -184,7 +184,7 @@ class VideoRecognizer(PreTrainedModel):
             )
         if input_ids is not None and text is not None:
             raise ValueError(f"{name} was given both input_ids and text_features. Give one of them.")
-        if input_ids is None and text is None and not self.config.candidate_shapes:
+        if input_ids is None and text is None and self.candidates() is None:
             raise ValueError(
                 f"{name} was given no candidates, and the checkpoint carries none. Give input_ids or text_features, "
                 "or store candidates with `set_candidates`."
@@ -206,11 +206,7 @@ class VideoRecognizer(PreTrainedModel):
         Raises:
             ValueError: names and features differ in number, or a name comes twice.
         """
-        if len(names) != text.embeds.shape[1]:
-            raise ValueError(f"{len(names)} names were given for the features of {text.embeds.shape[1]} candidates.")
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise ValueError(f"{twice[0]!r} names two candidates. Give each a name of its own.")
+        check_candidates(names, text)
         for old in self.config.candidate_shapes or ():
             delattr(self, f"candidate_{old}")
         tensors = {name: tensor for name, tensor in text.items() if name != "branches"}  # items() leaves out None
@@ -270,6 +266,19 @@ def fuse_logits(scaled: Branch, weights: Mapping[str, float] | None) -> Tensor:
         [weight + logits.log_softmax(-1) for weight, logits in zip(share, scaled.values(), strict=True)]
     )
     return stacked.logsumexp(0)
+
+
+def check_candidates(names: Sequence[str], text: TextFeatures) -> None:
+    """Make sure that each candidate has a name of its own.
+
+    Raises:
+        ValueError: names and features differ in number, or a name comes twice.
+    """
+    if len(names) != text.embeds.shape[1]:
+        raise ValueError(f"{len(names)} names were given for the features of {text.embeds.shape[1]} candidates.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} names two candidates. Give each a name of its own.")
 
 
 def _check_masks(input_ids: Tensor, **masks: Tensor | None) -> None:

@@ -39,7 +39,10 @@ def collect(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     meta = json.loads((folder / "meta.json").read_text())
     tensors = {}
     for path in sorted(folder.glob("checkpoint*.pt")):
-        for part, state in torch.load(path, weights_only=True).items():
+        content = torch.load(path, weights_only=True)
+        if all(isinstance(value, torch.Tensor) for value in content.values()):  # of single modules
+            content = {"state_dict": content}
+        for part, state in content.items():
             if part.endswith("state_dict") and not part.startswith("optimizer"):
                 tensors |= {f"{path.stem}/{part}/{key}": tensor for key, tensor in state.items()}
     text_tower = folder / "clip_text.pt"

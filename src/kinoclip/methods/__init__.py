@@ -15,6 +15,7 @@ from kinoclip.recognizer_config import RecognizerConfig
 from .actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
 from .sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
+from .tam import TamConfig, TamModel, TamProcessor, convert_tam
 from .text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
 
 
@@ -32,6 +33,7 @@ METHODS: Mapping[str, Method] = {
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
     # the official SLLM is Text4Vis inside
     "sllm": Method(SllmConfig, SllmModel, SllmProcessor, partial(convert_sllm, convert_wrapped=convert_text4vis)),
+    "tam": Method(TamConfig, TamModel, TamProcessor, convert_tam),
     "text4vis": Method(Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis),
 }
 
