@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
-from kinoclip.methods import METHODS, load_plain_clip
+from kinoclip.methods import METHODS, PLAIN_CLIP_METHOD, load_plain_clip
 from kinoclip.processing import RecognizerProcessor, load_tokenizer
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import check_settings
@@ -75,6 +75,11 @@ def convert(
     tokenizer_source = None if clip is not None and needs_clip and Path(clip).is_file() else clip
     plain = _as_plain_clip(checkpoint)
     if plain is not None:
+        if method != PLAIN_CLIP_METHOD:
+            raise ValueError(
+                f"{checkpoint} is a plain CLIP, on which {method} would have to be trained first. "
+                f"Convert it as {PLAIN_CLIP_METHOD}, which recognizes without training."
+            )
         if attributes is not None:
             raise ValueError(f"{checkpoint} is a plain CLIP, which has no trained attributes branch. Leave it out.")
         model: VideoRecognizer = load_plain_clip(plain, **settings)[0]

@@ -37,6 +37,9 @@ METHODS: Mapping[str, Method] = {
     "text4vis": Method(Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis),
 }
 
+# the method that a plain CLIP becomes without training
+PLAIN_CLIP_METHOD = "bike"
+
 
 def load_plain_clip(
     clip: str, *, attributes: bool = False, dtype: torch.dtype | None = None, **fields: Any

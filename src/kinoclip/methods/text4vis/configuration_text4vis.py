@@ -54,6 +54,12 @@ class Text4VisConfig(ClipRecognizerConfig):
             raise ValueError(
                 f'temporal_shift is "{self.temporal_shift}", but a ResNet has no class token. Use "tsm" or "none".'
             )
+        vision = self.vision_config
+        if (vision.num_hidden_layers, vision.patch_size) != (0, 32):
+            raise ValueError(
+                "resnet_layers is given with the vision_config of a ViT. A ResNet's has num_hidden_layers=0 and "
+                "patch_size=32; `Text4VisModel.from_clip` makes it from a ResNet CLIP's file."
+            )
 
     def _refuse_beside(self, name: str, **needed: Any) -> None:
         for other, value in needed.items():

@@ -287,3 +287,8 @@ def test_a_vit_clip_leaves_only_the_methods_own_weights_to_initialize(original_c
     assert all(torch.equal(state[name], tensor) for name, tensor in clip.items())
     own = {name for name in state.keys() - clip.keys() if not name.startswith("temporal_head.")}
     assert own == {f"vision_model.encoder.layers.{i}.temporal_conv.weight" for i in range(2)}
+
+
+def test_a_plain_clip_is_refused_since_it_would_have_to_be_trained(original_clip, tmp_path):
+    with pytest.raises(ValueError, match="is a plain CLIP, on which text4vis would have to be trained first"):
+        list(convert("text4vis", original_clip, tmp_path / "out"))

@@ -265,6 +265,7 @@ def test_freeze_text_keeps_the_classifier(build, freeze_text):
         ({"resnet_layers": [3, 4, 6]}, r"resnet_layers is \[3, 4, 6\]. Give four numbers"),
         ({"resnet_layers": [3, 4, 6, 0]}, "Give four numbers"),
         ({"resnet_layers": [3, 4, 6, 3], "temporal_shift": "token_shift"}, "a ResNet has no class token"),
+        ({"resnet_layers": [3, 4, 6, 3]}, "with the vision_config of a ViT"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(changes, message):
