@@ -81,15 +81,16 @@ class RecognizerProcessor(ProcessorMixin):
             options: of the processor, or `sampling`, `num_clips`, `num_crops` of its video processor.
         """
         choices = {name: options.pop(name) for name in ("sampling", "num_clips", "num_crops") if name in options}
-        videos = cls.build_videos(config, config.vision_config.image_size, **choices)
+        videos = cls.build_videos(config, **choices)
         return videos if tokenizer is None else cls(videos, tokenizer, **{**cls.options_for(config), **options})
 
     @classmethod
-    def build_videos(cls, config: Any, size: int, **options: Any) -> RecognizerVideoProcessor:
-        """Build the video processor for images of `size` pixels on a side.
+    def build_videos(cls, config: Any, **options: Any) -> RecognizerVideoProcessor:
+        """Build the video processor of a recognizer.
 
         Source of the sizes: official BIKE, Text4Vis and TAM: short side 256 for images of 224, otherwise the image size.
         """
+        size = config.frame_size
         sizes = {"size": {"shortest_edge": 256 if size == 224 else size}, "crop_size": {"height": size, "width": size}}
         return RecognizerVideoProcessor(
             num_frames=config.num_frames, **sizes, **{"sampling": cls.default_sampling, **options}

@@ -48,6 +48,17 @@ class RecognizerConfig(PreTrainedConfig):
         hidden = {field.name for field in fields(PreTrainedConfig)} | {"candidate_shapes"} | set(cls.sub_configs)
         return sorted({field.name for field in fields(cls)} - hidden)
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether candidates are texts; otherwise they are the rows of the model's classifier."""
+        return True
+
+    @property
+    def frame_size(self) -> int:
+        """Pixels on a side of the frames that go in."""
+        size: int = self.vision_config.image_size
+        return size
+
     def encoded_frames(self, num_frames: int) -> int:
         """Give how many of the frames that are sampled are decoded and encoded."""
         return num_frames

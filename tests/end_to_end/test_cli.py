@@ -302,7 +302,7 @@ def test_profile_counts_bike_as_the_paper_and_in_full(arguments, gmacs, paramete
     ("arguments", "said"),
     [
         (["bike", "--clip", "vitx"], "no CLIP 'vitx'"),
-        (["nothing"], "Methods are: bike"),
+        (["nothing"], "Methods are: actionclip, bike"),
         (["bike", "--size", "100"], "multiple of the patch size 32"),
         (["bike", "--set", "bogus=1"], "no setting"),
         (["{clip}", "--clip", "vitb32"], "has its own CLIP"),

@@ -52,7 +52,8 @@ def convert(
         clip: a CLIP folder or hub id that supplies the tokenizer, and the text tower where the authors' file has none;
             for the latter a file in OpenAI's layout does too. A plain CLIP has its own.
         attributes: BIKE's second checkpoint.
-        labels: names that the checkpoint shall carry as its own classes; needs a tokenizer.
+        labels: names that the checkpoint shall carry as its own classes; needs a tokenizer where the method reads
+            text.
         settings: config fields, and sampling options of the processor.
 
     Raises:
@@ -92,13 +93,16 @@ def convert(
     yield f"read {checkpoint}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
     if not getattr(model.config, "text_tower", True):
         yield "the model lacks a text tower, so it cannot read labels; give the CLIP it was trained from with --clip CLIP"
-    vocab_size = model.config.text_config.vocab_size
-    tokenizer = None if tokenizer_source is None else load_tokenizer(tokenizer_source, vocab_size)
+    tokenizer = None
+    if tokenizer_source is not None:
+        if not model.config.reads_text:
+            raise ValueError(f"The model of {method} reads no text. Leave --clip out.")
+        tokenizer = load_tokenizer(tokenizer_source, model.config.text_config.vocab_size)
     processor = METHODS[method].processor.for_config(model.config, tokenizer, **sampling)
     if labels is not None:
         yield _store_labels(model, processor, labels)
     yield from _write_whole(output, model, processor)
-    if tokenizer is None:
+    if tokenizer is None and model.config.reads_text:
         yield "the folder lacks a tokenizer, so it cannot read labels; give one with --clip CLIP"
 
 
@@ -135,6 +139,10 @@ def _check_output(output: Path) -> None:
 def _store_labels(
     model: VideoRecognizer, processor: RecognizerProcessor | RecognizerVideoProcessor, labels: Sequence[str]
 ) -> str:
+    rows = None if model.config.reads_text else model.candidates()
+    if rows is not None:
+        model.set_candidates(labels, rows)
+        return f"named {len(labels)} classes"
     if not isinstance(processor, RecognizerProcessor):
         raise ValueError("Labels can be stored only with a tokenizer. Give one with --clip CLIP.")
     model.set_candidates(labels, model.eval().encode_text(**processor(text=labels)))

@@ -65,7 +65,9 @@ def profile_config(
         ValueError: an unknown CLIP or config field, or a size that is no multiple of the patch size.
     """
     config_class, values = _read_method(str(name), clip) if str(name) in METHODS else _read_fields(str(name), clip)
-    if size is not None:
+    if size is not None and "vision_config" not in values:
+        values["image_size"] = size
+    elif size is not None:
         patch = values["vision_config"]["patch_size"]
         if size < patch or size % patch:
             raise ValueError(f"size is {size}. It must be a multiple of the patch size {patch}.")
@@ -132,25 +134,33 @@ def profile(
         prompts: how many texts to count too; SLLM's tables hold one. Encoded once, they cost a video nothing.
     """
     num_frames = num_frames or config.num_frames
-    size = config.vision_config.image_size
+    size = config.frame_size
     with torch.device("meta"):
         model = AutoModel.from_config(config).eval()
         pixels = torch.empty(1, config.encoded_frames(num_frames), 3, size, size)
-        width, length = config.projection_dim, config.text_config.max_position_embeddings
-        text = TextFeatures(
-            embeds=torch.empty(1, 1, width),
-            words=torch.empty(1, length, width),
-            word_mask=torch.ones(1, length, dtype=torch.bool),
-        )
+        text = _one_candidate(config) if config.reads_text else None
     model.freeze()
     parameters, trainable = _count_parameters(model, flops)
+    model.requires_grad_(False)  # the counter of products looks for the gradients of what comes out
     counter = _count_modules if flops == "paper" else _count_products
     macs = counter(model, pixel_values_videos=pixels, text_features=text)
     if prompts:
         macs += counter(
-            _find_text_tower(model), input_ids=torch.zeros(prompts, length, dtype=torch.long, device="meta")
+            _find_text_tower(model),
+            input_ids=torch.zeros(
+                prompts, config.text_config.max_position_embeddings, dtype=torch.long, device="meta"
+            ),
         )
     return Profile(parameters, trainable, macs / 1e9, flops, num_frames, size)
+
+
+def _one_candidate(config: RecognizerConfig) -> TextFeatures:
+    width, length = config.projection_dim, config.text_config.max_position_embeddings
+    return TextFeatures(
+        embeds=torch.empty(1, 1, width),
+        words=torch.empty(1, length, width),
+        word_mask=torch.ones(1, length, dtype=torch.bool),
+    )
 
 
 def _find_text_tower(model: VideoRecognizer) -> nn.Module:

@@ -9,7 +9,9 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
 
 import kinoclip
-from kinoclip import RecognizerVideoProcessor, TamConfig, TamModel, TamProcessor
+from kinoclip import RecognizerVideoProcessor, SllmConfig, SllmModel, SllmProcessor, TamConfig, TamModel, TamProcessor
+from kinoclip.hub.converting import convert
+from kinoclip.inference.profile import profile, profile_config
 from kinoclip.methods.tam.modeling_tam import pool_time, shift_frames
 from kinoclip.outputs import TextFeatures
 from kinoclip.video.transforms import resize_frames
@@ -330,3 +332,88 @@ def test_videos_are_classified_without_labels_in_every_way(folder, video_path):
 def test_labels_of_ones_own_are_refused(folder, video_path):
     with pytest.raises(ValueError, match=r"knows only its own labels\. Leave labels out"):
         kinoclip.classify(video_path, labels=["diving"], model=folder)
+
+
+# --- beyond the model
+
+
+def _official(model, folder):
+    """Write the weights of a model as the official code does."""
+    names = {"taps.0": "prev_se.fc1", "taps.1": "curr_se.fc1", "taps.2": "next_se.fc1"}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        tap = name[name.find("taps.") : name.find("taps.") + 6] if "taps." in name else ""
+        state[name.replace(tap, names[tap]) if tap else name] = tensor
+    torch.save({"epoch": 1, "state_dict": state}, folder / "official.pt")
+    return folder / "official.pt"
+
+
+def test_converting_needs_no_clip_and_names_the_classes(build, tmp_path, video_path):
+    checkpoint = _official(build(), tmp_path)
+    said = list(convert("tam", checkpoint, tmp_path / "out", labels=["x", "y", "z"], settings={"image_size": 32}))
+    assert [line.partition(" ")[0] for line in said] == ["read", "named", "wrote"]
+    answer = kinoclip.classify(video_path, model=tmp_path / "out")
+    assert {prediction.label for prediction in answer} == {"x", "y", "z"}
+
+
+def test_converting_refuses_a_clip(build, tmp_path, clip_folder):
+    with pytest.raises(ValueError, match=r"reads no text\. Leave --clip out"):
+        list(convert("tam", _official(build(), tmp_path), tmp_path / "out", clip=str(clip_folder)))
+
+
+def test_converting_refuses_names_in_another_number(build, tmp_path):
+    with pytest.raises(ValueError, match="2 names were given for the features of 3"):
+        list(convert("tam", _official(build(), tmp_path), tmp_path / "out", labels=["x", "y"]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "flops", "gmacs"),
+    [
+        # printed by the authors' repository without the classifier, as "paper" counts: 32,831,963,136
+        ({}, "paper", 32.831963136),
+        # and 2048 * 400 for the classifier, once for the video
+        ({}, "full", 32.831963136 + 0.0008192),
+        ({"temporal_pooling": "max"}, "full", 14.213873664),
+        ({"depth": 18}, "full", 14.530973696),
+    ],
+    ids=str,
+)
+def test_eight_frames_cost_what_the_authors_say(fields, flops, gmacs):
+    counted = profile(profile_config("tam", **fields), num_frames=8, flops=flops)
+    assert counted.gmacs == pytest.approx(gmacs, abs=1e-9)
+    assert counted.image_size == 224
+
+
+def test_the_profile_takes_another_image_size_and_number_of_labels(folder):
+    config = profile_config("tam", size=256, num_labels=10)
+    assert (config.image_size, config.num_labels) == (256, 10)
+    assert profile_config(folder, size=64).image_size == 64
+
+
+@pytest.fixture
+def sllm():
+    """SLLM around a TAM whose frames are 64 wide, as its restorer's heads are."""
+    torch.manual_seed(0)
+    wrapped = TamConfig(**{**TINY, "stage_widths": [8, 8, 12, 64]})
+    return SllmModel(SllmConfig(recognizer_config=wrapped, restorer_layers=1, num_frames=8)).eval()
+
+
+def test_sllm_around_a_tam_runs_it_on_fewer_frames_and_learns(sllm):
+    inputs = {
+        "pixel_values_videos": torch.randn(2, 4, 3, 32, 32),
+        "discarded_pixel_values": torch.randn(2, 3, 3, 32, 32),
+    }
+    output = sllm.train()(**inputs, labels=torch.tensor([0, 2]))
+    output.loss.backward()
+    assert output.frames.embeds.shape == (2, 7, 64)
+    assert output.losses.keys() == {"video", "restoration"}
+    assert sllm.recognizer.conv1.weight.grad.isfinite().all()
+
+
+def test_sllm_around_a_tam_keeps_its_labels_and_reads_videos_alone(sllm, tmp_path, video_path):
+    sllm.save_pretrained(tmp_path)
+    SllmProcessor.for_config(sllm.config, None).save_pretrained(tmp_path)
+    answer = kinoclip.classify(video_path, model=tmp_path)
+    assert {prediction.label for prediction in answer} == set(LABELS.values())
+    # every second of eight frames
+    assert len(answer.frame_indices) == 4

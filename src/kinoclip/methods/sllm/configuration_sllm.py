@@ -51,6 +51,8 @@ class SllmConfig(RecognizerConfig):
         super().__post_init__(**kwargs)
         wrapped = self.recognizer_config
         self.fusion, self.loss, self.gather_features = wrapped.fusion, wrapped.loss, wrapped.gather_features
+        if self.candidate_shapes is None and not wrapped.reads_text:  # the rows of a classifier keep their names
+            self.id2label, self.label2id = wrapped.id2label, wrapped.label2id
 
     def validate_architecture(self) -> None:
         """Check fields against each other."""
@@ -70,6 +72,16 @@ class SllmConfig(RecognizerConfig):
         outer = {name: settings.pop(name) for name in cls.settings() if name in settings}
         check_settings(cls, outer)
         return cls(recognizer_config=wrapped.from_clip_fields(clip, **settings), **outer)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the wrapped recognizer does."""
+        return bool(self.recognizer_config.reads_text)
+
+    @property
+    def frame_size(self) -> int:
+        """Pixels on a side of the frames that go in."""
+        return int(self.recognizer_config.frame_size)
 
     @property
     def text_config(self) -> Any:

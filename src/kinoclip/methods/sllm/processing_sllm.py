@@ -23,7 +23,7 @@ class SllmProcessor(RecognizerProcessor):
         videos.num_frames = config.num_frames
         # the frozen encoder wants the others too
         videos.keep_every = 1 if config.restoration == "frozen_encoder" else config.rate
-        if not isinstance(base, RecognizerProcessor):
+        if tokenizer is None:
             return videos
         saved = ("templates", "context_length", "return_word_mask", "attribute_template", "num_attributes")
         return cls(videos, tokenizer, **{name: getattr(base, name) for name in saved})

@@ -77,6 +77,16 @@ class TamConfig(RecognizerConfig):
         """D, the channels of the last stage."""
         return self.expansion * self.stage_widths[-1]
 
+    @property
+    def reads_text(self) -> bool:
+        """It does not."""
+        return False
+
+    @property
+    def frame_size(self) -> int:
+        """Pixels on a side of the frames that go in."""
+        return self.image_size
+
     def validate_architecture(self) -> None:
         """Check fields against each other."""
         for name, value in (("stage_blocks", self.blocks_per_stage), ("stage_widths", self.stage_widths)):
@@ -99,7 +109,14 @@ class TamConfig(RecognizerConfig):
 
     @classmethod
     def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> Self:
-        """Give the config; of the fields of a CLIP none is used, those of a TAM count."""
+        """Give the config; of a CLIP only the image size is used, and of the fields of a TAM all.
+
+        Raises:
+            ValueError: something is no setting of this config, or has a value that is not allowed.
+        """
         check_settings(cls, settings)
-        towers = ("text_config", "vision_config", "projection_dim")
-        return cls(**{**{name: value for name, value in clip.items() if name not in towers}, **settings})
+        given = dict(clip)
+        towers = [given.pop(name, None) for name in ("vision_config", "text_config", "projection_dim")]
+        if towers[0] is not None:
+            given["image_size"] = towers[0]["image_size"]
+        return cls(**{**given, **settings})

@@ -44,9 +44,7 @@ class TamProcessor(RecognizerProcessor):
         if tokenizer is not None:
             raise ValueError("TAM reads no text, so its processor has no tokenizer. Leave it out.")
         imagenet = {"image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}
-        return cls(
-            cls.build_videos(config, config.image_size, resample=PILImageResampling.BILINEAR, **imagenet, **options)
-        )
+        return cls(cls.build_videos(config, resample=PILImageResampling.BILINEAR, **imagenet, **options))
 
     def encode_labels(self, labels: Sequence[str]) -> dict[str, Tensor]:
         """Refuse labels.
