@@ -123,6 +123,15 @@ def split_attention(state: Mapping[str, Tensor]) -> StateDict:
     return renamed
 
 
+def head_to_transformers(state: Mapping[str, Tensor]) -> StateDict:
+    """Name the weights of the official six-layer head over frames (`Transf`) as `temporal_head` here."""
+    renamed: StateDict = {}
+    for name, tensor in split_attention(state).items():
+        name = re.sub(r"^transformer\.resblocks\.", "temporal_head.encoder.layers.", name)
+        renamed[name.replace("frame_position_embeddings.", "temporal_head.position_embedding.")] = tensor
+    return renamed
+
+
 def clip_to_transformers(state: Mapping[str, Tensor]) -> StateDict:
     """Name the weights of a ViT CLIP in OpenAI's layout as Transformers' `CLIPModel` does; one-to-one."""
     plain = {

@@ -27,9 +27,8 @@ def register() -> None:
         AutoProcessor.register(config, processor, exist_ok=True)
         AutoTokenizer.register(config, CLIPTokenizer, exist_ok=True)
         AutoVideoProcessor.register(config, RecognizerVideoProcessor, exist_ok=True)
-    PIPELINE_REGISTRY.register_pipeline(
-        "zero-shot-video-classification",
-        pipeline_class=ZeroShotVideoClassificationPipeline,
-        pt_model=AutoModel,
-        type="multimodal",
-    )
+    task = "zero-shot-video-classification"
+    if task not in PIPELINE_REGISTRY.get_supported_tasks():
+        PIPELINE_REGISTRY.register_pipeline(
+            task, pipeline_class=ZeroShotVideoClassificationPipeline, pt_model=AutoModel, type="multimodal"
+        )

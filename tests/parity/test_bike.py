@@ -5,10 +5,9 @@ import torch
 from transformers import AutoModel
 
 from kinoclip import BikeConfig, BikeModel
-from kinoclip.conversion import clip_to_transformers
+from kinoclip.conversion import clip_to_transformers, head_to_transformers
 from kinoclip.evaluation.scoring import fuse_votes, score_bike
 from kinoclip.methods.bike import convert_bike
-from kinoclip.methods.bike.convert_bike import _head_to_transformers
 from kinoclip.methods.bike.modeling_bike import AttributesBranch
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
@@ -24,7 +23,7 @@ def _check_gradients(model, official):
     recorded = {name.removeprefix("grad."): tensor for name, tensor in official.items() if name.startswith("grad.")}
     clip = {name.removeprefix("model."): t for name, t in recorded.items() if name.startswith("model.")}
     head = {name.removeprefix("head."): t for name, t in recorded.items() if name.startswith("head.")}
-    expected = clip_to_transformers(clip) | _head_to_transformers(head)
+    expected = clip_to_transformers(clip) | head_to_transformers(head)
     assert len(expected) >= len(recorded) > 0
     parameters = dict(model.named_parameters())
     gradients = {name: parameters[name].grad for name in expected}
@@ -103,7 +102,7 @@ def test_training_loss_and_gradients_are_the_official_ones(model, video_golden):
 
 def _head_alone(golden):
     """A BIKE whose temporal head holds the recorded weights; its towers are random and not used."""
-    state = _head_to_transformers(golden.checkpoints["checkpoint"]["fusion_model_state_dict"])
+    state = head_to_transformers(golden.checkpoints["checkpoint"]["fusion_model_state_dict"])
     width = state["temporal_head.position_embedding.weight"].shape[1]
     # both recordings are of a text tower 128 wide, so the head has two heads
     text = {"hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 100}

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 
 from kinoclip import BikeConfig, BikeModel
-from kinoclip.conversion import clip_to_transformers
+from kinoclip.conversion import clip_to_transformers, head_to_transformers
 from kinoclip.methods.bike import convert_bike
-from kinoclip.methods.bike.convert_bike import _head_to_transformers
 from kinoclip.training.optimizer import parameter_groups
 from kinoclip.training.schedule import build_scheduler
 
@@ -22,7 +21,7 @@ def _rename(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     recorded = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     clip = {name.removeprefix("model."): t for name, t in recorded.items() if name.startswith("model.")}
     head = {name.removeprefix("head."): t for name, t in recorded.items() if name.startswith("head.")}
-    return clip_to_transformers(clip) | _head_to_transformers(head)
+    return clip_to_transformers(clip) | head_to_transformers(head)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ import torch
 from transformers import AutoModel
 
 from kinoclip import SllmModel
-from kinoclip.conversion import clip_to_transformers
+from kinoclip.conversion import clip_to_transformers, head_to_transformers
 from kinoclip.methods import METHODS
 from kinoclip.methods.sllm.convert_sllm import _restorer_to_transformers
-from kinoclip.methods.text4vis.convert_text4vis import _head_to_transformers
 from kinoclip.outputs import TextFeatures
 from kinoclip.video.sampling import split_kept_frames
 
@@ -104,7 +103,7 @@ def test_losses_and_gradients_are_the_official_ones(golden, convert):
     head = {n.removeprefix("fusion_model."): t for n, t in recorded.items() if n.startswith("fusion_model.")}
     clip = {n: t for n, t in recorded.items() if n.startswith("visual.") or n == "logit_scale"}
     expected = restorer | {
-        f"recognizer.{n}": t for n, t in (_head_to_transformers(head) | clip_to_transformers(clip)).items()
+        f"recognizer.{n}": t for n, t in (head_to_transformers(head) | clip_to_transformers(clip)).items()
     }
     assert len(expected) >= len(recorded)
     gradients = {name: model.get_parameter(name).grad for name in expected}

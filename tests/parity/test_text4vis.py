@@ -5,9 +5,10 @@ import torch
 from transformers import AutoModel, CLIPVisionConfig
 
 from kinoclip import Text4VisConfig
+from kinoclip.conversion import head_to_transformers
 from kinoclip.evaluation.scoring import ViewOutputs, score_views
 from kinoclip.methods.text4vis import convert_text4vis
-from kinoclip.methods.text4vis.convert_text4vis import _head_to_transformers, _vision_to_transformers
+from kinoclip.methods.text4vis.convert_text4vis import _vision_to_transformers
 from kinoclip.methods.text4vis.modeling_text4vis import TemporalVisionModel
 from kinoclip.methods.text4vis.resnet import ResNetVisionModel
 from kinoclip.outputs import TextFeatures
@@ -39,7 +40,7 @@ def _gradients(model, official, prefix="grad."):
     """Give our gradients and the recorded ones, under our names."""
     recorded = {name.removeprefix(prefix): t for name, t in official.items() if name.startswith(prefix)}
     head = {name.removeprefix("fusion_model."): t for name, t in recorded.items() if name.startswith("fusion_model.")}
-    expected = _vision_to_transformers(recorded) | _head_to_transformers(head)
+    expected = _vision_to_transformers(recorded) | head_to_transformers(head)
     expected["logit_scale"] = recorded["logit_scale"]
     parameters = dict(model.named_parameters())
     return {name: parameters[name].grad for name in expected}, expected

@@ -165,6 +165,7 @@ def _one_candidate(config: RecognizerConfig) -> TextFeatures:
 
 def _find_text_tower(model: VideoRecognizer) -> nn.Module:
     """Give the text tower, of the model or of the recognizer that it wraps."""
+    module: nn.Module
     for name, module in model.named_modules():
         if name.rpartition(".")[2] == "text_model":
             return module

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kinoclip.conversion import (
     StateDict,
     clip_to_transformers,
+    head_to_transformers,
     infer_clip_config,
     load_strictly,
     read_checkpoint,
-    split_attention,
     strip_prefix,
 )
 
@@ -42,7 +40,7 @@ def convert_bike(checkpoint: str | Path, attributes: str | Path | None = None, *
     if "query_fc.0.weight" in head:
         raise ValueError(f"{checkpoint} is an attributes branch. Give the video branch first, and this as attributes.")
     clip_config = infer_clip_config(clip)
-    state = clip_to_transformers(clip) | _head_to_transformers(head)
+    state = clip_to_transformers(clip) | head_to_transformers(head)
     fields = {"temporal_head": "transformer" if head else "none"} | fields
     if head:
         fields["temporal_layers"] = len({name.split(".")[2] for name in head if name.startswith("transformer.")})
@@ -64,15 +62,6 @@ def _read_parts(path: str | Path) -> tuple[StateDict, StateDict]:
         )
     clip, head = (strip_prefix(part) for part in parts)
     return clip, head
-
-
-def _head_to_transformers(head: Mapping[str, Tensor]) -> StateDict:
-    """Name the weights of the temporal transformer (`transformer.resblocks.*` in the official head)."""
-    renamed: StateDict = {}
-    for name, tensor in split_attention(head).items():
-        name = re.sub(r"^transformer\.resblocks\.", "temporal_head.encoder.layers.", name)
-        renamed[name.replace("frame_position_embeddings.", "temporal_head.position_embedding.")] = tensor
-    return renamed
 
 
 def _attributes_to_transformers(path: str | Path, video: StateDict) -> tuple[StateDict, dict[str, Any]]:

@@ -68,7 +68,7 @@ class SllmConfig(RecognizerConfig):
     @classmethod
     def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> "SllmConfig":
         """Give the config around a recognizer on a CLIP; `recognizer` names its method, "text4vis" when left out."""
-        wrapped = type(AutoConfig.for_model(f"kinoclip_{settings.pop('recognizer', 'text4vis')}"))
+        wrapped: Any = type(AutoConfig.for_model(f"kinoclip_{settings.pop('recognizer', 'text4vis')}"))
         outer = {name: settings.pop(name) for name in cls.settings() if name in settings}
         check_settings(cls, outer)
         return cls(recognizer_config=wrapped.from_clip_fields(clip, **settings), **outer)

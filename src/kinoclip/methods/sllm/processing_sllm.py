@@ -17,7 +17,7 @@ class SllmProcessor(RecognizerProcessor):
     @classmethod
     def for_config(cls, config: Any, tokenizer: Any | None, **options: Any) -> Any:
         """Build the processor of the wrapped recognizer and let it leave out frames; see `RecognizerProcessor.for_config`."""
-        wrapped = PROCESSOR_MAPPING[type(config.recognizer_config)]
+        wrapped: Any = PROCESSOR_MAPPING[type(config.recognizer_config)]
         base = wrapped.for_config(config.recognizer_config, tokenizer, **options)
         videos = getattr(base, "video_processor", base)
         videos.num_frames = config.num_frames

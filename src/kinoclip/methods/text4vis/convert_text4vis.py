@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from transformers import CLIPConfig, CLIPModel
 from kinoclip.conversion import (
     StateDict,
     clip_to_transformers,
+    head_to_transformers,
     infer_text_fields,
     infer_vision_fields,
     load_strictly,
     read_checkpoint,
-    split_attention,
     strip_prefix,
 )
 
@@ -66,7 +65,7 @@ def convert_text4vis(checkpoint: str | Path, clip: str | Path | None = None, **f
     else:
         found |= {"text_config": _guess_text_tower(checkpoint, found, bool(head)), "text_tower": False}
     rest = {name: t for name, t in official.items() if not name.startswith(("visual.", *_TEXT_OF_OPENAI))}
-    state = _vision_to_transformers(official) | text | _head_to_transformers(head) | rest
+    state = _vision_to_transformers(official) | text | head_to_transformers(head) | rest
     config = Text4VisConfig(**{**found, **fields})
     return load_strictly(Text4VisModel, config, state, source=str(checkpoint))
 
@@ -124,15 +123,6 @@ def _vision_fields(official: Mapping[str, Tensor]) -> dict[str, Any]:
     if "visual.time_embedding" in state:
         found |= {"joint_space_time": True, "num_frames": len(state["visual.time_embedding"])}
     return found
-
-
-def _head_to_transformers(head: Mapping[str, Tensor]) -> StateDict:
-    """Name the weights of the temporal transformer (`transformer.resblocks.*` in the official head)."""
-    renamed: StateDict = {}
-    for name, tensor in split_attention(head).items():
-        name = re.sub(r"^transformer\.resblocks\.", "temporal_head.encoder.layers.", name)
-        renamed[name.replace("frame_position_embeddings.", "temporal_head.position_embedding.")] = tensor
-    return renamed
 
 
 def _read_text_tower(clip: str | Path) -> tuple[StateDict, dict[str, Any]]:
