@@ -1,0 +1,169 @@
+"""Measure what SLLM saves: python examples/benchmark/restoration.py [--output FILE.json].
+
+Frames to logits and file to logits, SLLM beside the recognizer it wraps, on random weights. All variants take turns in each
+round, and the numbers are medians of the ratios within a round, so that other work on the machine slows all of them alike.
+"""
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from transformers import AutoModel
+
+import kinoclip  # noqa: F401  (makes the models known to transformers)
+from kinoclip.inference.profile import profile_config
+from kinoclip.outputs import TextFeatures
+from kinoclip.processing import RecognizerProcessor
+
+RATES = (2, 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", help="file for the numbers, .json")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clips", nargs="+", default=["vitb32", "vitb16"])
+    options = parser.parse_args()
+    result = {"machine": describe_machine(), "frames": [], "files": [], "restoration": []}
+    with tempfile.TemporaryDirectory() as folder:
+        videos = {gop: make_video(Path(folder) / f"gop{gop}.mp4", gop) for gop in (12, 250)}
+        for clip, dtype in itertools.product(options.clips, (torch.float32, torch.bfloat16)):
+            models = {rate: build(clip, rate, dtype) for rate in (1, *RATES)}
+            for num_frames in (8, 16):
+                row = {"clip": clip, "dtype": str(dtype).removeprefix("torch."), "num_frames": num_frames}
+                result["frames"].append(row | measure_frames(models, num_frames, dtype, options.rounds))
+                print(json.dumps(result["frames"][-1]), flush=True)
+                for gop, video in videos.items():
+                    found = measure_files(models, num_frames, video, options.rounds)
+                    result["files"].append({**row, "gop": gop, **found})
+                    print(json.dumps(result["files"][-1]), flush=True)
+            row = {"clip": clip, "dtype": str(dtype).removeprefix("torch.")}
+            result["restoration"].append(row | measure_restoration(models[2], dtype, options.rounds))
+            print(json.dumps(result["restoration"][-1]), flush=True)
+    if options.output:
+        Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def describe_machine() -> dict:
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def build(clip: str, rate: int, dtype: torch.dtype) -> torch.nn.Module:
+    """ActionCLIP with its transformer, alone or inside SLLM."""
+    torch.manual_seed(0)
+    fields = {} if rate == 1 else {"recognizer": "actionclip", "rate": rate}
+    config = profile_config("actionclip" if rate == 1 else "sllm", clip=clip, **fields)
+    return AutoModel.from_config(config).to(dtype).eval()
+
+
+def text_for(model: torch.nn.Module) -> TextFeatures:
+    return TextFeatures(embeds=torch.randn(1, 400, model.config.projection_dim, dtype=model.dtype))
+
+
+@torch.inference_mode()
+def measure_frames(models: dict, num_frames: int, dtype: torch.dtype, rounds: int) -> dict:
+    """Time pixels to logits over 400 classes whose text is encoded already."""
+    jobs = {}
+    for rate, model in models.items():
+        pixels = torch.randn(1, -(-num_frames // rate), 3, 224, 224, dtype=dtype)
+        jobs[rate] = partial(model, pixels, text_features=text_for(model))
+    return compare(jobs, rounds)
+
+
+@torch.inference_mode()
+def measure_files(models: dict, num_frames: int, video: str, rounds: int) -> dict:
+    """Time a file to logits: decode, resize, crop, normalize, recognize."""
+    jobs = {}
+    for rate, model in models.items():
+        processor = RecognizerProcessor.for_config(getattr(model.config, "recognizer_config", model.config), None)
+        processor.keep_every = rate
+        jobs[rate] = partial(recognize_file, model, processor, video, num_frames, text_for(model))
+    return compare(jobs, rounds)
+
+
+def recognize_file(model, processor, video: str, num_frames: int, text: TextFeatures) -> torch.Tensor:
+    sample = processor.sample(video, num_frames=num_frames)
+    return model(sample.pixel_values.to(model.dtype), text_features=text).logits
+
+
+@torch.inference_mode()
+def measure_restoration(model: torch.nn.Module, dtype: torch.dtype, rounds: int, kept: int = 8) -> dict:
+    """Time all gaps in one batch beside one gap after another, and beside the tower of the kept frames."""
+    frames = torch.randn(1, kept, model.frame_width, dtype=dtype)
+    pixels = torch.randn(1, kept, 3, 224, 224, dtype=dtype)
+    shares = torch.tensor([0.5])
+    times = take_turns(
+        {
+            "batch": lambda: model.restorer(frames, shares),
+            "loop": lambda: [restore_gap_by_gap(model, frames[:, i : i + 2]) for i in range(kept - 1)],
+            "tower": lambda: model.recognizer.encode_frames(pixels),
+        },
+        2 * rounds,
+    )
+    return {
+        "loop_over_batch": ratio(times["loop"], times["batch"]),
+        "share_of_tower": ratio(times["batch"], times["tower"]),
+    }
+
+
+def restore_gap_by_gap(model: torch.nn.Module, pair: torch.Tensor) -> torch.Tensor:
+    """Restore one frame as the official loop does: one direction after the other."""
+    positions = model.restorer.position_embedding.weight[:2].to(pair.dtype)
+    directions = [
+        model.restorer.encoder(order + positions, None).last_hidden_state.mean(1) for order in (pair, pair.flip(1))
+    ]
+    return (directions[0] + directions[1]) / 2
+
+
+def compare(jobs: dict, rounds: int) -> dict:
+    times = take_turns(jobs, rounds)
+    speedups = {f"speedup_r{rate}": ratio(times[1], times[rate]) for rate in RATES}
+    return {"base_ms": round(1000 * statistics.median(times[1]), 1), **speedups}
+
+
+def take_turns(jobs: dict, rounds: int) -> dict:
+    times = {name: [] for name in jobs}
+    for number in range(rounds + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if number:  # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratio(longer: list[float], shorter: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(longer, shorter, strict=True)), 3)
+
+
+def make_video(path: Path, gop: int, seconds: int = 10) -> str:
+    """Encode 340 x 256 at 30 frames per second: a textured picture that drifts under noise."""
+    rng = np.random.default_rng(0)
+    texture = np.kron(rng.integers(0, 255, (40, 52, 3)), np.ones((8, 8, 1))).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        options = {"preset": "medium", "crf": "23", "g": str(gop), "sc_threshold": "0"}
+        stream = container.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 340, 256, "yuv420p"
+        for i in range(30 * seconds):
+            picture = np.roll(texture, (i // 3, i), axis=(0, 1))[:256, :340] + rng.integers(-8, 8, (256, 340, 1))
+            frame = av.VideoFrame.from_ndarray(picture.clip(0, 255).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()
