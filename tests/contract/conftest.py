@@ -1,6 +1,8 @@
 """The recognizers that keep the contract: a new method joins with one row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,12 @@ from kinoclip import (
     BikeConfig,
     BikeModel,
     BikeProcessor,
+    SllmConfig,
+    SllmModel,
+    SllmProcessor,
+    TamConfig,
+    TamModel,
+    TamProcessor,
     Text4VisConfig,
     Text4VisModel,
     Text4VisProcessor,
@@ -22,6 +30,17 @@ from kinoclip import (
 # a second text tower, of another width than the first
 NARROW = {"hidden_size": 48, "intermediate_size": 48}
 LABELS = ["red circle moving left", "square", "a blue triangle"]
+# a ResNet instead of the tiny towers; without dropout, which is drawn anew in each run
+RESNET = {
+    "block": "basic",
+    "stage_blocks": [1, 1, 1, 1],
+    "stage_widths": [8, 8, 16, 32],
+    "stem_width": 8,
+    "dropout": 0.0,
+    "image_size": 32,
+    "num_frames": 4,
+    "id2label": dict(enumerate(LABELS)),
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +52,19 @@ class Recognizer:
         attributes: whether it is given attributes of each video.
         max_frames: the largest T it takes, where there is one.
         options: of its processor, beyond those that the config decides.
-        frames_apart: whether its frame features have a row for each frame.
+        sequence: how many rows the frame features of four given frames have.
+        reads_text: whether it has a text tower, and CLIP's vision tower; otherwise its classifier knows `LABELS`.
     """
 
     model: type
-    config: type
+    config: Callable[..., Any]
     processor: type
     fields: dict[str, Any] = field(default_factory=dict)
     attributes: bool = False
     max_frames: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    frames_apart: bool = True
+    sequence: int = 4
+    reads_text: bool = True
 
 
 def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
@@ -59,11 +80,24 @@ def _actionclip(max_frames: int | None = None, **fields: Any) -> Recognizer:
     return Recognizer(ActionClipModel, ActionClipConfig, ActionClipProcessor, fields, False, max_frames, options)
 
 
-def _text4vis(max_frames: int | None = None, frames_apart: bool = True, **fields: Any) -> Recognizer:
+def _text4vis(max_frames: int | None = None, sequence: int = 4, **fields: Any) -> Recognizer:
     fields = {"temporal_head": "none", **fields}
     return Recognizer(
-        Text4VisModel, Text4VisConfig, Text4VisProcessor, fields, max_frames=max_frames, frames_apart=frames_apart
+        Text4VisModel, Text4VisConfig, Text4VisProcessor, fields, max_frames=max_frames, sequence=sequence
     )
+
+
+def _sllm(recognizer: str, **settings: Any) -> Recognizer:
+    """SLLM around another recognizer; 1 + rate * (K - 1) frames come of K, and the temporal head takes 77."""
+    config = partial(_wrap, recognizer=recognizer)
+    options = {"templates": ["a video of {}."]}
+    rate = settings.get("rate", 2)
+    return Recognizer(SllmModel, config, SllmProcessor, settings, False, 76 // rate + 1, options, 3 * rate + 1)
+
+
+def _wrap(recognizer: str, **fields: Any) -> SllmConfig:
+    towers = {name: fields.pop(name) for name in ("text_config", "vision_config", "projection_dim")}
+    return SllmConfig.from_clip_fields(towers, recognizer=recognizer, **fields)
 
 
 RECOGNIZERS = {
@@ -80,13 +114,18 @@ RECOGNIZERS = {
     "bike_label_words": _bike(saliency_words="label"),
     "bike_sentence_query": _bike(saliency_query="sentence", recognition_query="words"),
     "bike_shared_attributes": _bike(attributes="shared"),
+    "sllm_actionclip": _sllm("actionclip", temporal_dropout=0.0),
+    "sllm_bike": _sllm("bike"),
+    "sllm_text4vis": _sllm("text4vis"),
+    "sllm_by_placeholders": _sllm("text4vis", restoration="placeholders", rate=3),
     "bike_own_attributes": _bike(attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW),
+    "tam": Recognizer(TamModel, TamConfig, TamProcessor, RESNET, reads_text=False),
     "text4vis": _text4vis(max_frames=77, temporal_head="transformer"),
     "text4vis_few_shot": _text4vis(),
     "text4vis_tsm": _text4vis(temporal_shift="tsm"),
     "text4vis_token_shift": _text4vis(temporal_shift="token_shift"),
     "text4vis_token_t1d": _text4vis(temporal_shift="token_t1d"),
-    "text4vis_joint": _text4vis(joint_space_time=True, frames_apart=False),
+    "text4vis_joint": _text4vis(joint_space_time=True, sequence=1),
     "text4vis_contrastive": _text4vis(loss="symmetric_kl"),
 }
 
@@ -101,7 +140,7 @@ def config(recognizer, tiny_fields) -> Any:
     fields = dict(recognizer.fields)
     if "attribute_text_config" in fields:
         fields["attribute_text_config"] = {**tiny_fields["text_config"], **fields["attribute_text_config"]}
-    return recognizer.config(**{**tiny_fields, **fields})
+    return recognizer.config(**{**(tiny_fields if recognizer.reads_text else {}), **fields})
 
 
 @pytest.fixture
@@ -111,13 +150,29 @@ def model(recognizer, config) -> Any:
 
 
 @pytest.fixture
-def processor(recognizer, config, tokenizer) -> Any:
-    return recognizer.processor.for_config(config, tokenizer, **recognizer.options)
+def inner(recognizer, model) -> Any:
+    """The recognizer whose towers they are: the model itself, or the one that it wraps."""
+    if not recognizer.reads_text:
+        pytest.skip("it has no towers")
+    return getattr(model, "recognizer", model)
 
 
 @pytest.fixture
-def candidates(processor) -> dict[str, Tensor]:
+def prefix(model, inner) -> str:
+    """What the names of its parameters begin with."""
+    return "" if inner is model else "recognizer."
+
+
+@pytest.fixture
+def processor(recognizer, config, tokenizer) -> Any:
+    return recognizer.processor.for_config(config, tokenizer if recognizer.reads_text else None, **recognizer.options)
+
+
+@pytest.fixture
+def candidates(recognizer, processor) -> dict[str, Tensor]:
     """Three candidates, as the processor makes them."""
+    if not recognizer.reads_text:
+        pytest.skip("it reads no text")
     return dict(processor(text=LABELS))
 
 
@@ -136,5 +191,6 @@ def pixels() -> Tensor:
 
 
 @pytest.fixture
-def inputs(pixels, candidates, extra) -> dict[str, Tensor]:
+def inputs(request, recognizer, pixels, extra) -> dict[str, Tensor]:
+    candidates = request.getfixturevalue("candidates") if recognizer.reads_text else {}
     return {"pixel_values_videos": pixels, **candidates, **extra}

@@ -31,7 +31,7 @@ def test_without_labels_there_is_no_loss(output):
 def test_logits_of_one_branch_are_its_scaled_votes(model, inputs):
     inputs.pop("attribute_input_ids", None)
     output = model(**inputs)
-    assert torch.equal(output.logits, model.logit_scale.exp() * output.votes["video"])
+    assert torch.equal(output.logits, model.scales()["video"] * output.votes["video"])
 
 
 def test_logits_of_several_branches_are_the_log_of_their_weighed_probabilities(model, output):
@@ -121,18 +121,13 @@ def test_an_unknown_input_is_refused_by_name(model, inputs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"input_ids": None, "word_mask": None}, "given no candidates"),
         ({"pixel_values_videos": None}, "nothing to recognize"),
         ({"pixel_values_videos": torch.zeros(4, 3, 32, 32)}, r"shape \(B, T, 3, H, W\), not \(4, 3, 32, 32\)"),
         ({"pixel_values_videos": torch.zeros(1, 3, 4, 32, 32)}, r"shape \(B, T, 3, H, W\), not \(1, 3, 4, 32, 32\)"),
-        ({"input_ids": torch.ones(3, 77, dtype=torch.long)}, r"shape \(P, K, L\).*not \(3, 77\)"),
-        ({"text_features": TextFeatures(embeds=torch.ones(1, 3, 32))}, "both input_ids and text_features"),
         (
             {"frame_features": FrameFeatures(embeds=torch.ones(2, 4, 32))},
             "both pixel_values_videos and frame_features",
         ),
-        ({"attention_mask": torch.ones(3, 77)}, r"attention_mask has shape \(3, 77\).*\(1, 3, 77\)"),
-        ({"word_mask": torch.ones(1, 2, 77)}, r"word_mask has shape \(1, 2, 77\).*\(1, 3, 77\)"),
         ({"labels": torch.tensor([0, 1, 2])}, r"labels of shape \(3,\).*2 videos and 3 candidates"),
         ({"labels": torch.zeros(2, 4)}, r"labels of shape \(2, 4\).*2 videos and 3 candidates"),
         (
@@ -145,6 +140,22 @@ def test_a_missing_or_wrong_input_is_refused_in_one_clear_line(model, inputs, ch
     inputs.pop("attribute_input_ids", None)
     with pytest.raises(ValueError, match=message):
         model(**inputs | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_ids": None, "word_mask": None}, "given no candidates"),
+        ({"input_ids": torch.ones(3, 77, dtype=torch.long)}, r"shape \(P, K, L\).*not \(3, 77\)"),
+        ({"text_features": TextFeatures(embeds=torch.ones(1, 3, 32))}, "both input_ids and text_features"),
+        ({"attention_mask": torch.ones(3, 77)}, r"attention_mask has shape \(3, 77\).*\(1, 3, 77\)"),
+        ({"word_mask": torch.ones(1, 2, 77)}, r"word_mask has shape \(1, 2, 77\).*\(1, 3, 77\)"),
+    ],
+)
+def test_missing_or_wrong_text_is_refused_in_one_clear_line(model, inputs, candidates, change, message):
+    inputs.pop("attribute_input_ids", None)
+    with pytest.raises(ValueError, match=message):
+        model(**inputs | candidates | change)
 
 
 def test_attributes_of_another_number_of_videos_are_refused(model, inputs, extra):

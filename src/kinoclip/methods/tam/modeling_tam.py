@@ -147,7 +147,8 @@ class TamModel(VideoRecognizer):
         T' is T, or an eighth of it, rounded up, with temporal pooling.
         """
         num_videos, num_frames = pixel_values_videos.shape[:2]
-        frames = self.bn1(self.conv1(pixel_values_videos.flatten(0, 1))).relu()
+        pixels = pixel_values_videos.flatten(0, 1).to(self.conv1.weight.dtype)
+        frames = self.bn1(self.conv1(pixels)).relu()
         frames = functional.max_pool2d(frames, 3, 2, 1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
