@@ -42,16 +42,16 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "prefix"),
     [
-        {},
-        {"depth": 34},
-        {"depth": 50},
-        {"blending_frames": 5},
-        {"dense_blending": True},
-        {"block": "bottleneck", "stage_blocks": [1, 2, 1, 1]},
+        ({}, ""),
+        ({}, "module."),
+        ({"depth": 34}, ""),
+        ({"depth": 50}, ""),
+        ({"blending_frames": 5}, "module."),
+        ({"dense_blending": True}, ""),
+        ({"block": "bottleneck", "stage_blocks": [1, 2, 1, 1]}, ""),
     ],
     ids=str,
 )
