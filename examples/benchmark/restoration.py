@@ -32,21 +32,23 @@ def main() -> None:
     parser.add_argument("--output", help="file for the numbers, .json")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", nargs="+", default=["vitb32", "vitb16"])
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     options = parser.parse_args()
     result = {"machine": describe_machine(), "frames": [], "files": [], "restoration": []}
     with tempfile.TemporaryDirectory() as folder:
         videos = {gop: make_video(Path(folder) / f"gop{gop}.mp4", gop) for gop in (12, 250)}
-        for clip, dtype in itertools.product(options.clips, (torch.float32, torch.bfloat16)):
+        for clip, name in itertools.product(options.clips, options.dtypes):
+            dtype = getattr(torch, name)
             models = {rate: build(clip, rate, dtype) for rate in (1, *RATES)}
             for num_frames in (8, 16):
-                row = {"clip": clip, "dtype": str(dtype).removeprefix("torch."), "num_frames": num_frames}
+                row = {"clip": clip, "dtype": name, "num_frames": num_frames}
                 result["frames"].append(row | measure_frames(models, num_frames, dtype, options.rounds))
                 print(json.dumps(result["frames"][-1]), flush=True)
                 for gop, video in videos.items():
                     found = measure_files(models, num_frames, video, options.rounds)
                     result["files"].append({**row, "gop": gop, **found})
                     print(json.dumps(result["files"][-1]), flush=True)
-            row = {"clip": clip, "dtype": str(dtype).removeprefix("torch.")}
+            row = {"clip": clip, "dtype": name}
             result["restoration"].append(row | measure_restoration(models[2], dtype, options.rounds))
             print(json.dumps(result["restoration"][-1]), flush=True)
     if options.output:

@@ -99,6 +99,7 @@ def _add_classify(commands: Any) -> None:
     classify.add_argument("--output", help="file for the records, .jsonl or .csv; standard output when left out")
     classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
     classify.add_argument("--explain", action="store_true", help="add how much each frame counted")
+    classify.add_argument("--descriptions", help="a sentence for each label: .json, .csv, or a set: kinetics400, ...")
     classify.add_argument("--lexicon", help="phrases for BIKE's attributes branch: a file as above, or kinetics400")
     classify.add_argument("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds them (default: the model)")
     classify.add_argument("--frames", type=int, help="frames per video, if not the model's own number")
@@ -194,6 +195,15 @@ def _read_label_options(options: argparse.Namespace) -> tuple[str, ...] | None:
     return labels
 
 
+def _read_descriptions(source: str | None) -> dict[str, str] | None:
+    from kinoclip.text.descriptions import label_descriptions, read_descriptions
+    from kinoclip.text.labels import LABEL_SETS
+
+    if source is None:
+        return None
+    return label_descriptions(source) if source in LABEL_SETS else read_descriptions(source)
+
+
 def _load_classifier(classifier_class: Any, options: argparse.Namespace) -> Any:
     import torch
 
@@ -214,6 +224,7 @@ def _load_classifier(classifier_class: Any, options: argparse.Namespace) -> Any:
         options.model,
         lexicon=options.lexicon,
         lexicon_clip=options.lexicon_clip,
+        descriptions=_read_descriptions(options.descriptions),
         device=device,
         dtype=getattr(torch, options.dtype),
     )

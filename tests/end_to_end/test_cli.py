@@ -80,6 +80,24 @@ def test_a_lexicon_adds_attributes_to_the_record(video_path, clip_folder, tmp_pa
     assert set(attributes) <= set(lexicon.read_text().splitlines())
 
 
+def test_descriptions_are_read_together_with_their_labels(video_path, clip_folder, tmp_path, capsys):
+    path = tmp_path / "descriptions.json"
+    path.write_text(json.dumps({"red circle": "a round red thing", "blue square": "a blue box"}))
+    command = ("classify", video_path, "--labels", "red circle,blue square", "--model", clip_folder)
+    assert run(*command) == 0
+    plain = json.loads(capsys.readouterr().out)["predictions"]
+    assert run(*command, "--descriptions", path) == 0
+    described = json.loads(capsys.readouterr().out)["predictions"]
+    assert {p["label"] for p in described} == {"red circle", "blue square"}
+    assert described != plain
+
+
+def test_a_label_without_a_description_is_named(video_path, clip_folder, capsys):
+    command = ("classify", video_path, "--labels", "red circle", "--model", clip_folder)
+    assert run(*command, "--descriptions", "hmdb51") == 2
+    assert "red circle" in capsys.readouterr().err
+
+
 def test_a_csv_has_one_row_per_file_with_names_intact(videos, clip_folder, tmp_path):
     output = tmp_path / "out.csv"
     run("classify", videos, "--labels", LABELS, "--model", clip_folder, "--output", output, "--top-k", 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
@@ -13,6 +13,7 @@ from kinoclip.data.mini_clip import EMBEDDED
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.processing import check_labels
 from kinoclip.recognizer import VideoRecognizer
+from kinoclip.text.descriptions import describe_labels
 from kinoclip.video import VideoSource
 from kinoclip.video_processing import SampledVideo, is_one_video
 
@@ -76,19 +77,26 @@ class Classifier:
         processor: its processor, or its video processor alone for a checkpoint with its own labels.
         name: what the model is called in records.
         attributes: finds the attributes of each video for the model's attributes branch.
+        descriptions: label to a sentence that is read together with it (SLLM sec. 3.3); every label needs one.
 
     Raises:
         ValueError: attributes are to be found, but the model has no branch for them.
     """
 
     def __init__(
-        self, model: VideoRecognizer, processor: Any, name: str = "", attributes: AttributeFinder | None = None
+        self,
+        model: VideoRecognizer,
+        processor: Any,
+        name: str = "",
+        attributes: AttributeFinder | None = None,
+        descriptions: Mapping[str, str] | None = None,
     ):
         if attributes is not None and "attribute_input_ids" not in model.used_branch_inputs():
             raise ValueError(f"The model {name} has no attributes branch. Leave the lexicon out.")
         self.model = model
         self.processor = processor
         self.attributes = attributes
+        self.descriptions = descriptions
         self.video_processor = getattr(processor, "video_processor", processor)
         self.name = name
         self._labels: tuple[str, ...] = ()
@@ -101,6 +109,7 @@ class Classifier:
         *,
         lexicon: str | Path | Sequence[str] | None = None,
         lexicon_clip: str | Path | None = None,
+        descriptions: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Self:
         """Load a model by name.
@@ -110,13 +119,14 @@ class Classifier:
             lexicon: phrases that videos are described by, for a model with an attributes branch: a file, a packaged label
                 set such as "kinetics400", or the phrases. A plain CLIP then gets the branch that needs no training.
             lexicon_clip: the plain CLIP that finds them; the model itself where that is one.
+            descriptions: label to a sentence that is read together with it.
             options: of `load_recognizer`.
         """
         if lexicon is None:
-            return cls(*load_recognizer(model, **options), name=str(model))
+            return cls(*load_recognizer(model, **options), name=str(model), descriptions=descriptions)
         recognizer, processor = load_recognizer(model, attributes=True, **options)
         finder = AttributeFinder.load(lexicon_clip or model, lexicon, **options)
-        return cls(recognizer, processor, name=str(model), attributes=finder)
+        return cls(recognizer, processor, str(model), finder, descriptions)
 
     @torch.inference_mode()
     def set_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
@@ -140,7 +150,8 @@ class Classifier:
                 raise ValueError(
                     f"The model {self.name} has no tokenizer, so it knows only its own labels. Leave labels out."
                 )
-            inputs = self.processor(text=labels)
+            texts = labels if self.descriptions is None else describe_labels(labels, self.descriptions)
+            inputs = self.processor(text=texts)
             self._text = self.model.encode_text(**{k: v.to(self.model.device) for k, v in inputs.items()})
             self._labels = labels
         return labels

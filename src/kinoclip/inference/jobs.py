@@ -47,7 +47,9 @@ class Job:
         contract = [processor.sampling, processor.num_frames, processor.num_clips, processor.num_crops]
         finder = self.classifier.attributes
         lexicon = None if finder is None else finder.lexicon
-        said = [self.classifier.name, self.labels, self.top_k, self.explain, contract, lexicon]
+        described = self.classifier.descriptions
+        said: list[Any] = [self.classifier.name, self.labels, self.top_k, self.explain, contract, lexicon]
+        said += [] if described is None else [dict(described)]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def label(self, videos: Sequence[str], report: Callable[[Record], None] | None = None) -> Iterator[Record]:
