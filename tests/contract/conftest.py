@@ -100,6 +100,10 @@ def _wrap(recognizer: str, **fields: Any) -> SllmConfig:
     return SllmConfig.from_clip_fields(towers, recognizer=recognizer, **fields)
 
 
+def _wrap_classifier(**fields: Any) -> SllmConfig:
+    return SllmConfig(recognizer_config=TamConfig(**fields), num_frames=8)
+
+
 RECOGNIZERS = {
     "actionclip": _actionclip(max_frames=77),
     "actionclip_mean": _actionclip(temporal_head="mean"),
@@ -120,6 +124,9 @@ RECOGNIZERS = {
     "sllm_by_placeholders": _sllm("text4vis", restoration="placeholders", rate=3),
     "bike_own_attributes": _bike(attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW),
     "tam": Recognizer(TamModel, TamConfig, TamProcessor, RESNET, reads_text=False),
+    "sllm_tam": Recognizer(
+        SllmModel, partial(_wrap_classifier, **RESNET), SllmProcessor, sequence=7, reads_text=False
+    ),
     "text4vis": _text4vis(max_frames=77, temporal_head="transformer"),
     "text4vis_few_shot": _text4vis(),
     "text4vis_tsm": _text4vis(temporal_shift="tsm"),

@@ -24,6 +24,6 @@ class SllmProcessor(RecognizerProcessor):
         # the frozen encoder wants the others too
         videos.keep_every = 1 if config.restoration == "frozen_encoder" else config.rate
         if tokenizer is None:
-            return videos
+            return base
         saved = ("templates", "context_length", "return_word_mask", "attribute_template", "num_attributes")
         return cls(videos, tokenizer, **{name: getattr(base, name) for name in saved})
