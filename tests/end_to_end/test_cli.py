@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from kinoclip import BikeModel, BikeProcessor
+from kinoclip import BikeModel, BikeProcessor, SllmModel
 from kinoclip.cli import main
 from kinoclip.inference.jobs import RecordFile
 
@@ -363,6 +363,26 @@ def test_wrong_profile_gives_one_line_and_code_2(arguments, said, clip_folder, c
 def test_profile_reads_a_published_folder(bike_folder, capsys):
     assert run("profile", bike_folder, "--json") == 0
     assert json.loads(capsys.readouterr().out)["num_frames"] == 4
+
+
+def test_profile_counts_what_a_published_folder_holds(bike_folder, capsys):
+    assert run("profile", bike_folder, "--json") == 0
+    alone = json.loads(capsys.readouterr().out)
+    wrapped = SllmModel.from_recognizer(BikeModel.from_pretrained(bike_folder), num_frames=4)
+    wrapped.save_pretrained(bike_folder.parent / "sllm")
+    assert run("profile", bike_folder.parent / "sllm", "--json") == 0
+    thinned = json.loads(capsys.readouterr().out)
+    # three blocks over 32 features, their positions of 77 rows, and nothing else
+    added = sum(parameter.numel() for parameter in wrapped.restorer.parameters())
+    assert thinned["parameters"] - alone["parameters"] == added
+    assert thinned["gmacs"] < alone["gmacs"]
+
+
+@pytest.mark.parametrize("name", ["bike", "tam", "{folder}"])
+def test_profile_takes_another_image_size(name, bike_folder, capsys):
+    name = name.replace("{folder}", str(bike_folder))
+    assert run("profile", name, "--size", 64, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["image_size"] == 64
 
 
 def test_the_demo_names_its_clips_and_draws_a_picture(tmp_path, capsys):

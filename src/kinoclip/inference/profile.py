@@ -14,7 +14,7 @@ from transformers import AutoModel
 from kinoclip.methods import METHODS
 from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
-from kinoclip.recognizer_config import RecognizerConfig
+from kinoclip.recognizer_config import RecognizerConfig, check_settings
 
 from .loading import read_config
 
@@ -64,24 +64,32 @@ def profile_config(
     Raises:
         ValueError: an unknown CLIP or config field, or a size that is no multiple of the patch size.
     """
-    config_class, values = _read_method(str(name), clip) if str(name) in METHODS else _read_fields(str(name), clip)
-    if size is not None and "vision_config" not in values:
-        values["image_size"] = size
-    elif size is not None:
-        patch = values["vision_config"]["patch_size"]
-        if size < patch or size % patch:
-            raise ValueError(f"size is {size}. It must be a multiple of the patch size {patch}.")
-        values["vision_config"]["image_size"] = size
-    return config_class.from_clip_fields(values, **fields)
+    if str(name) in METHODS:
+        towers = clip_fields(clip or "vitb32")
+        vision = towers["vision_config"]
+        if size is not None:
+            vision["image_size"] = _check_size(size, vision["patch_size"])
+        return METHODS[str(name)].config.from_clip_fields(towers, **fields)
+    config = _read_checkpoint(str(name), clip)
+    check_settings(type(config), fields)
+    for field, value in fields.items():
+        setattr(config, field, value)
+    if size is not None:
+        vision = getattr(config, "vision_config", None)
+        if vision is None:
+            raise ValueError(f"{name} has no CLIP whose image size could be set. Leave --size out.")
+        vision.image_size = _check_size(size, vision.patch_size)
+    return config
 
 
-def _read_method(name: str, clip: str | None) -> tuple[type[RecognizerConfig], dict[str, Any]]:
-    """Give the config class of a method, and the fields of the CLIP below it."""
-    return METHODS[name].config, clip_fields(clip or "vitb32")
+def _check_size(size: int, patch: int) -> int:
+    if size < patch or size % patch:
+        raise ValueError(f"size is {size}. It must be a multiple of the patch size {patch}.")
+    return size
 
 
-def _read_fields(name: str, clip: str | None) -> tuple[type[RecognizerConfig], dict[str, Any]]:
-    """Give the config class and fields of a checkpoint."""
+def _read_checkpoint(name: str, clip: str | None) -> RecognizerConfig:
+    """Give the config of a checkpoint."""
     methods = ", ".join(METHODS)
     if clip is not None:
         raise ValueError(
@@ -93,7 +101,7 @@ def _read_fields(name: str, clip: str | None) -> tuple[type[RecognizerConfig], d
         raise ValueError(f"{error} Methods are: {methods}.") from error
     if not isinstance(config, RecognizerConfig):
         raise ValueError(f"{name} is a {config.model_type!r} model, not one that kinoclip published.")
-    return type(config), config.to_dict()
+    return config
 
 
 def clip_fields(name: str) -> dict[str, Any]:
