@@ -33,10 +33,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", nargs="+", default=["vitb32", "vitb16"])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument(
+        "--gops", nargs="*", type=int, default=[12, 250], help="files to measure; none for pixels only"
+    )
     options = parser.parse_args()
     result = {"machine": describe_machine(), "frames": [], "files": [], "restoration": []}
     with tempfile.TemporaryDirectory() as folder:
-        videos = {gop: make_video(Path(folder) / f"gop{gop}.mp4", gop) for gop in (12, 250)}
+        videos = {gop: make_video(Path(folder) / f"gop{gop}.mp4", gop) for gop in options.gops}
         for clip, name in itertools.product(options.clips, options.dtypes):
             dtype = getattr(torch, name)
             models = {rate: build(clip, rate, dtype) for rate in (1, *RATES)}
