@@ -75,11 +75,17 @@ def profile_config(
     for field, value in fields.items():
         setattr(config, field, value)
     if size is not None:
-        vision = getattr(config, "vision_config", None)
-        if vision is None:
-            raise ValueError(f"{name} has no CLIP whose image size could be set. Leave --size out.")
-        vision.image_size = _check_size(size, vision.patch_size)
+        _set_size(getattr(config, "recognizer_config", config), size)
     return config
+
+
+def _set_size(config: Any, size: int) -> None:
+    """Set the image size of a recognizer on CLIP, or of one without."""
+    vision = getattr(config, "vision_config", None)
+    if vision is None:
+        config.image_size = size
+    else:
+        vision.image_size = _check_size(size, vision.patch_size)
 
 
 def _check_size(size: int, patch: int) -> int:
