@@ -60,6 +60,9 @@ class SllmConfig(RecognizerConfig):
             raise ValueError(f"rate is {self.rate}. Keep every second frame or fewer: 2, 3 or 4.")
         if not isinstance(self.recognizer_config, RecognizerConfig) or isinstance(self.recognizer_config, SllmConfig):
             raise ValueError("recognizer_config must be that of a recognizer of this package, and not SLLM's own.")
+        reason = getattr(self.recognizer_config, "unrestorable_reason", None)
+        if reason is not None:
+            raise ValueError(f"SLLM restores one vector for each frame, but {reason}")
 
     def encoded_frames(self, num_frames: int) -> int:
         """Give how many of the frames that are sampled are decoded and encoded: every r-th."""
