@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 LabelStyle = Literal["paper", "words"]
 
-LABEL_SETS = ("activitynet200", "hmdb51", "kinetics400", "ucf101")
+LABEL_SETS = ("activitynet200", "hmdb51", "kinetics400", "ssv1", "ssv2", "ucf101")
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -18,7 +18,7 @@ def label_set(name: str, style: LabelStyle = "paper") -> list[str]:
     """The class names of a dataset, in class order.
 
     Args:
-        name: "kinetics400", "activitynet200", "hmdb51" or "ucf101".
+        name: "kinetics400", "activitynet200", "hmdb51", "ucf101", "ssv1" or "ssv2" (Something-Something).
         style: "paper" gives the names that the papers' prompts were made of (UCF101: "ApplyEyeMakeup"); "words" spells
             them out, see `spell_out`.
     """
@@ -46,6 +46,15 @@ def spell_out(label: str) -> str:
     if " " in label:
         return label.replace("_", " ")
     return _WORD_STARTS.sub(" ", label).replace("_", " ").lower()
+
+
+def match_key(label: str) -> str:
+    """What the spellings of a label have in common: they differ in spaces, underscores and capitals only.
+
+    >>> match_key("Brush_Hair"), match_key("brush hair")
+    ('brushhair', 'brushhair')
+    """
+    return "".join(label.replace("_", " ").split()).casefold()
 
 
 def load_names(source: str | Path | Sequence[str]) -> list[str]:

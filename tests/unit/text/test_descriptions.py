@@ -164,9 +164,11 @@ def test_a_description_is_found_under_every_spelling_of_its_label(asked, describ
 def test_the_spelled_out_labels_of_a_set_find_the_same_descriptions(name):
     descriptions = label_descriptions(name)
 
-    texts = describe_labels(label_set(name, "words"), descriptions)
+    labels = label_set(name, "words")
 
-    assert [text.split(",", 1)[1] for text in texts] == list(descriptions.values())
+    texts = describe_labels(labels, descriptions)
+
+    assert [text[len(label) + 1 :] for label, text in zip(labels, texts, strict=True)] == list(descriptions.values())
 
 
 def test_descriptions_follow_the_order_of_the_labels_not_of_the_file():

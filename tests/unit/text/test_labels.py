@@ -10,6 +10,8 @@ from kinoclip.text.labels import label_set, read_labels, spell_out
         ("activitynet200", 200, "Applying sunscreen", "Zumba"),
         ("hmdb51", 51, "brush hair", "wave"),
         ("ucf101", 101, "ApplyEyeMakeup", "YoYo"),
+        ("ssv1", 174, "Approaching something with your camera", "Wiping something off of something"),
+        ("ssv2", 174, "Approaching something with your camera", "Wiping something off of something"),
     ],
 )
 def test_a_packaged_label_set_has_the_classes_of_its_dataset(name, size, first, last):
@@ -30,13 +32,32 @@ def test_the_classes_of_activitynet_are_in_alphabetical_order():
     assert labels == sorted(labels)
 
 
-@pytest.mark.parametrize("name", ["kinetics400", "hmdb51"])
+@pytest.mark.parametrize("name", ["ssv1", "ssv2"])
+def test_the_classes_of_something_something_are_in_alphabetical_order(name):
+    labels = label_set(name)
+
+    assert labels == sorted(labels)
+
+
+@pytest.mark.parametrize(
+    ("class_id", "label"),
+    [
+        (13, "Failing to put something into something because something does not fit"),
+        (67, "Pretending to open something without actually opening it"),
+        (140, "Spinning something that quickly stops spinning"),
+    ],
+)
+def test_a_class_of_something_something_v2_has_its_official_id(class_id, label):
+    assert label_set("ssv2")[class_id] == label
+
+
+@pytest.mark.parametrize("name", ["kinetics400", "hmdb51", "ssv1", "ssv2"])
 def test_the_words_style_leaves_labels_of_words_as_they_are(name):
     assert label_set(name, "words") == label_set(name)
 
 
 def test_an_unknown_label_set_is_an_error_that_lists_the_names():
-    with pytest.raises(ValueError, match=r"'imagenet'.*activitynet200, hmdb51, kinetics400, ucf101"):
+    with pytest.raises(ValueError, match=r"'imagenet'.*activitynet200, hmdb51, kinetics400, ssv1, ssv2, ucf101"):
         label_set("imagenet")
 
 
