@@ -72,15 +72,20 @@ def symmetric_kl(logits: Tensor, match: Tensor, sharpness: float = 10.0, *, use_
 
 
 def symmetric_cross_entropy(logits: Tensor, match: Tensor) -> Tensor:
-    """Contrastive loss of a batch in both directions, as BIKE's paper writes it.
+    """Contrastive loss of a batch in both directions, as BIKE's and DSTPR's papers write it.
 
     Args:
         logits: (B, K), scaled.
-        match: (B, K), see `label_match`. A row or a column without a match gives NaN.
+        match: (B, K), see `label_match`. A row without a match gives NaN; a column without one, a candidate that no
+            video of the batch shows, is left out.
 
-    Source: BIKE eq. 7-8. The official code uses `symmetric_kl`.
+    Source: BIKE eq. 7-8, DSTPR eq. 15-16. BIKE's official code uses `symmetric_kl`.
     """
-    return (cross_entropy(logits, match) + cross_entropy(logits.T, match.T)) / 2
+    shown = match.sum(dim=0)
+    columns = match.T / shown.where(shown > 0, 1)[:, None]
+    # the mean over all columns, corrected to one over those that are shown
+    share = (shown > 0).to(torch.float32).mean()
+    return (cross_entropy(logits, match) + soft_cross_entropy(logits.T, columns) / share) / 2
 
 
 def dual_softmax(logits: Tensor, temperature: float = 1000.0) -> Tensor:

@@ -132,6 +132,15 @@ def test_symmetric_cross_entropy_averages_both_directions():
     assert symmetric_cross_entropy(logits, torch.eye(2)).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_candidate_that_no_video_shows_has_no_part_in_the_column_term():
+    logits = torch.tensor([[0.0, 0.0, math.log(2)], [0.0, math.log(3), 0.0]])
+
+    # rows: log 4 and log(5 / 3); columns 0 and 1: log 2 and log(4 / 3); no video shows the third
+    expected = (math.log(4) + math.log(5 / 3) + math.log(2) + math.log(4 / 3)) / 4
+
+    assert symmetric_cross_entropy(logits, torch.eye(2, 3)).item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_soft_cross_entropy_mixes_two_classes():
     # prediction 1/4, 3/4; -(0.3 log 1/4 + 0.7 log 3/4) = 0.6173
     loss = soft_cross_entropy(torch.tensor([[0.0, math.log(3)]]), torch.tensor([[0.3, 0.7]]))
