@@ -7,6 +7,7 @@ Importing the package makes its models known to Transformers: `AutoModel`, `Auto
 from kinoclip.inference.classify import Classification, Classifier, Prediction, classify
 from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
+from kinoclip.methods.dstpr import DstprConfig, DstprModel, DstprProcessor
 from kinoclip.methods.sllm import SllmConfig, SllmModel, SllmProcessor
 from kinoclip.methods.tam import TamConfig, TamModel, TamProcessor
 from kinoclip.methods.text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor
@@ -25,6 +26,9 @@ __all__ = [
     "BikeProcessor",
     "Classification",
     "Classifier",
+    "DstprConfig",
+    "DstprModel",
+    "DstprProcessor",
     "Prediction",
     "RecognizerProcessor",
     "RecognizerVideoProcessor",

@@ -14,6 +14,7 @@ from kinoclip.recognizer_config import RecognizerConfig
 
 from .actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
+from .dstpr import DstprConfig, DstprModel, DstprProcessor
 from .sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
 from .tam import TamConfig, TamModel, TamProcessor, convert_tam
 from .text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
@@ -31,6 +32,7 @@ class Method(NamedTuple):
 METHODS: Mapping[str, Method] = {
     "actionclip": Method(ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip),
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
+    "dstpr": Method(DstprConfig, DstprModel, DstprProcessor, None),
     # the official SLLM is Text4Vis inside
     "sllm": Method(SllmConfig, SllmModel, SllmProcessor, partial(convert_sllm, convert_wrapped=convert_text4vis)),
     "tam": Method(TamConfig, TamModel, TamProcessor, convert_tam),
