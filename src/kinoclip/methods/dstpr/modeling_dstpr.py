@@ -121,7 +121,7 @@ class DstprModel(ClipRecognizer):
 
     def _encode_branches(self, input_ids: Tensor, chinese_input_ids: Tensor | None) -> dict[str, Tensor] | None:
         """Encode the candidates for further branches, Chinese words (L, K, D) too where they weigh the frames."""
-        branches = super()._encode_branches(input_ids, chinese_input_ids)
+        branches = super()._encode_branches(input_ids, chinese_input_ids) or {}
         if self.config.chinese_word_weights and chinese_input_ids is not None:
             ids = chinese_input_ids[0]
             mask = (ids != self.chinese.text_model.config.pad_token_id).long()
@@ -129,7 +129,7 @@ class DstprModel(ClipRecognizer):
             # padding is zero, which no word is
             words = self.chinese.text_projection(words) * mask[..., None]
             branches["chinese_words"] = words.transpose(0, 1)
-        return branches
+        return branches or None
 
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
         """Tell how much each frame counts for each candidate (eq. 6): (B, K, T), or None where frames are averaged.
@@ -180,9 +180,9 @@ class DstprModel(ClipRecognizer):
     def branches(self, video: Tensor | None, text: TextFeatures, **inputs: Tensor) -> dict[str, Tensor]:
         """Vote by English and Chinese names, and by attributes where they are given."""
         votes = super().branches(video, text, **inputs)
-        if self.config.chinese_word_weights and "chinese" in votes:
-            weighed = video[..., self.frame_width :]
-            votes["chinese"] = self.match(weighed, TextFeatures(embeds=text.branches["chinese"]))
+        names = (text.branches or {}).get("chinese")
+        if self.config.chinese_word_weights and names is not None and video is not None:
+            votes["chinese"] = self.match(video[..., self.frame_width :], TextFeatures(embeds=names))
         return votes
 
     def scales(self) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class LayerPrompts(nn.Module):
         Source: DSTPR eq. 8-10.
         """
         batch, length, _ = class_tokens.shape
-        projected = None if self.class_projection is None else self.class_projection(class_tokens)
+        projected = class_tokens if self.class_projection is None else self.class_projection(class_tokens)
         kinds = []
         if self.class_attention is not None:
             attended, _ = self.class_attention(self.class_norm(projected))
@@ -113,7 +113,8 @@ class TemporalPrompts(CLIPPreTrainedModel):
         if isinstance(module, nn.Embedding) and module is not self.time_embedding:
             # as Vita-CLIP starts its prompts
             vision = self.config.vision_config
-            bound = math.sqrt(6 / (3 * vision.patch_size**2 + vision.hidden_size))
+            pixels = 3 * int(vision.patch_size) ** 2
+            bound = math.sqrt(6 / (pixels + vision.hidden_size))
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv3d | nn.LSTM):
             module.reset_parameters()  # as torch starts it
