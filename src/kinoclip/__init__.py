@@ -6,6 +6,7 @@ Importing the package makes its models known to Transformers: `AutoModel`, `Auto
 
 from kinoclip.inference.classify import Classification, Classifier, Prediction, classify
 from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
+from kinoclip.methods.alt import AltConfig, AltModel, AltProcessor
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.methods.dstpr import DstprConfig, DstprModel, DstprProcessor
 from kinoclip.methods.sllm import SllmConfig, SllmModel, SllmProcessor
@@ -21,6 +22,9 @@ __all__ = [
     "ActionClipConfig",
     "ActionClipModel",
     "ActionClipProcessor",
+    "AltConfig",
+    "AltModel",
+    "AltProcessor",
     "BikeConfig",
     "BikeModel",
     "BikeProcessor",

@@ -13,6 +13,7 @@ from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
 
 from .actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
+from .alt import AltConfig, AltModel, AltProcessor
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
 from .dstpr import DstprConfig, DstprModel, DstprProcessor
 from .sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
@@ -31,6 +32,7 @@ class Method(NamedTuple):
 
 METHODS: Mapping[str, Method] = {
     "actionclip": Method(ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip),
+    "alt": Method(AltConfig, AltModel, AltProcessor, None),
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
     "dstpr": Method(DstprConfig, DstprModel, DstprProcessor, None),
     # the official SLLM is Text4Vis inside

@@ -1,0 +1,61 @@
+"""AIM's adapters in the layers of a frozen vision tower (ALT Table 7).
+
+Taojiannan Yang, Yi Zhu, Yusheng Xie, Aston Zhang, Chen Chen, Mu Li: AIM: Adapting Image Models for Efficient Video Action
+Recognition; ICLR 2023; https://arxiv.org/abs/2302.03024. An adapter is two linear layers with a quarter of the width between.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig
+from transformers.activations import ACT2FN
+
+from kinoclip.components.token_merging import MergingLayer
+
+_MLP_SCALE = 0.5  # of the adapter beside the MLP: AIM section 3.4
+
+
+class Adapter(nn.Module):
+    """Down to a quarter of the width and up again; the last layer starts at zero, so that it adds nothing at first."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.down = nn.Linear(config.hidden_size, config.hidden_size // 4)
+        self.activation = ACT2FN[config.hidden_act]
+        self.up = nn.Linear(config.hidden_size // 4, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Give what is to be added: (..., D)."""
+        return self.up(self.activation(self.down(hidden_states)))
+
+
+class AdaptedLayer(MergingLayer):
+    """A layer with adapters: S after attention, M beside the MLP, T after a first attention over the frames.
+
+    Token i of all frames attend to each other in T. Where tokens were merged they are no longer the same patch: the paper
+    combines both and says no more.
+    """
+
+    def __init__(self, config: CLIPVisionConfig, kind: Literal["S", "SM", "STM"]):
+        super().__init__(config)
+        names = {"S": "spatial", "M": "mlp", "T": "temporal"}
+        self.adapters = nn.ModuleDict({names[letter]: Adapter(config) for letter in kind})
+
+    def attend(
+        self, hidden_states: Tensor, bias: Tensor | None, num_frames: int = 1, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Let tokens look at each other over time, if adapted to, and then over space; (B * T, n, D) and keys."""
+        if "temporal" in self.adapters:
+            videos = self.layer_norm1(hidden_states).unflatten(0, (-1, num_frames)).transpose(1, 2)
+            attended = self.self_attn(videos.flatten(0, 1), **kwargs)[0].unflatten(0, videos.shape[:2])
+            hidden_states = hidden_states + self.adapters["temporal"](attended).transpose(1, 2).flatten(0, 1)
+        attended, _, keys = self.self_attn(self.layer_norm1(hidden_states), bias, **kwargs)
+        return hidden_states + attended + self.adapters["spatial"](attended), keys
+
+    def transform(self, hidden_states: Tensor) -> Tensor:
+        """Pass each token through the MLP and its adapter: (N, n, D)."""
+        normed = self.layer_norm2(hidden_states)
+        transformed = hidden_states + self.mlp(normed)
+        return transformed + _MLP_SCALE * self.adapters["mlp"](normed) if "mlp" in self.adapters else transformed

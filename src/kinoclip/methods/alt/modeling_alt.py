@@ -1,0 +1,333 @@
+"""ALT: Align before Adapt: Leveraging Entity-to-Region Alignments for Generalizable Video Action Recognition.
+
+Yifei Chen, Dapeng Chen, Ruijin Liu, Sai Zhou, Wenyuan Xue, Wei Peng; CVPR 2024; https://arxiv.org/abs/2311.15619.
+
+Patches of a frame merge to regions inside CLIP's vision tower. Each region, and the frame as a whole, takes the entity of a
+text corpus (body parts, objects, scenes, motions) that is nearest to it. The entities of a frame become one query, and a small
+decoder lets the queries of all frames look at the frames; what comes out is matched with the candidates.
+
+There is no official code. What the paper leaves open, and what was chosen:
+- Width. Alignment and decoder have the width of the shared space; with the width of the vision tower, for which the paper
+  uses the same letter, no design comes near to the printed parameter counts.
+- Region projection. Regions get a norm and a matrix of their own, which start as copies of CLIP's, so that they lie in the
+  space of the text from the beginning (`region_projection="shared"` uses CLIP's own).
+- Decoder. Each of its three parts is a pre-norm residual with an MLP behind it, the convolution is depthwise: 124.42 M
+  parameters where the paper prints 124.6 (B/16), 427.63 where it prints 427.1 (L/14), and Table 7's 38, 42, 45, 49 M trained
+  ones. `conv_groups`, `conv_kernel`, `conv_ffn`, `decoder_ffn_after_self`, `mlp_ratio`, `align_mlp_ratio`, `head_mlp_ratio` are
+  the other designs that were counted.
+- From n tokens to a query. One learned weight for each token, then an MLP (`token_reduction`, `align_mlp_first`).
+- Logits are cosines times CLIP's scale, which is not trained (`normalize_logits=False` for eq. 10 as printed).
+- Templates. ActionCLIP's 16, averaged; "handcraft templates (Ni et al.)" are nowhere listed, and X-CLIP's code has none.
+- The size of the corpus is not printed (`corpus_size`), nor the text of an entity: "unit: description".
+- Activations are CLIP's; the norm before pooling, and no positions (`temporal_position_embedding`), are assumptions.
+- Temporal adapters and merging are combined in Table 7 without a word on tokens that moved, see `adapters.py`.
+
+Differences from the paper
+- Cosines are multiplied by 100 before Gumbel noise is added (`alignment_logit_scale=1.0` for eq. 4 as printed). Cosines of
+  regions and entities differ by tenths and the noise by ones: with 2,000 entities the nearest one is chosen in 0.05 % of cases.
+- The noise is drawn for each token and entity, as the text says; eq. 4 has one number for each entity.
+- Eq. 6 uses the hard assignment of eq. 5; it prints the soft one (`hard_assignment=False`).
+- Without gradients the nearest entity is looked up, without noise, which is the same number for fewer operations.
+- Label smoothing belongs to the loss, in training; give mixed labels (B, K) without it.
+- The first row of Table 5 is X-CLIP, another method; `align=False` is this decoder with learned queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.functional import normalize
+from transformers import initialization as init
+
+from kinoclip.clip_recognizer import ClipRecognizer, ensemble
+from kinoclip.components.token_merging import encode_images, merge_tokens_in
+from kinoclip.losses import cross_entropy
+from kinoclip.outputs import FrameFeatures, TextFeatures
+
+from .adapters import AdaptedLayer, Adapter
+from .configuration_alt import AltConfig
+from .decoder import Mlp, VideoDecoder, stretch_table
+from .processing_alt import AltProcessor
+
+_ADAPTERS = ("S", "SM", "STM")
+_NO_CORPUS = (
+    "This AltModel has no corpus to align frames with. Set one, such as "
+    '`model.set_corpus(load_corpus("kinetics400"), processor=processor)` with `load_corpus` of kinoclip.text.entities, '
+    'or build the model with query_source="learned".'
+)
+
+
+def compare_entities(tokens: Tensor, corpus: Tensor) -> Tensor:
+    """Give the cosine of each token (..., E) and entity (K, E): (..., K)."""
+    return normalize(tokens, dim=-1) @ normalize(corpus, dim=-1).T
+
+
+def assign_entities(scores: Tensor, temperature: float, *, noise: bool = False, hard: bool = True) -> Tensor:
+    """Share each token among the entities.
+
+    Args:
+        scores: (..., K).
+        temperature: divides them.
+        noise: add Gumbel noise.
+        hard: everything to the best entity, with the gradient of the soft shares (straight-through).
+
+    Returns:
+        (..., K), sums to one.
+
+    Source: ALT eq. 4-5.
+    """
+    scaled = scores.float() / temperature
+    if noise:
+        scaled = scaled - torch.empty_like(scaled).exponential_().log()
+    soft = scaled.softmax(-1)
+    if hard:
+        best = functional.one_hot(soft.argmax(-1), soft.shape[-1])
+        soft = best + (soft - soft.detach())
+    return soft.to(scores.dtype)
+
+
+class RegionProjection(nn.Module):
+    """From the vision tower to the shared space, as CLIP does it for the class token."""
+
+    def __init__(self, config: AltConfig):
+        super().__init__()
+        vision = config.vision_config
+        self.norm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
+        self.projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Project (..., D) to (..., E)."""
+        return self.projection(self.norm(tokens))
+
+
+class TokenReduction(nn.Module):
+    """Make one query of the entities of a frame (eq. 6)."""
+
+    def __init__(self, config: AltConfig):
+        super().__init__()
+        self.kind = config.token_reduction
+        self.mlp_first = config.align_mlp_first
+        self.weights = nn.Linear(config.aligned_tokens, 1) if config.learns_reduction else None
+        self.mlp = Mlp(config, config.align_mlp_ratio)
+
+    def forward(self, entities: Tensor, sizes: Tensor) -> Tensor:
+        """Reduce (B, T, n, E), tokens of `sizes` (B, T, n) patches, to (B, T, E)."""
+        if self.mlp_first:
+            return self._reduce(self.mlp(entities), sizes)
+        return self.mlp(self._reduce(entities, sizes))
+
+    def _reduce(self, entities: Tensor, sizes: Tensor) -> Tensor:
+        if self.weights is not None:
+            return self.weights(entities.transpose(2, 3))[..., 0]
+        if self.kind == "weighted_mean":
+            return (entities * sizes[..., None]).sum(2) / sizes.sum(2)[..., None]
+        return entities.mean(2)
+
+
+class AltModel(ClipRecognizer):
+    """ALT: frames are aligned with entities of a text corpus, which query them."""
+
+    config: AltConfig
+    config_class = AltConfig
+    corpus: Tensor
+
+    def __init__(self, config: AltConfig):
+        config.validate_alignment()  # fields may have changed since the config was made
+        super().__init__(config)
+        if config.train_encoder in _ADAPTERS:
+            layer_class = partial(AdaptedLayer, kind=config.train_encoder)
+            merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn, layer_class)
+        self.region_projection = self.token_reduction = None
+        if config.aligns:
+            if config.aligns_regions and config.region_projection == "separate":
+                self.region_projection = RegionProjection(config)
+            self.token_reduction = TokenReduction(config)
+            self.register_buffer("corpus", torch.zeros(config.corpus_size, config.projection_dim))
+            config.reduced_tokens = config.aligned_tokens if config.learns_reduction else None
+        else:
+            self.queries = nn.Parameter(torch.zeros(config.num_frames, config.projection_dim))
+        self.decoder = VideoDecoder(config)
+        self.head = Mlp(config, config.head_mlp_ratio)
+        self.classifier = nn.Linear(config.projection_dim, config.num_labels) if config.linear_probe else None
+        self.post_init()
+
+    def set_corpus(
+        self, entities: Sequence[Any], embeds: Tensor | None = None, *, processor: AltProcessor | None = None
+    ) -> Self:
+        """Choose the entities that frames are aligned with; a trained model takes any others too.
+
+        Args:
+            entities: of `kinoclip.text.entities`, of which `corpus_categories` are taken, or plain texts.
+            embeds: (K, E), the features of all given entities, where they are known.
+            processor: the model's, to encode the entities where they are not.
+
+        Raises:
+            ValueError: there are no entities, or neither features nor a processor, or this model does not align.
+        """
+        if not self.config.aligns:
+            raise ValueError("This AltModel has learned queries and uses no corpus. Build it with align=True for one.")
+        wanted = self.config.corpus_categories
+        taken = [i for i, e in enumerate(entities) if wanted is None or getattr(e, "category", None) in wanted]
+        chosen = [entities[i] for i in taken]
+        if not chosen:
+            raise ValueError(f"None of {len(entities)} entities has one of the corpus_categories {wanted}.")
+        if embeds is None:
+            if processor is None:
+                raise ValueError("Give the processor that encodes the entities, or their features (K, E).")
+            embeds = self.encode_corpus(chosen, processor)
+        elif embeds.shape != (len(entities), self.frame_width):
+            shape = (len(entities), self.frame_width)
+            raise ValueError(f"The features have shape {tuple(embeds.shape)}, but these entities need {shape}.")
+        else:
+            embeds = embeds[taken]
+        embeds = normalize(embeds, dim=-1) if self.config.normalize_corpus else embeds
+        self.corpus = embeds.detach().clone().to(self.corpus)
+        self.config.corpus_size = len(chosen)
+        self.config.corpus = [entity if isinstance(entity, str) else entity.unit for entity in chosen]
+        return self
+
+    @torch.no_grad()
+    def encode_corpus(self, entities: Sequence[Any], processor: AltProcessor) -> Tensor:
+        """Encode entities with CLIP's text tower: (K, E)."""
+        ids = processor.encode_entities(entities)["input_ids"].to(self.device)
+        return self.encode_text(ids).embeds[0]
+
+    def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
+        """Encode each frame: embeds (B, T, E), the regions that are aligned (B, T, M, E), and where they are."""
+        shape = pixel_values_videos.shape[:2]
+        options = {"num_frames": shape[1]} if self.config.train_encoder in _ADAPTERS else {}
+        images = encode_images(self.vision_model, pixel_values_videos.flatten(0, 1), **options)
+        frames = FrameFeatures(embeds=self.visual_projection(images.pooler_output).unflatten(0, shape))
+        if images.regions is not None:
+            frames.regions = images.regions.unflatten(0, shape)
+        if self.config.aligns_regions:
+            frames.tokens = self._project_regions(images.last_hidden_state[:, 1:]).unflatten(0, shape)
+        return frames
+
+    def _project_regions(self, tokens: Tensor) -> Tensor:
+        if self.region_projection is not None:
+            return self.region_projection(tokens)
+        return self.visual_projection(self.vision_model.post_layernorm(tokens))
+
+    def _aligned_tokens(self, frames: FrameFeatures) -> Tensor:
+        """Give the tokens of each frame that are aligned, the class token first: (B, T, n, E)."""
+        if self.config.corpus is None and not self.corpus.is_meta:  # operations are counted without a corpus
+            raise ValueError(_NO_CORPUS)
+        if not self.config.aligns_regions:
+            return frames.embeds[:, :, None]
+        if frames.tokens is None:
+            raise ValueError("These frame_features lack the regions of the frames. Make them with this model.")
+        return torch.cat([frames.embeds[:, :, None], frames.tokens], 2)
+
+    def _query(self, frames: FrameFeatures) -> Tensor:
+        """Give one query for each frame: (B, T, E)."""
+        if not self.config.aligns:
+            return stretch_table(self.queries, frames.embeds.shape[1]).expand_as(frames.embeds)
+        tokens, config = self._aligned_tokens(frames), self.config
+        scores = compare_entities(tokens, self.corpus)
+        if config.hard_assignment and not torch.is_grad_enabled():
+            entities = self.corpus[scores.argmax(-1)]
+        else:
+            noise = self.training and config.alignment_noise and not config.linear_probe
+            temperature = config.alignment_tau / config.alignment_logit_scale
+            entities = assign_entities(scores, temperature, noise=noise, hard=config.hard_assignment) @ self.corpus
+        return self.token_reduction(entities, count_patches(tokens, frames.regions))
+
+    @torch.no_grad()
+    def align(self, frames: FrameFeatures) -> tuple[Tensor, Tensor]:
+        """Name the entity of each region (B, T, M), an index into `config.corpus`, and give its cosine (B, T, M).
+
+        Where regions are not aligned, M is 1: the entity of the frame as a whole.
+
+        Raises:
+            ValueError: the model does not align, or has no corpus.
+        """
+        if not self.config.aligns:
+            raise ValueError("This AltModel has learned queries: it aligns nothing.")
+        tokens = self._aligned_tokens(frames)
+        scores, entities = compare_entities(tokens[:, :, -1 if tokens.shape[2] == 1 else 1 :], self.corpus).max(-1)
+        return entities, scores
+
+    def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
+        """Let the queries look at the frames, and pool them: (B, E), not unit length."""
+        return self.head(self.decoder(self._query(frames), frames.embeds).mean(1))
+
+    @torch.no_grad()
+    def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
+        """Tell how much the queries look at each frame, the same for all candidates: (B, K, T)."""
+        weights = self.decoder.weigh_frames(self._query(frames), frames.embeds)
+        return weights[:, None].expand(-1, text.embeds.shape[1], -1)
+
+    def candidates(self) -> TextFeatures | None:
+        """Give the candidates that the checkpoint carries: the rows of the linear probe, if it has one."""
+        if self.classifier is None:
+            return super().candidates()
+        return TextFeatures(
+            embeds=self.classifier.weight[None], branches={"bias": self.classifier.bias[None, :, None]}
+        )
+
+    def match(self, video: Tensor, text: TextFeatures) -> Tensor:
+        """Score each video (B, E) and candidate: their cosine, or product, or what the linear probe says: (B, K)."""
+        if self.classifier is not None:
+            return self.classifier(video)
+        if self.config.normalize_logits:
+            return super().match(video, text)
+        return video @ ensemble(text.embeds).T
+
+    def scales(self) -> dict[str, Tensor]:
+        """Give CLIP's factor for cosines, and one for scores that are logits already."""
+        scales = super().scales()
+        if self.classifier is not None or not self.config.normalize_logits:
+            scales["video"] = torch.ones_like(scales["video"])
+        return scales
+
+    def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
+        """Give the loss against `match` (B, K), whose rows may be mixtures of several videos' labels."""
+        if self.training and self.config.loss == "cross_entropy":
+            return cross_entropy(logits, match, self.config.label_smoothing)
+        return super().criterion(logits, match)
+
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """Name the text tower, and what `train_encoder` or the linear probe keeps as it is."""
+        names = [name for name, _ in self.named_parameters()]
+        if self.config.linear_probe:
+            return tuple(name for name in names if not name.startswith("classifier."))
+        frozen = [*super().frozen_prefixes(), "text_model.", "text_projection."]
+        if not (self.config.train_logit_scale and self.config.normalize_logits):
+            frozen.append("logit_scale")
+        if self.config.train_encoder != "full":
+            towers = ("vision_model.", "visual_projection.")
+            frozen += [name for name in names if name.startswith(towers) and ".adapters." not in name]
+        return tuple(frozen)
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """Start what must not start at random; weights that were loaded stay."""
+        super().initialize_weights()
+        for module in self.modules():
+            if isinstance(module, Adapter):
+                init.zeros_(module.up.weight)
+        if hasattr(self, "queries"):
+            init.normal_(self.queries, std=self.config.initializer_range)
+        if getattr(self, "corpus", None) is not None:
+            init.zeros_(self.corpus)
+        region = getattr(self, "region_projection", None)
+        if region is not None:
+            init.copy_(region.norm.weight, self.vision_model.post_layernorm.weight)
+            init.copy_(region.norm.bias, self.vision_model.post_layernorm.bias)
+            init.copy_(region.projection.weight, self.visual_projection.weight)
+
+
+def count_patches(tokens: Tensor, regions: Tensor | None) -> Tensor:
+    """Count the patches of each token (B, T, n, E), the class token, which counts once, first: (B, T, n)."""
+    counts = torch.ones_like(tokens[..., 0])
+    if regions is None or tokens.shape[2] == 1:
+        return counts
+    return counts.index_fill(2, torch.arange(1, counts.shape[2], device=counts.device), 0).scatter_add(
+        2, regions + 1, torch.ones_like(regions, dtype=counts.dtype)
+    )
