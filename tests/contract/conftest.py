@@ -1,7 +1,7 @@
 """The recognizers that keep the contract: a new method joins with one row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,9 @@ from kinoclip import (
     BikeConfig,
     BikeModel,
     BikeProcessor,
+    DstprConfig,
+    DstprModel,
+    DstprProcessor,
     SllmConfig,
     SllmModel,
     SllmProcessor,
@@ -26,6 +29,7 @@ from kinoclip import (
     Text4VisModel,
     Text4VisProcessor,
 )
+from kinoclip.methods import METHODS
 
 # a second text tower, of another width than the first
 NARROW = {"hidden_size": 48, "intermediate_size": 48}
@@ -51,6 +55,7 @@ class Recognizer:
         fields: of its config, beyond those of the tiny towers.
         attributes: whether it is given attributes of each video.
         max_frames: the largest T it takes, where there is one.
+        fixed_frames: whether it takes the T of its config only, which is 4.
         options: of its processor, beyond those that the config decides.
         sequence: how many rows the frame features of four given frames have.
         reads_text: whether it has a text tower, and CLIP's vision tower; otherwise its classifier knows `LABELS`.
@@ -65,6 +70,7 @@ class Recognizer:
     options: dict[str, Any] = field(default_factory=dict)
     sequence: int = 4
     reads_text: bool = True
+    fixed_frames: bool = False
 
 
 def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
@@ -87,6 +93,11 @@ def _text4vis(max_frames: int | None = None, sequence: int = 4, **fields: Any) -
     )
 
 
+def _dstpr(**fields: Any) -> Recognizer:
+    fixed = fields.get("interchange") != "none"
+    return Recognizer(DstprModel, DstprConfig, DstprProcessor, fields, fixed_frames=fixed)
+
+
 def _sllm(recognizer: str, **settings: Any) -> Recognizer:
     """SLLM around another recognizer; 1 + rate * (K - 1) frames come of K, and the temporal head takes 77."""
     config = partial(_wrap, recognizer=recognizer)
@@ -96,6 +107,8 @@ def _sllm(recognizer: str, **settings: Any) -> Recognizer:
 
 
 def _wrap(recognizer: str, **fields: Any) -> SllmConfig:
+    if "temporal_layers" not in METHODS[recognizer].config.settings():
+        del fields["temporal_layers"]
     towers = {name: fields.pop(name) for name in ("text_config", "vision_config", "projection_dim")}
     return SllmConfig.from_clip_fields(towers, recognizer=recognizer, **fields)
 
@@ -118,8 +131,14 @@ RECOGNIZERS = {
     "bike_label_words": _bike(saliency_words="label"),
     "bike_sentence_query": _bike(saliency_query="sentence", recognition_query="words"),
     "bike_shared_attributes": _bike(attributes="shared"),
+    "dstpr": _dstpr(),
+    "dstpr_any_frames": _dstpr(interchange="none", reparam="tada"),
+    "dstpr_label_words": _dstpr(word_tokens="label", reparam="transformer"),
+    "dstpr_learned_context": _dstpr(learnable_text_context=True, reparam="mlp", prompt_layers=[1]),
+    "dstpr_mean": _dstpr(frame_aggregation="mean", reparam="lstm", reparam_shared=True),
     "sllm_actionclip": _sllm("actionclip", temporal_dropout=0.0),
     "sllm_bike": _sllm("bike"),
+    "sllm_dstpr": replace(_sllm("dstpr", interchange="none"), max_frames=None),
     "sllm_text4vis": _sllm("text4vis"),
     "sllm_by_placeholders": _sllm("text4vis", restoration="placeholders", rate=3),
     "bike_own_attributes": _bike(attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW),

@@ -87,6 +87,8 @@ def test_two_equal_templates_give_what_one_gives(model, inputs, output, candidat
 def test_any_number_of_frames_works(recognizer, model, inputs, num_frames):
     if recognizer.max_frames is not None and num_frames > recognizer.max_frames:
         pytest.skip("it takes fewer frames")
+    if recognizer.fixed_frames:
+        pytest.skip("it takes as many frames as it was made for")
     inputs["pixel_values_videos"] = torch.randn(2, num_frames, 3, 32, 32)
     with torch.no_grad():
         assert model(**inputs).logits.isfinite().all()
@@ -98,6 +100,14 @@ def test_more_frames_than_the_model_has_positions_for_are_refused(model, inputs,
     inputs["pixel_values_videos"] = torch.randn(1, recognizer.max_frames + 1, 3, 32, 32)
     inputs.pop("attribute_input_ids", None)
     with pytest.raises(ValueError, match="positions for 77 frames, but the video has"):
+        model(**inputs)
+
+
+def test_another_number_of_frames_than_the_model_was_made_for_is_refused(model, inputs, recognizer):
+    if not recognizer.fixed_frames:
+        pytest.skip("it takes any number of frames")
+    inputs["pixel_values_videos"] = torch.randn(2, 5, 3, 32, 32)
+    with pytest.raises(ValueError, match="between 4 frames, but the video has 5"):
         model(**inputs)
 
 
