@@ -53,10 +53,8 @@ def collect(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
         path = folder / f"{kind}.safetensors"
         found = load_file(path) if path.exists() else {}
         tensors |= {f"{kind}/{key}": tensor for key, tensor in found.items()}
-    kept = {
-        key: meta[key] for key in ("method", "config", "notes", "official_calls", "solver", "scale") if key in meta
-    }
-    return tensors, kept
+    names = ("method", "config", "notes", "official_calls", "solver", "scale", "match_cases", "runs", "parse_r")
+    return tensors, {key: meta[key] for key in names if key in meta}
 
 
 def _split_large(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -64,7 +62,7 @@ def _split_large(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     split = {}
     for key, tensor in tensors.items():
         count = -(-_pack(tensor).nbytes // LIMIT_BYTES)
-        parts = [tensor] if count == 1 or tensor.ndim == 0 else tensor.chunk(count)
+        parts = [tensor] if count <= 1 or tensor.ndim == 0 else tensor.chunk(count)
         split |= {key if len(parts) == 1 else f"{key}#{i}": part for i, part in enumerate(parts)}
     return split
 
