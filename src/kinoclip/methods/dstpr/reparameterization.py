@@ -40,9 +40,11 @@ class FactorizedConvolution(nn.Module):
 
     def __init__(self, width: int, config: DstprConfig):
         super().__init__()
-        # the parameters of a 3 x 3 x 3 convolution, shared out to 1 x 3 x 3 and 3 x 1 x 1
-        middle = width if config.st_mid == "width" else 27 * width * width // (9 * width + 3 * width)
-        self.spatial = _convolution(width, middle, 1, *_spatial_kernel(config))
+        kernel = _spatial_kernel(config)
+        # as many parameters as one convolution over time and space would have
+        area = kernel[0] * kernel[1]
+        middle = width if config.st_mid == "width" else 3 * area * width * width // (area * width + 3 * width)
+        self.spatial = _convolution(width, middle, 1, *kernel)
         self.norm = _norm(middle, config)
         self.temporal = _convolution(middle, width, 3, 1, 1)
 
