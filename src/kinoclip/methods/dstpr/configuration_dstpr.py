@@ -86,7 +86,7 @@ class DstprConfig(ClipRecognizerConfig):
     text_context_length: int = 5
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.fusion is None:
+        if self.fusion is None and 0 <= self.fusion_weight <= 1:
             # attributes count three tenths, as in BIKE
             share = 1.0 if self.attributes == "none" else 0.7
             rest = {} if self.attributes == "none" else {"attributes": 0.3}
