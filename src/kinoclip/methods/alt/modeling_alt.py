@@ -15,7 +15,8 @@ There is no official code. What the paper leaves open, and what was chosen:
   parameters where the paper prints 124.6 (B/16), 427.63 where it prints 427.1 (L/14), and Table 7's 38, 42, 45, 49 M trained
   ones. `conv_groups`, `conv_kernel`, `conv_ffn`, `decoder_ffn_after_self`, `mlp_ratio`, `align_mlp_ratio`, `head_mlp_ratio` are
   the other designs that were counted.
-- From n tokens to a query. One learned weight for each token, then an MLP (`token_reduction`, `align_mlp_first`).
+- From n tokens to a query. One learned weight for each token, at first a mean, then an MLP (`token_reduction`,
+  `align_mlp_first`).
 - Logits are cosines times CLIP's scale, which is not trained (`normalize_logits=False` for eq. 10 as printed).
 - Templates. ActionCLIP's 16, averaged; "handcraft templates (Ni et al.)" are nowhere listed, and X-CLIP's code has none.
 - The size of the corpus is not printed (`corpus_size`), nor the text of an entity: "unit: description".
@@ -312,6 +313,8 @@ class AltModel(ClipRecognizer):
         for module in self.modules():
             if isinstance(module, Adapter):
                 init.zeros_(module.up.weight)
+            elif isinstance(module, TokenReduction) and module.weights is not None:
+                init.constant_(module.weights.weight, 1 / module.weights.in_features)
         if hasattr(self, "queries"):
             init.normal_(self.queries, std=self.config.initializer_range)
         if getattr(self, "corpus", None) is not None:
