@@ -78,14 +78,13 @@ class TemporalPrompts(CLIPPreTrainedModel):
 
     def __init__(self, config: DstprConfig):
         super().__init__(config)
-        vision, layers = config.vision_config, config.prompted_layers
-        self.time_embedding = nn.Embedding(config.num_frames, vision.hidden_size) if config.embeds_time else None
-        self.layers = nn.ModuleDict({str(layer): LayerPrompts(config) for layer in layers})
-        networks = 0 if config.reparam == "none" else 1 if config.reparam_shared else len(layers)
-        names = ["shared"] if config.reparam_shared else map(str, layers)
-        self.reparameterization = nn.ModuleDict(
-            {name: Reparameterization(config) for name, _ in zip(names, range(networks), strict=False)}
-        )
+        width = config.vision_config.hidden_size
+        self.time_embedding = nn.Embedding(config.num_frames, width) if config.embeds_time else None
+        self.layers = nn.ModuleDict({str(layer): LayerPrompts(config) for layer in config.prompted_layers})
+        networks = ["shared"] if config.reparam_shared else list(self.layers)
+        if config.reparam == "none" or not self.layers:
+            networks = []
+        self.reparameterization = nn.ModuleDict({name: Reparameterization(config) for name in networks})
         self.post_init()
 
     def add_time(self, tokens: Tensor) -> Tensor:
