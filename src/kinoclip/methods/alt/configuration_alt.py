@@ -1,7 +1,5 @@
 """The config of ALT."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict

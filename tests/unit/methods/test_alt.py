@@ -1,0 +1,297 @@
+"""What ALT does with regions, entities and frames."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch.nn.functional import normalize
+from transformers import AutoModel
+
+from kinoclip import AltConfig, AltModel, AltProcessor, SllmConfig
+from kinoclip.losses import soft_cross_entropy
+from kinoclip.methods.alt.modeling_alt import assign_entities, count_patches
+from kinoclip.outputs import FrameFeatures, TextFeatures
+
+EXACT = {"atol": 1e-6, "rtol": 1e-5}
+
+
+@dataclass(frozen=True)
+class Entity:
+    unit: str
+    description: str
+    category: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.unit}: {self.description}"
+
+
+ENTITIES = [
+    Entity("circle", "a round thing", "object"),
+    Entity("moving", "going left or right", "motion"),
+    Entity("square", "a thing with four corners", "object"),
+]
+
+
+@pytest.fixture
+def build(tiny_fields):
+    """Build ALT on a tower of 16 patches in two layers, two of which merge in each."""
+
+    def make(corpus=6, **fields):
+        torch.manual_seed(0)
+        vision = {**tiny_fields["vision_config"], "image_size": 64}
+        model = AltModel(AltConfig(**{**tiny_fields, "vision_config": vision, "merge_r": 2, **fields})).eval()
+        if corpus and model.config.aligns:
+            embeds = torch.randn(corpus, 32, generator=torch.Generator().manual_seed(1))
+            model.set_corpus([f"entity {i}" for i in range(corpus)], embeds)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def processor(build, tokenizer):
+    return AltProcessor.for_config(build().config, tokenizer)
+
+
+@pytest.fixture
+def pixels():
+    return torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def text():
+    return TextFeatures(embeds=torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.fixture
+def run(build, pixels, text):
+    @torch.no_grad()
+    def recognize(model=None, **fields):
+        model = build(**fields) if model is None else model
+        return model(pixels, text_features=text)
+
+    return recognize
+
+
+def test_frames_know_their_regions_and_where_they_are(run):
+    frames = run().frames
+    assert frames.embeds.shape == (2, 4, 32)
+    assert frames.tokens.shape == (2, 4, 17 - 2 * 2 - 1, 32)
+    assert frames.regions.shape == (2, 4, 16)
+    assert frames.regions.unique().tolist() == list(range(12))
+
+
+def test_each_region_is_aligned_with_the_entity_nearest_to_it(build, run):
+    model = build()
+    frames = run(model).frames
+    regions = frames.tokens[0, 1]
+    model.set_corpus([f"region {i}" for i in range(12)], regions.flip(0))
+    entities, scores = model.align(frames)
+    assert entities.shape == scores.shape == (2, 4, 12)
+    assert entities[0, 1].tolist() == list(range(11, -1, -1))
+    torch.testing.assert_close(scores[0, 1], torch.ones(12), **EXACT)
+
+
+def test_without_regions_the_frame_as_a_whole_is_aligned(build, run):
+    model = build(align_regions=False)
+    frames = run(model).frames
+    assert frames.tokens is None
+    model.set_corpus(list("abcd"), frames.embeds[1])
+    entities, _ = model.align(frames)
+    assert entities[1].tolist() == [[0], [1], [2], [3]]
+
+
+def test_other_entities_work_without_building_the_model_anew(build, run):
+    model = build()
+    before = run(model).logits
+    model.set_corpus(["one", "two"], torch.eye(2, 32))
+    assert model.corpus.shape == (2, 32)
+    assert model.config.corpus == ["one", "two"]
+    assert not torch.allclose(run(model).logits, before)
+
+
+def test_a_checkpoint_brings_its_corpus(build, run, tmp_path):
+    model = build(corpus=9)
+    model.save_pretrained(tmp_path)
+    loaded, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert loaded.config.corpus == [f"entity {i}" for i in range(9)]
+    assert torch.equal(loaded.corpus, model.corpus)
+    assert torch.equal(run(loaded.eval()).logits, run(model).logits)
+
+
+def test_without_a_corpus_the_model_says_how_to_set_one(build, pixels, text):
+    with pytest.raises(ValueError, match=r"no corpus to align frames with.*model\.set_corpus"):
+        build(corpus=0)(pixels, text_features=text)
+
+
+def test_entities_are_encoded_with_their_descriptions(build, processor):
+    model = build().set_corpus(ENTITIES, processor=processor)
+    ids = processor.tokenizer("circle: a round thing", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = model.encode_text(ids[None]).embeds[0]
+    torch.testing.assert_close(model.corpus[:1], normalize(expected, dim=-1), **EXACT)
+    assert model.config.corpus == ["circle", "moving", "square"]
+
+
+def test_long_descriptions_are_cut_at_the_end(processor):
+    ids = processor.encode_entities([Entity("circle", "round " * 200, "object")])["input_ids"]
+    assert ids.shape == (1, 1, 77)
+    assert ids[0, 0, -1] == processor.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("given", ["processor", "embeds"])
+def test_corpus_categories_choose_a_part_of_the_corpus(build, processor, given):
+    model = build(corpus_categories=["object"], corpus=0)
+    sources = {"processor": processor} if given == "processor" else {"embeds": torch.eye(3, 32)}
+    model.set_corpus(ENTITIES, **sources)
+    assert model.config.corpus == ["circle", "square"]
+    assert model.corpus.shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "message"),
+    [
+        ({}, {"entities": ENTITIES}, "Give the processor that encodes the entities"),
+        ({}, {"entities": ENTITIES, "embeds": torch.ones(2, 32)}, r"shape \(2, 32\), but .* need \(3, 32\)"),
+        ({}, {"entities": [], "embeds": torch.ones(0, 32)}, "None of 0 entities"),
+        ({"corpus_categories": ["body"]}, {"entities": ENTITIES}, r"None of 3 entities .* \['body'\]"),
+        ({"query_source": "learned"}, {"entities": ENTITIES}, "learned queries and uses no corpus"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_is_refused(build, fields, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(corpus=0, **fields).set_corpus(**arguments)
+
+
+def test_frame_features_without_regions_are_refused(build, text):
+    with pytest.raises(ValueError, match="lack the regions of the frames"):
+        build()(frame_features=FrameFeatures(embeds=torch.ones(1, 2, 32)), text_features=text)
+
+
+def test_a_model_without_entities_aligns_nothing(build, run):
+    model = build(query_source="learned")
+    with pytest.raises(ValueError, match="aligns nothing"):
+        model.align(run(model).frames)
+
+
+def test_hard_assignment_is_one_hot_with_the_gradient_of_the_soft_one():
+    scores = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    values = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for hard in (True, False):
+        shares = assign_entities(scores, 0.5, hard=hard)
+        gradients.append(torch.autograd.grad((shares * values).sum(), scores)[0])
+        if hard:
+            assert torch.equal(shares, torch.nn.functional.one_hot(scores.argmax(-1), 4).float())
+        else:
+            torch.testing.assert_close(shares, (scores / 0.5).softmax(-1))
+    torch.testing.assert_close(*gradients)
+
+
+def test_gumbel_noise_draws_each_entity_as_often_as_its_share():
+    torch.manual_seed(0)
+    shares = torch.tensor([0.6, 0.3, 0.1])
+    drawn = assign_entities(shares.log().expand(20000, 3), 1.0, noise=True).mean(0)
+    # three standard deviations of the largest: 3 * sqrt(0.6 * 0.4 / 20000) = 0.0104
+    torch.testing.assert_close(drawn, shares, atol=0.0104, rtol=0)
+
+
+def test_cosines_as_the_paper_prints_them_drown_in_the_noise():
+    torch.manual_seed(0)
+    scores = torch.full((2000, 2000), 0.2)
+    scores[:, 0] = 0.35  # the nearest entity
+    found = [assign_entities(scores, 1 / scale, noise=True)[:, 0].mean().item() for scale in (1.0, 100.0)]
+    assert found[0] < 0.005
+    assert found[1] > 0.99  # e^15 : 2000
+
+
+def test_answers_are_the_same_each_time_and_training_draws_noise(build, pixels, text):
+    model = build(alignment_logit_scale=1.0)
+    assert torch.equal(model(pixels, text_features=text).logits, model(pixels, text_features=text).logits)
+    model.train()
+    assert not torch.equal(model(pixels, text_features=text).logits, model(pixels, text_features=text).logits)
+
+
+def test_with_gradients_the_answer_is_the_one_without(build, pixels, text, run):
+    model = build()
+    assert torch.equal(model(pixels, text_features=text).logits, run(model).logits)
+
+
+def test_the_loss_reaches_the_regions_through_the_assignment(build, pixels, text):
+    model = build().train()
+    model(pixels, text_features=text, labels=torch.tensor([0, 2])).loss.backward()
+    assert model.region_projection.projection.weight.grad.any()
+
+
+def test_regions_start_in_the_space_of_the_text(clip_folder, run, pixels):
+    own, shared = (
+        AltModel.from_clip(clip_folder, merge_r=2, region_projection=kind).eval() for kind in ("separate", "shared")
+    )
+    size = own.config.vision_config.image_size
+    frames = torch.randn(1, 2, 3, size, size)
+    with torch.no_grad():
+        assert torch.equal(own.encode_frames(frames).tokens, shared.encode_frames(frames).tokens)
+    assert own.region_projection.projection.weight is not own.visual_projection.weight
+
+
+def test_regions_count_their_patches_and_the_class_token_counts_once(run):
+    frames = run().frames
+    tokens = torch.cat([frames.embeds[:, :, None], frames.tokens], 2)
+    counts = count_patches(tokens, frames.regions)
+    assert counts.shape == (2, 4, 13)
+    assert (counts.sum(2) == 17).all()
+    assert (counts[..., 0] == 1).all()
+    assert (counts >= 1).all()
+
+
+def test_fewer_and_more_frames_than_in_training_work(build, text):
+    for fields in ({}, {"query_source": "learned", "temporal_position_embedding": True}):
+        model = build(**fields)
+        for length in (1, 3, 11):
+            assert model(torch.randn(1, length, 3, 64, 64), text_features=text).logits.isfinite().all()
+
+
+def test_saliency_is_where_the_queries_look(build, run, text):
+    model = build(decoder_conv=False)
+    frames = run(model).frames
+    same = FrameFeatures(**{name: t[:, :1].expand_as(t) for name, t in frames.items()})
+    torch.testing.assert_close(model.saliency(same, text), torch.full((2, 3, 4), 0.25), **EXACT)
+    different = model.saliency(frames, text)
+    assert not torch.allclose(different, torch.full((2, 3, 4), 0.25), atol=1e-6)
+    assert torch.equal(different[:, 0], different[:, 2])
+
+
+def test_mixed_labels_are_targets_of_the_cross_entropy(build, pixels, text):
+    mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
+    output = build(label_smoothing=0.3)(pixels, text_features=text, labels=mixed)
+    torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, mixed))
+
+
+def test_labels_are_smoothed_in_training_only(build, pixels, text):
+    model = build(label_smoothing=0.3, alignment_noise=False).train()
+    output = model(pixels, text_features=text, labels=torch.tensor([0, 2]))
+    smoothed = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])  # 1 - 0.3 + 0.3 / 3
+    torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, smoothed))
+    output = model.eval()(pixels, text_features=text, labels=torch.tensor([0, 2]))
+    torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, torch.eye(3)[[0, 2]]))
+
+
+def test_another_r_is_refused_where_the_reduction_has_a_weight_for_each_token(build, tmp_path):
+    build().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"leaves 15 tokens of a frame, but .* weights for 13"):
+        AltModel.from_pretrained(tmp_path, merge_r=1)
+
+
+def test_another_r_works_where_tokens_are_averaged(build, run, tmp_path):
+    build(token_reduction="mean").save_pretrained(tmp_path)
+    model = AltModel.from_pretrained(tmp_path, merge_r=1).eval()
+    assert run(model).frames.tokens.shape[2] == 14
+
+
+def test_sllm_refuses_regions_and_takes_frames(build):
+    with pytest.raises(StrictDataclassError, match=r"ALT aligns the regions .* Set align_regions=False"):
+        SllmConfig(recognizer_config=build().config)
+    assert SllmConfig(recognizer_config=build(align_regions=False).config).rate == 2
