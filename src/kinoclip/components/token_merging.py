@@ -171,7 +171,8 @@ def source_matrix(positions: Tensor, num_tokens: int) -> Tensor:
 
 def _take(tokens: Tensor, index: Tensor) -> Tensor:
     """Take the rows (N, r) of each image: (N, r, D)."""
-    return tokens[torch.arange(len(tokens), device=tokens.device)[:, None], index]
+    # `len` would fix the size of an exported batch
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], index]
 
 
 class KeyedAttention(CLIPAttention):
