@@ -1,0 +1,181 @@
+"""WordNet: what words can mean, and which meaning an action gives them."""
+
+import difflib
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# (word, context, descriptions of its senses) -> which description fits
+Disambiguator = Callable[[str, str, Sequence[str]], int]
+
+DEBIAN_FOLDER = Path("/usr/share/wordnet")
+_ADVICE = (
+    "Install it by `apt-get install --no-install-recommends wordnet-base` or `python -m nltk.downloader wordnet`, or "
+    "give the folder that holds data.noun."
+)
+# The lexicographer files of WordNet 3.0 in their order, see its manual page lexnames(5WN). Debian leaves the list out.
+_LEXNAMES = (
+    *("adj.all", "adj.pert", "adv.all"),
+    *("noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute", "noun.body", "noun.cognition"),
+    *("noun.communication", "noun.event", "noun.feeling", "noun.food", "noun.group", "noun.location", "noun.motive"),
+    *("noun.object", "noun.person", "noun.phenomenon", "noun.plant", "noun.possession", "noun.process"),
+    *("noun.quantity", "noun.relation", "noun.shape", "noun.state", "noun.substance", "noun.time"),
+    *("verb.body", "verb.change", "verb.cognition", "verb.communication", "verb.competition", "verb.consumption"),
+    *("verb.contact", "verb.creation", "verb.emotion", "verb.motion", "verb.perception", "verb.possession"),
+    *("verb.social", "verb.stative", "verb.weather"),
+    "adj.ppl",
+)
+_PARTS_OF_SPEECH = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
+# Words that name nothing by themselves. Labels hold few; the glosses of WordNet hold the rest.
+_STOP_WORDS = """
+    a about above across after against all almost along also although always am among an and another any are around
+    as at away back be because been before behind being below beneath beside between both but by can cannot could did
+    do does doing don't down during each either else enough especially etc even ever every few for from had has have
+    having he her here hers him his how i if in into is isn't it its itself just like made makes many may me might more
+    most much must my neither no nor not number of off often on once one only onto or other others our out over own
+    part per quite rather s same she should similar since so some someone something somewhere somewhat still such t
+    than that the their them then there these they thing things this those through to together too toward towards two
+    under underneath until up upon upside us used using usually very was we were what when where whether which while
+    who whom whose why will with within without would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, in lower case and without stop words.
+
+    >>> split_words("Putting something on the edge of a table")
+    ['putting', 'edge', 'table']
+    """
+    return [word for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
+
+
+def lesk(word: str, context: str, descriptions: Sequence[str]) -> int:
+    """Choose the description that shares most words with the context; of several, the first, WordNet's most frequent.
+
+    Source: Lesk 1986, the simplified form that ALT's reference for its filter builds on.
+
+    >>> lesk("bat", "hitting a ball with a bat", ["a nocturnal mammal that flies", "a club used for hitting a ball"])
+    1
+    """
+    words = set(split_words(context))
+    return max(range(len(descriptions)), key=lambda sense: len(words.intersection(split_words(descriptions[sense]))))
+
+
+def sense_question(word: str, context: str, descriptions: Sequence[str]) -> str:
+    """The question that T5 models for word senses were trained on.
+
+    Source: Wahle et al. 2021, model card of jpwahle/t5-word-sense-disambiguation.
+    """
+    choices = ", ".join(f'" {description} "' for description in descriptions[:-1])
+    choices += f'{", or " if choices else ""}" {descriptions[-1]} "'
+    marked = re.sub(rf"\b{re.escape(word)}\b", f'" {word} "', context, count=1)
+    if marked == context:  # the word stands in the context in another form, or not at all
+        marked = f'{context} " {word} "'
+    return (
+        f'question: which description describes the word " {word} " best in the following context? '
+        f"descriptions:[ {choices} ] context: {marked}"
+    )
+
+
+def ask_sense_model(model: str | Path = "jpwahle/t5-word-sense-disambiguation") -> Disambiguator:
+    """Let a T5 that was trained on word senses choose, instead of `lesk`.
+
+    Args:
+        model: on the Hugging Face Hub, or a folder.
+
+    Source: ALT sec. 3.1, step 3.
+    """
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # slow to import, and Lesk needs none
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network: Any = AutoModelForSeq2SeqLM.from_pretrained(model).eval()
+
+    def choose(word: str, context: str, descriptions: Sequence[str]) -> int:
+        question = tokenizer(sense_question(word, context, descriptions), return_tensors="pt")
+        output = network.generate(**question, do_sample=False, max_new_tokens=128)
+        answer = str(tokenizer.decode(output[0], skip_special_tokens=True)).strip()
+        likeness = [difflib.SequenceMatcher(None, answer, description).ratio() for description in descriptions]
+        return likeness.index(max(likeness))
+
+    return choose
+
+
+def open_wordnet(folder: str | Path | None = None) -> Any:
+    """WordNet's nouns and verbs, as NLTK reads them.
+
+    Args:
+        folder: holds data.noun and its relatives. None looks in `$WNHOME/dict`, where Debian's wordnet-base puts it, and
+            in NLTK's own folders (`$NLTK_DATA`).
+
+    Returns:
+        A `WordNetCorpusReader`.
+
+    Raises:
+        ImportError: without NLTK.
+        FileNotFoundError: without WordNet, saying how to get it.
+    """
+    try:
+        import nltk
+        from nltk.corpus.reader.wordnet import WordNetCorpusReader
+    except ImportError as error:
+        raise ImportError("WordNet is read by NLTK. `pip install 'kinoclip[entities]'`.") from error
+
+    class Reader(WordNetCorpusReader):
+        """NLTK's reader for a folder that holds what Princeton and Debian ship, which lacks two of NLTK's files."""
+
+        def open(self, file: str) -> Any:
+            return io.StringIO(_list_lexnames()) if file == "lexnames" else super().open(file)
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            """Map no other version's synsets to these: it would take index.sense, and only translations need it."""
+
+    if folder is not None and not (Path(folder) / "data.noun").is_file():
+        raise FileNotFoundError(f"{folder}: this folder holds no WordNet, for there is no data.noun. {_ADVICE}")
+    for place in [Path(folder)] if folder is not None else _find_folders():
+        # NLTK reads from folders on its own list only.
+        if str(place.parent) not in nltk.data.path:
+            nltk.data.path.append(str(place.parent))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The multilingual functions are not available")
+            return Reader(str(place), None)
+    try:
+        nltk.corpus.wordnet.ensure_loaded()
+    except LookupError as error:
+        raise FileNotFoundError(f"There is no WordNet on this machine. {_ADVICE}") from error
+    return nltk.corpus.wordnet
+
+
+def category_of(lexname: str) -> str | None:
+    """Which kind of entity a lexicographer file of WordNet holds; None for what no frame can show.
+
+    >>> category_of("noun.artifact"), category_of("verb.motion"), category_of("noun.feeling")
+    ('object', 'motion', None)
+    """
+    kind, _, subject = lexname.partition(".")
+    if kind == "verb" or lexname in ("noun.act", "noun.event"):
+        return "motion"
+    if lexname == "noun.body":
+        return "body"
+    if lexname in ("noun.location", "noun.phenomenon"):
+        return "scene"
+    objects = ("artifact", "food", "plant", "animal", "substance", "person", "communication", "object")
+    return "object" if kind == "noun" and subject in objects else None
+
+
+def _find_folders() -> list[Path]:
+    home = os.environ.get("WNHOME")
+    places = [Path(home) / "dict", Path(home)] if home else []
+    return [place for place in (*places, DEBIAN_FOLDER) if (place / "data.noun").is_file()][:1]
+
+
+def _list_lexnames() -> str:
+    numbers = (_PARTS_OF_SPEECH[name.split(".")[0]] for name in _LEXNAMES)
+    return "".join(
+        f"{line:02d}\t{name}\t{part}\n" for line, (name, part) in enumerate(zip(_LEXNAMES, numbers, strict=True))
+    )

@@ -1,0 +1,152 @@
+import sys
+
+import nltk
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from kinoclip.text import wordnet
+from kinoclip.text.wordnet import ask_sense_model, category_of, lesk, open_wordnet, sense_question, split_words
+
+BAT = ["a nocturnal mammal that flies", "a club used for hitting a ball"]
+
+
+@pytest.fixture
+def bare_machine(monkeypatch, tmp_path):
+    """Neither Debian's package nor NLTK's data."""
+    monkeypatch.delenv("WNHOME", raising=False)
+    monkeypatch.setattr(wordnet, "DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(nltk.data, "path", [])
+
+
+def test_words_are_split_without_stop_words_and_punctuation():
+    assert split_words("Putting something, something and ice-cream on the TABLE.") == ["putting", "ice-cream", "table"]
+
+
+def test_lesk_takes_the_description_that_shares_most_words_with_the_context():
+    assert lesk("bat", "hitting a ball with a bat", BAT) == 1
+
+
+def test_lesk_takes_the_first_description_if_none_shares_more():
+    assert lesk("bat", "a bat", BAT) == 0
+
+
+def test_lesk_does_not_count_stop_words():
+    # "a", "that" and "for" are in every gloss
+    assert lesk("bat", "a thing that is for a while", ["club", "a mammal that is for a while"]) == 0
+
+
+def test_the_synsets_of_a_folder_are_read_with_their_kind(wordnet_folder):
+    reader = open_wordnet(wordnet_folder)
+
+    synsets = reader.synsets("brush", "n")
+
+    assert [synset.definition() for synset in synsets] == [
+        "an implement that has hairs or bristles",
+        "the act of brushing your teeth",
+    ]
+    assert [synset.lexname() for synset in synsets] == ["noun.artifact", "noun.act"]
+    assert reader.synsets("swing", "v")[0].lexname() == "verb.motion"
+
+
+def test_an_inflected_word_finds_its_synsets(wordnet_folder):
+    assert open_wordnet(wordnet_folder).synsets("brushing", "v")[0].name() == "brush.v.01"
+
+
+def test_lesk_agrees_with_nltk_on_the_meanings_of_a_word(wordnet_folder):
+    from nltk.wsd import lesk as lesk_of_nltk
+
+    synsets = open_wordnet(wordnet_folder).synsets("brush", "n")
+
+    chosen = lesk("brush", "brushing teeth", [synset.definition() for synset in synsets])
+
+    assert synsets[chosen] == lesk_of_nltk(["brushing", "teeth"], "brush", synsets=synsets)
+    assert chosen == 1
+
+
+def test_wnhome_is_where_wordnet_is_looked_for_first(bare_machine, monkeypatch, wordnet_folder):
+    monkeypatch.setenv("WNHOME", str(wordnet_folder.parent))
+
+    assert open_wordnet().synsets("idea", "n")[0].definition() == "the content of thinking"
+
+
+def test_the_folder_of_debian_is_found_without_being_named(bare_machine, monkeypatch, wordnet_folder):
+    monkeypatch.setattr(wordnet, "DEBIAN_FOLDER", wordnet_folder)
+
+    assert open_wordnet().synsets("ice", "n")[0].definition() == "a frozen dessert"
+
+
+def test_without_wordnet_the_error_says_how_to_get_it(bare_machine):
+    with pytest.raises(FileNotFoundError, match=r"no WordNet on this machine.*wordnet-base.*nltk\.downloader wordnet"):
+        open_wordnet()
+
+
+def test_a_folder_without_wordnet_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"empty: this folder holds no WordNet, for there is no data\.noun"):
+        open_wordnet(tmp_path / "empty")
+
+
+def test_without_nltk_the_error_says_what_to_install(monkeypatch, wordnet_folder):
+    monkeypatch.setitem(sys.modules, "nltk", None)
+
+    with pytest.raises(ImportError, match=r"pip install 'kinoclip\[entities\]'"):
+        open_wordnet(wordnet_folder)
+
+
+def test_the_lexicographer_files_are_numbered_as_in_wordnet():
+    lines = wordnet._list_lexnames().splitlines()
+
+    # lexnames(5WN): 00 adj.all, 08 noun.body, 29 verb.body, 44 adj.ppl
+    assert len(lines) == 45
+    assert [lines[0], lines[8], lines[29], lines[44]] == [
+        "00\tadj.all\t3",
+        "08\tnoun.body\t1",
+        "29\tverb.body\t2",
+        "44\tadj.ppl\t3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lexname", "category"),
+    [
+        ("noun.body", "body"),
+        ("noun.artifact", "object"),
+        ("noun.person", "object"),
+        ("noun.location", "scene"),
+        ("noun.act", "motion"),
+        ("verb.contact", "motion"),
+        ("noun.cognition", None),
+        ("adj.all", None),
+    ],
+)
+def test_the_kind_of_a_synset_decides_its_category(lexname, category):
+    assert category_of(lexname) == category
+
+
+def test_the_question_to_a_sense_model_marks_the_word_and_lists_the_descriptions():
+    assert sense_question("bat", "hitting a ball with a bat", BAT) == (
+        'question: which description describes the word " bat " best in the following context? '
+        'descriptions:[ " a nocturnal mammal that flies ", or " a club used for hitting a ball " ] '
+        'context: hitting a ball with a " bat "'
+    )
+
+
+def test_a_word_that_the_context_has_in_another_form_is_marked_after_it():
+    assert sense_question("brush", "brushing teeth", BAT).endswith('context: brushing teeth " brush "')
+
+
+def test_a_sense_model_chooses_the_description_nearest_to_its_answer(tmp_path, monkeypatch):
+    words = ["<pad>", "</s>", "<unk>", *BAT[1].split()]
+    tokenizer = Tokenizer(models.WordLevel({word: id_ for id_, word in enumerate(dict.fromkeys(words))}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    config = T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    fast.save_pretrained(tmp_path)
+    answer = fast("club used hitting ball", return_tensors="pt").input_ids
+    monkeypatch.setattr(T5ForConditionalGeneration, "generate", lambda model, **_: answer)
+
+    choose = ask_sense_model(tmp_path)
+
+    assert choose("bat", "hitting a ball with a bat", BAT) == 1
+    assert choose("bat", "hitting a ball with a bat", BAT[::-1]) == 0
