@@ -1,5 +1,6 @@
 """WordNet: what words can mean, and which meaning an action gives them."""
 
+import contextlib
 import difflib
 import io
 import os
@@ -137,18 +138,20 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
 
     if folder is not None and not (Path(folder) / "data.noun").is_file():
         raise FileNotFoundError(f"{folder}: this folder holds no WordNet, for there is no data.noun. {_ADVICE}")
-    for place in [Path(folder)] if folder is not None else _find_folders():
-        # NLTK reads from folders on its own list only.
-        if str(place.parent) not in nltk.data.path:
-            nltk.data.path.append(str(place.parent))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The multilingual functions are not available")
-            return Reader(str(place), None)
-    try:
-        nltk.corpus.wordnet.ensure_loaded()
-    except LookupError as error:
-        raise FileNotFoundError(f"There is no WordNet on this machine. {_ADVICE}") from error
-    return nltk.corpus.wordnet
+    places = [Path(folder).resolve()] if folder is not None else _find_folders()
+    root: Any = None
+    if places:
+        root = str(places[0])
+        nltk.data.path.append(str(places[0].parent))  # NLTK reads from folders on its own list only
+    for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/") if root is None else ():
+        with contextlib.suppress(LookupError):
+            root = nltk.data.find(name)
+            break
+    if root is None:
+        raise FileNotFoundError(f"There is no WordNet on this machine. {_ADVICE}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The multilingual functions are not available")
+        return Reader(root, None)
 
 
 def category_of(lexname: str) -> str | None:

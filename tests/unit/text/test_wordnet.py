@@ -1,3 +1,4 @@
+import shutil
 import sys
 
 import nltk
@@ -74,6 +75,18 @@ def test_the_folder_of_debian_is_found_without_being_named(bare_machine, monkeyp
     monkeypatch.setattr(wordnet, "DEBIAN_FOLDER", wordnet_folder)
 
     assert open_wordnet().synsets("ice", "n")[0].definition() == "a frozen dessert"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_the_data_of_nltk_is_found_unpacked_or_not(bare_machine, monkeypatch, tmp_path, wordnet_folder, packed):
+    corpora = tmp_path / "nltk_data" / "corpora"
+    shutil.copytree(wordnet_folder, corpora / "wordnet")
+    if packed:
+        shutil.make_archive(str(corpora / "wordnet"), "zip", corpora, "wordnet")
+        shutil.rmtree(corpora / "wordnet")
+    monkeypatch.setattr(nltk.data, "path", [str(corpora.parent)])
+
+    assert open_wordnet().synsets("swing", "v")[0].definition() == "move in a curve"
 
 
 def test_without_wordnet_the_error_says_how_to_get_it(bare_machine):
