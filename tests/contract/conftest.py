@@ -34,6 +34,16 @@ from kinoclip.methods import METHODS
 # a second text tower, of another width than the first
 NARROW = {"hidden_size": 48, "intermediate_size": 48}
 LABELS = ["red circle moving left", "square", "a blue triangle"]
+# a tower for Chinese names, of another width too, and the names of LABELS in its tokens
+CHINESE = {
+    "vocab_size": 30,
+    "hidden_size": 48,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "pad_token_id": 0,
+}
+CHINESE_IDS = [[[1, 7, 2, 0], [1, 8, 9, 2], [1, 5, 2, 0]]]
 # a ResNet instead of the tiny towers; without dropout, which is drawn anew in each run
 RESNET = {
     "block": "basic",
@@ -133,6 +143,7 @@ RECOGNIZERS = {
     "bike_shared_attributes": _bike(attributes="shared"),
     "dstpr": _dstpr(),
     "dstpr_any_frames": _dstpr(interchange="none", reparam="tada"),
+    "dstpr_chinese": _dstpr(chinese_branch=True, chinese_text_config=CHINESE),
     "dstpr_label_words": _dstpr(word_tokens="label", reparam="transformer"),
     "dstpr_learned_context": _dstpr(learnable_text_context=True, reparam="mlp", prompt_layers=[1]),
     "dstpr_mean": _dstpr(frame_aggregation="mean", reparam="lstm", reparam_shared=True),
@@ -199,7 +210,10 @@ def candidates(recognizer, processor) -> dict[str, Tensor]:
     """Three candidates, as the processor makes them."""
     if not recognizer.reads_text:
         pytest.skip("it reads no text")
-    return dict(processor(text=LABELS))
+    encoded = dict(processor(text=LABELS))
+    if recognizer.fields.get("chinese_branch"):
+        encoded["chinese_input_ids"] = torch.tensor(CHINESE_IDS)
+    return encoded
 
 
 @pytest.fixture

@@ -29,15 +29,20 @@ def test_without_labels_there_is_no_loss(output):
 
 
 def test_logits_of_one_branch_are_its_scaled_votes(model, inputs):
-    inputs.pop("attribute_input_ids", None)
+    for further in ("attribute_input_ids", "chinese_input_ids"):
+        inputs.pop(further, None)
     output = model(**inputs)
     assert torch.equal(output.logits, model.scales()["video"] * output.votes["video"])
 
 
-def test_logits_of_several_branches_are_the_log_of_their_weighed_probabilities(model, output):
+def test_logits_of_several_branches_are_their_weighed_mean_or_the_log_of_that_of_probabilities(model, output):
     scales = model.scales()
     share = {name: model.config.fusion[name] if len(output.votes) > 1 else 1 for name in output.votes}
     assert sum(share.values()) == 1
+    if model.config.fusion_rule == "scores":
+        expected = sum(share[name] * scales[name] * vote for name, vote in output.votes.items())
+        torch.testing.assert_close(output.logits, expected, **ORDER)
+        return
     expected = sum(share[name] * (scales[name] * vote).softmax(-1) for name, vote in output.votes.items())
     torch.testing.assert_close(output.logits.softmax(-1), expected, atol=1e-6, rtol=1e-5)
 
@@ -163,9 +168,11 @@ def test_a_missing_or_wrong_input_is_refused_in_one_clear_line(model, inputs, ch
     ],
 )
 def test_missing_or_wrong_text_is_refused_in_one_clear_line(model, inputs, candidates, change, message):
-    inputs.pop("attribute_input_ids", None)
+    inputs |= candidates
+    for further in ("attribute_input_ids", "chinese_input_ids"):
+        inputs.pop(further, None)
     with pytest.raises(ValueError, match=message):
-        model(**inputs | candidates | change)
+        model(**inputs | change)
 
 
 def test_attributes_of_another_number_of_videos_are_refused(model, inputs, extra):

@@ -151,6 +151,19 @@ def test_chinese_words_can_weigh_the_frames_for_the_chinese_vote(build, bilingua
     torch.testing.assert_close(output.votes["video"], english, **EXACT)
 
 
+def test_padding_of_chinese_words_does_not_count_in_half_precision_either(build, bilingual):
+    frames, text = bilingual
+    text.branches["chinese_words"][3:, 1] = 0
+    model = build(chinese_branch=True, chinese_word_weights=True)
+    with torch.no_grad():
+        expected = model(frame_features=frames, text_features=text).votes["chinese"]
+        branches = {name: tensor.half() for name, tensor in text.branches.items()}
+        half = TextFeatures(embeds=text.embeds.half(), words=text.words.half(), branches=branches)
+        found = model.half()(frame_features=FrameFeatures(embeds=frames.embeds.half()), text_features=half)
+    # half precision has 11 bits: cosines over 0.01 are off by up to 0.05, and the weights by as much of themselves
+    torch.testing.assert_close(found.votes["chinese"].float(), expected, atol=0.02, rtol=0)
+
+
 def test_chinese_words_are_encoded_with_their_names_and_padding_is_zero(build, candidates):
     model = build(chinese_branch=True, chinese_word_weights=True)
     with torch.no_grad():
