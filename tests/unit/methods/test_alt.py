@@ -1,7 +1,5 @@
 """What ALT does with regions, entities and frames."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -12,25 +10,15 @@ from kinoclip import AltConfig, AltModel, AltProcessor, SllmConfig
 from kinoclip.losses import soft_cross_entropy
 from kinoclip.methods.alt.modeling_alt import assign_entities, count_patches
 from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.text.entities import Entity, save_corpus
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
 
 
-@dataclass(frozen=True)
-class Entity:
-    unit: str
-    description: str
-    category: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.unit}: {self.description}"
-
-
 ENTITIES = [
-    Entity("circle", "a round thing", "object"),
-    Entity("moving", "going left or right", "motion"),
-    Entity("square", "a thing with four corners", "object"),
+    Entity("circle", "a round thing", "object", "units"),
+    Entity("moving", "going left or right", "motion", "units"),
+    Entity("square", "a thing with four corners", "object", "units"),
 ]
 
 
@@ -136,8 +124,15 @@ def test_entities_are_encoded_with_their_descriptions(build, processor):
     assert model.config.corpus == ["circle", "moving", "square"]
 
 
+def test_a_corpus_can_be_a_file(build, processor, tmp_path):
+    save_corpus(tmp_path / "corpus.jsonl", ENTITIES)
+    model, expected = build(), build().set_corpus(ENTITIES, processor=processor)
+    model.set_corpus(tmp_path / "corpus.jsonl", processor=processor)
+    assert torch.equal(model.corpus, expected.corpus)
+
+
 def test_long_descriptions_are_cut_at_the_end(processor):
-    ids = processor.encode_entities([Entity("circle", "round " * 200, "object")])["input_ids"]
+    ids = processor.encode_entities([Entity("circle", "round " * 200, "object", "units")])["input_ids"]
     assert ids.shape == (1, 1, 77)
     assert ids[0, 0, -1] == processor.tokenizer.eos_token_id
 

@@ -6,9 +6,7 @@ from huggingface_hub.dataclasses import strict
 
 from kinoclip.clip_recognizer import ClipRecognizerConfig
 from kinoclip.components.token_merging import count_tokens, merge_schedule
-
-# the paper's four; "motion" is primitive motion
-CATEGORIES = ("body", "object", "scene", "motion")
+from kinoclip.text.entities import CATEGORIES
 
 
 @strict

@@ -37,7 +37,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Self
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ from kinoclip.clip_recognizer import ClipRecognizer, ensemble
 from kinoclip.components.token_merging import encode_images, merge_tokens_in
 from kinoclip.losses import cross_entropy
 from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.text.entities import Entity, load_corpus
 
 from .adapters import AdaptedLayer, Adapter
 from .configuration_alt import AltConfig
@@ -58,8 +60,7 @@ from .processing_alt import AltProcessor
 _ADAPTERS = ("S", "SM", "STM")
 _NO_CORPUS = (
     "This AltModel has no corpus to align frames with. Set one, such as "
-    '`model.set_corpus(load_corpus("kinetics400"), processor=processor)` with `load_corpus` of kinoclip.text.entities, '
-    'or build the model with query_source="learned".'
+    '`model.set_corpus("kinetics400", processor=processor)`, or build the model with query_source="learned".'
 )
 
 
@@ -158,12 +159,17 @@ class AltModel(ClipRecognizer):
         self.post_init()
 
     def set_corpus(
-        self, entities: Sequence[Any], embeds: Tensor | None = None, *, processor: AltProcessor | None = None
+        self,
+        entities: str | Path | Sequence[Entity | str],
+        embeds: Tensor | None = None,
+        *,
+        processor: AltProcessor | None = None,
     ) -> Self:
         """Choose the entities that frames are aligned with; a trained model takes any others too.
 
         Args:
-            entities: of `kinoclip.text.entities`, of which `corpus_categories` are taken, or plain texts.
+            entities: the name or file of a corpus for `kinoclip.text.entities.load_corpus`, entities, or plain texts; where
+                `corpus_categories` are set, the entities of those are taken.
             embeds: (K, E), the features of all given entities, where they are known.
             processor: the model's, to encode the entities where they are not.
 
@@ -172,6 +178,7 @@ class AltModel(ClipRecognizer):
         """
         if not self.config.aligns:
             raise ValueError("This AltModel has learned queries and uses no corpus. Build it with align=True for one.")
+        entities = load_corpus(entities) if isinstance(entities, str | Path) else entities
         wanted = self.config.corpus_categories
         taken = [i for i, e in enumerate(entities) if wanted is None or getattr(e, "category", None) in wanted]
         chosen = [entities[i] for i in taken]
@@ -193,7 +200,7 @@ class AltModel(ClipRecognizer):
         return self
 
     @torch.no_grad()
-    def encode_corpus(self, entities: Sequence[Any], processor: AltProcessor) -> Tensor:
+    def encode_corpus(self, entities: Sequence[Entity | str], processor: AltProcessor) -> Tensor:
         """Encode entities with CLIP's text tower: (K, E)."""
         ids = processor.encode_entities(entities)["input_ids"].to(self.device)
         return self.encode_text(ids).embeds[0]

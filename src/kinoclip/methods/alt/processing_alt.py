@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from kinoclip.processing import RecognizerProcessor
+from kinoclip.text.entities import Entity
 from kinoclip.text.templates import ACTIONCLIP_TEMPLATES
 from kinoclip.text.tokens import tokenize_texts
 
@@ -20,11 +21,11 @@ class AltProcessor(RecognizerProcessor):
     default_templates: ClassVar[tuple[str, ...]] = ACTIONCLIP_TEMPLATES
     default_sampling: ClassVar[str] = "segment_center"
 
-    def encode_entities(self, entities: Iterable[Any]) -> dict[str, Tensor]:
+    def encode_entities(self, entities: Iterable[Entity | str]) -> dict[str, Tensor]:
         """Make input_ids (1, K, L) of entities, or of texts; what is too long is cut at the end.
 
         Args:
-            entities: with a `text`, such as "{unit}: {description}", or plain texts.
+            entities: read as "{unit}: {description}", or plain texts.
 
         Raises:
             ValueError: there are none.
