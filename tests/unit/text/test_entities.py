@@ -12,10 +12,10 @@ from kinoclip.text.entities import (
     build_corpus,
     expand,
     load_corpus,
-    main,
     save_corpus,
     select,
 )
+from kinoclip.text.entities.__main__ import main
 from kinoclip.text.labels import label_set, match_key
 from kinoclip.text.wordnet import open_wordnet
 

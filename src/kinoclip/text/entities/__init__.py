@@ -4,9 +4,7 @@ Rebuild a packaged corpus, with Debian's wordnet-base installed:
 `python -m kinoclip.text.entities --labels kinetics400 --units FILE.json --output FILE.jsonl`
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -14,9 +12,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from .labels import load_names, match_key
-from .units import SLOTS, Units, read_units
-from .wordnet import Disambiguator, ask_sense_model, category_of, lesk, open_wordnet, split_words
+from kinoclip.text.labels import load_names, match_key
+from kinoclip.text.units import SLOTS, Units, read_units
+from kinoclip.text.wordnet import Disambiguator, category_of, lesk, split_words
 
 Category = Literal["body", "object", "scene", "motion"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
@@ -250,30 +248,3 @@ def _parse_entity(line: str, place: str) -> Entity:
             f"{place}: the unit is {entity.unit!r}, its description {entity.description!r}. Fill in both."
         )
     return entity
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Make a corpus as the command line says; what it holds is counted on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m kinoclip.text.entities", description="Make ALT's text corpus.")
-    parser.add_argument("--labels", required=True, help="a packaged label set, or a file of labels")
-    parser.add_argument("--units", help="JSON: what a frame of each label can show")
-    parser.add_argument("--output", required=True, help="JSONL, replaced if it exists")
-    parser.add_argument("--wordnet", help="the folder that holds data.noun, if it is not at its usual place")
-    parser.add_argument("--no-wordnet", action="store_true", help="use the units only")
-    parser.add_argument("--sense-model", help="a T5 trained on word senses, instead of Lesk")
-    options = parser.parse_args(arguments)
-    try:
-        wordnet = None if options.no_wordnet else open_wordnet(options.wordnet)
-        disambiguate = ask_sense_model(options.sense_model) if options.sense_model else lesk
-        entities = build_corpus(options.labels, units=options.units, wordnet=wordnet, disambiguate=disambiguate)
-        save_corpus(options.output, entities)
-    except (ImportError, OSError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    counts = ", ".join(f"{len(select(entities, [category]))} {category}" for category in CATEGORIES)
-    sys.stderr.write(f"{options.output}: {len(entities)} entities ({counts})\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
