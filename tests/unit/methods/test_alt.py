@@ -6,7 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
-from kinoclip import AltConfig, AltModel, AltProcessor, SllmConfig
+from kinoclip import AltConfig, AltModel, AltProcessor, Classifier, SllmConfig
 from kinoclip.losses import soft_cross_entropy
 from kinoclip.methods.alt.modeling_alt import assign_entities, count_patches
 from kinoclip.outputs import FrameFeatures, TextFeatures
@@ -272,6 +272,14 @@ def test_labels_are_smoothed_in_training_only(build, pixels, text):
     torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, smoothed))
     output = model.eval()(pixels, text_features=text, labels=torch.tensor([0, 2]))
     torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, torch.eye(3)[[0, 2]]))
+
+
+def test_a_linear_probe_names_its_own_labels_from_a_folder(build, processor, video_path, tmp_path):
+    names = ["red circle", "blue square"]
+    build(linear_probe=True, id2label=dict(enumerate(names))).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    answer = Classifier.load(tmp_path).classify(str(video_path))
+    assert {label for label, _ in answer} == set(names)
 
 
 def test_another_r_is_refused_where_the_reduction_has_a_weight_for_each_token(build, tmp_path):
