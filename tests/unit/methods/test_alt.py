@@ -8,7 +8,7 @@ from transformers import AutoModel
 
 from kinoclip import AltConfig, AltModel, AltProcessor, Classifier, SllmConfig
 from kinoclip.losses import soft_cross_entropy
-from kinoclip.methods.alt.modeling_alt import assign_entities, count_patches
+from kinoclip.methods.alt.alignment import assign_entities, count_patches
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.entities import Entity, save_corpus
 
@@ -280,6 +280,11 @@ def test_a_linear_probe_names_its_own_labels_from_a_folder(build, processor, vid
     processor.save_pretrained(tmp_path)
     answer = Classifier.load(tmp_path).classify(str(video_path))
     assert {label for label, _ in answer} == set(names)
+
+
+def test_a_linear_probe_refuses_other_candidates(build, pixels, text):
+    with pytest.raises(ValueError, match="candidates of a linear probe are its own labels"):
+        build(linear_probe=True)(pixels, text_features=text)
 
 
 def test_another_r_is_refused_where_the_reduction_has_a_weight_for_each_token(build, tmp_path):

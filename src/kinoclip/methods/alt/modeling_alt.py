@@ -42,8 +42,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 from transformers import initialization as init
 
 from kinoclip.clip_recognizer import ClipRecognizer, ensemble
@@ -53,6 +52,7 @@ from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.entities import Entity, load_corpus
 
 from .adapters import AdaptedLayer, Adapter
+from .alignment import RegionProjection, TokenReduction, assign_entities, compare_entities, count_patches
 from .configuration_alt import AltConfig
 from .decoder import Mlp, VideoDecoder, stretch_table
 from .processing_alt import AltProcessor
@@ -62,73 +62,6 @@ _NO_CORPUS = (
     "This AltModel has no corpus to align frames with. Set one, such as "
     '`model.set_corpus("kinetics400", processor=processor)`, or build the model with query_source="learned".'
 )
-
-
-def compare_entities(tokens: Tensor, corpus: Tensor) -> Tensor:
-    """Give the cosine of each token (..., E) and entity (K, E): (..., K)."""
-    return normalize(tokens, dim=-1) @ normalize(corpus, dim=-1).T
-
-
-def assign_entities(scores: Tensor, temperature: float, *, noise: bool = False, hard: bool = True) -> Tensor:
-    """Share each token among the entities.
-
-    Args:
-        scores: (..., K).
-        temperature: divides them.
-        noise: add Gumbel noise.
-        hard: everything to the best entity, with the gradient of the soft shares (straight-through).
-
-    Returns:
-        (..., K), sums to one.
-
-    Source: ALT eq. 4-5.
-    """
-    scaled = scores.float() / temperature
-    if noise:
-        scaled = scaled - torch.empty_like(scaled).exponential_().log()
-    soft = scaled.softmax(-1)
-    if hard:
-        best = functional.one_hot(soft.argmax(-1), soft.shape[-1])
-        soft = best + (soft - soft.detach())
-    return soft.to(scores.dtype)
-
-
-class RegionProjection(nn.Module):
-    """From the vision tower to the shared space, as CLIP does it for the class token."""
-
-    def __init__(self, config: AltConfig):
-        super().__init__()
-        vision = config.vision_config
-        self.norm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
-        self.projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Project (..., D) to (..., E)."""
-        return self.projection(self.norm(tokens))
-
-
-class TokenReduction(nn.Module):
-    """Make one query of the entities of a frame (eq. 6)."""
-
-    def __init__(self, config: AltConfig):
-        super().__init__()
-        self.kind = config.token_reduction
-        self.mlp_first = config.align_mlp_first
-        self.weights = nn.Linear(config.aligned_tokens, 1) if config.learns_reduction else None
-        self.mlp = Mlp(config, config.align_mlp_ratio)
-
-    def forward(self, entities: Tensor, sizes: Tensor) -> Tensor:
-        """Reduce (B, T, n, E), tokens of `sizes` (B, T, n) patches, to (B, T, E)."""
-        if self.mlp_first:
-            return self._reduce(self.mlp(entities), sizes)
-        return self.mlp(self._reduce(entities, sizes))
-
-    def _reduce(self, entities: Tensor, sizes: Tensor) -> Tensor:
-        if self.weights is not None:
-            return self.weights(entities.transpose(2, 3))[..., 0]
-        if self.kind == "weighted_mean":
-            return (entities * sizes[..., None]).sum(2) / sizes.sum(2)[..., None]
-        return entities.mean(2)
 
 
 class AltModel(ClipRecognizer):
@@ -280,9 +213,17 @@ class AltModel(ClipRecognizer):
         )
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Score each video (B, E) and candidate: their cosine, or product, or what the linear probe says: (B, K)."""
+        """Score each video (B, E) and candidate: their cosine, or product, or what the linear probe says: (B, K).
+
+        Raises:
+            ValueError: candidates are given to a linear probe, which has its own.
+        """
         if self.classifier is not None:
-            return self.classifier(video)
+            if text.branches is None or "bias" not in text.branches:
+                raise ValueError(
+                    "The candidates of a linear probe are its own labels. Leave other labels and text out."
+                )
+            return linear(video, text.embeds[0], text.branches["bias"][0, :, 0])
         if self.config.normalize_logits:
             return super().match(video, text)
         return video @ ensemble(text.embeds).T
@@ -331,13 +272,3 @@ class AltModel(ClipRecognizer):
             init.copy_(region.norm.weight, self.vision_model.post_layernorm.weight)
             init.copy_(region.norm.bias, self.vision_model.post_layernorm.bias)
             init.copy_(region.projection.weight, self.visual_projection.weight)
-
-
-def count_patches(tokens: Tensor, regions: Tensor | None) -> Tensor:
-    """Count the patches of each token (B, T, n, E), the class token, which counts once, first: (B, T, n)."""
-    counts = torch.ones_like(tokens[..., 0])
-    if regions is None or tokens.shape[2] == 1:
-        return counts
-    return counts.index_fill(2, torch.arange(1, counts.shape[2], device=counts.device), 0).scatter_add(
-        2, regions + 1, torch.ones_like(regions, dtype=counts.dtype)
-    )
