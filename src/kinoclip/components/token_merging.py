@@ -26,6 +26,10 @@ from transformers.utils.generic import ModelOutput
 
 # attentions that take a number to add to each key's scores
 _TAKE_BIAS = ("eager", "sdpa")
+_NOT_WITH = (
+    "merge_r cannot be combined with {}: only the plain layers of CLIP's ViT merge tokens. "
+    "Set merge_r=0, or leave out temporal shift, joint space-time, prompts and ResNets."
+)
 
 
 @dataclass
@@ -265,7 +269,7 @@ class MergingEncoder(CLIPEncoder):
         """Give the last tokens, their sizes, and the region of each patch.
 
         Raises:
-            ValueError: the attention implementation cannot weigh tokens by their sizes.
+            ValueError: the attention implementation cannot weigh tokens by sizes, or layers of another kind are there.
         """
         used = self.config._attn_implementation
         if self.prop_attn and any(self.schedule) and used not in _TAKE_BIAS:
@@ -275,6 +279,8 @@ class MergingEncoder(CLIPEncoder):
             )
         hidden_states, sizes, positions = inputs_embeds, None, None
         for layer, number in zip(self.layers, self.schedule, strict=True):
+            if isinstance(layer, CLIPEncoderLayer) and not isinstance(layer, MergingLayer):  # replaced since
+                raise ValueError(_NOT_WITH.format(type(layer).__name__))
             hidden_states, sizes, positions = layer(
                 hidden_states, sizes, positions, number=number, prop_attn=self.prop_attn, **kwargs
             )
@@ -302,13 +308,9 @@ def merge_tokens_in(
         ValueError: the schedule does not fit, or the tower is not CLIP's own ViT.
     """
     encoder = getattr(vision_model, "encoder", None)
-    kinds = {type(layer) for layer in encoder.layers} if encoder is not None else {type(vision_model)}
-    other = sorted(kind.__name__ for kind in kinds if kind not in (CLIPEncoderLayer, MergingLayer))
-    if other:
-        raise ValueError(
-            f"merge_r cannot be combined with {', '.join(other)}: only the plain layers of CLIP's ViT merge tokens. "
-            "Set merge_r=0, or leave out temporal shift, joint space-time and ResNets."
-        )
+    for module in [vision_model] if encoder is None else encoder.layers:
+        if type(module) not in (CLIPEncoderLayer, MergingLayer):
+            raise ValueError(_NOT_WITH.format(type(module).__name__))
     schedule = merge_schedule(merge_r, len(encoder.layers))
     vision_model.encoder = MergingEncoder(vision_model.config, schedule, prop_attn, layer_class)
 

@@ -199,3 +199,10 @@ def test_layers_of_another_kind_are_refused(tower):
     replace_layers(tower, TemporalShiftLayer)
     with pytest.raises(ValueError, match="cannot be combined with TemporalShiftLayer"):
         merge_tokens_in(tower, 3)
+
+
+def test_layers_that_are_replaced_afterwards_are_refused(tower):
+    model = merging(tower, 3)
+    replace_layers(model, TemporalShiftLayer)
+    with pytest.raises(ValueError, match="cannot be combined with TemporalShiftLayer"):
+        encode(model)
