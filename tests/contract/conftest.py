@@ -13,6 +13,9 @@ from kinoclip import (
     ActionClipConfig,
     ActionClipModel,
     ActionClipProcessor,
+    AltConfig,
+    AltModel,
+    AltProcessor,
     BikeConfig,
     BikeModel,
     BikeProcessor,
@@ -83,6 +86,20 @@ class Recognizer:
     fixed_frames: bool = False
 
 
+def _alt(**fields: Any) -> Recognizer:
+    # noise is drawn anew in each run, so nothing could be compared in training
+    fields = {"merge_r": 1, "alignment_noise": False, **fields}
+    return Recognizer(AltModel, AltConfig, AltProcessor, fields, options={"templates": ["a video of {}."]})
+
+
+def _give_corpus(model: Any) -> None:
+    """Give ALT entities to align with."""
+    alt = getattr(model, "recognizer", model)
+    if isinstance(alt, AltModel) and alt.config.aligns:
+        embeds = torch.randn(6, alt.frame_width, generator=torch.Generator().manual_seed(2))
+        alt.set_corpus([f"entity {number}" for number in range(6)], embeds)
+
+
 def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
     given = fields.get("attributes", "none") != "none"
     return Recognizer(BikeModel, BikeConfig, BikeProcessor, fields, given, max_frames)
@@ -135,7 +152,14 @@ RECOGNIZERS = {
     "actionclip_conv1d": _actionclip(temporal_head="conv1d"),
     "actionclip_shift": _actionclip(temporal_head="mean", temporal_shift=True),
     "actionclip_frozen_text": _actionclip(temporal_head="mean", freeze_text=True),
+    "actionclip_merged": _actionclip(temporal_head="mean", merge_r=1),
+    "alt": _alt(),
+    "alt_adapters": _alt(train_encoder="SM"),
+    "alt_frames": _alt(merge_r=0, align_regions=False, train_encoder="frozen"),
+    "alt_learned": _alt(query_source="learned", temporal_position_embedding=True),
+    "alt_mixtures": _alt(hard_assignment=False, region_projection="shared", token_reduction="weighted_mean"),
     "bike": _bike(),
+    "bike_merged": _bike(merge_r=[1, 2], prop_attn=False),
     "bike_mean": _bike(interaction="mean"),
     "bike_few_shot": _bike(max_frames=None, temporal_head="none"),
     "bike_label_words": _bike(saliency_words="label"),
@@ -147,6 +171,7 @@ RECOGNIZERS = {
     "dstpr_label_words": _dstpr(word_tokens="label", reparam="transformer"),
     "dstpr_learned_context": _dstpr(learnable_text_context=True, reparam="mlp", prompt_layers=[1]),
     "dstpr_mean": _dstpr(frame_aggregation="mean", reparam="lstm", reparam_shared=True),
+    "sllm_alt": replace(_sllm("alt", merge_r=1, align_regions=False, alignment_noise=False), max_frames=None),
     "sllm_actionclip": _sllm("actionclip", temporal_dropout=0.0),
     "sllm_bike": _sllm("bike"),
     "sllm_dstpr": replace(_sllm("dstpr", interchange="none"), max_frames=None),
@@ -159,6 +184,7 @@ RECOGNIZERS = {
     ),
     "text4vis": _text4vis(max_frames=77, temporal_head="transformer"),
     "text4vis_few_shot": _text4vis(),
+    "text4vis_merged": _text4vis(merge_r=1),
     "text4vis_tsm": _text4vis(temporal_shift="tsm"),
     "text4vis_token_shift": _text4vis(temporal_shift="token_shift"),
     "text4vis_token_t1d": _text4vis(temporal_shift="token_t1d"),
@@ -183,7 +209,9 @@ def config(recognizer, tiny_fields) -> Any:
 @pytest.fixture
 def model(recognizer, config) -> Any:
     torch.manual_seed(0)
-    return recognizer.model(config).eval()
+    model = recognizer.model(config).eval()
+    _give_corpus(model)
+    return model
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def arguments(pixels, candidates):
     return pixels, candidates["input_ids"]
 
 
-@pytest.mark.parametrize("recognizer", ["bike", "bike_mean", "text4vis_tsm", "dstpr"], indirect=True)
+@pytest.mark.parametrize("recognizer", ["bike", "bike_mean", "text4vis_tsm", "dstpr", "alt"], indirect=True)
 def test_an_exported_model_gives_the_same_logits_for_any_number_of_videos(plain, arguments):
     dynamic = ({0: torch.export.Dim("batch", min=1, max=64)}, None)
     exported = torch.export.export(plain, arguments, dynamic_shapes=dynamic).module()
@@ -35,7 +35,7 @@ def test_an_exported_model_gives_the_same_logits_for_any_number_of_videos(plain,
         torch.testing.assert_close(exported(pixels, arguments[1]), plain(pixels, arguments[1]), atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("recognizer", ["bike", "bike_mean", "text4vis_tsm", "dstpr"], indirect=True)
+@pytest.mark.parametrize("recognizer", ["bike", "bike_mean", "text4vis_tsm", "dstpr", "alt"], indirect=True)
 def test_a_model_is_one_graph_without_breaks(plain, arguments):
     torch._dynamo.reset()
     # "eager" traces the whole graph, which is where breaks are found, without the minutes of a C++ build

@@ -100,6 +100,8 @@ def start_of(name: str, tensor: torch.Tensor) -> str:
     """Say whether values are what a new module starts with: norms 1, biases 0, scales 2.6592, others small and random."""
     if name.startswith("prompts."):  # as torch starts it; how exactly is a test of the method
         fits = bool(tensor.abs().max() <= 1)
+    elif name in ("corpus", "token_reduction.weights.weight"):  # no entities yet, and a mean
+        fits = len(tensor.unique()) == 1
     elif name.endswith("bias"):
         fits = not tensor.any()
     elif "norm" in name:

@@ -58,21 +58,20 @@ class TokenReduction(nn.Module):
 
     def __init__(self, config: AltConfig):
         super().__init__()
-        self.kind = config.token_reduction
         self.mlp_first = config.align_mlp_first
         self.weights = nn.Linear(config.aligned_tokens, 1) if config.learns_reduction else None
         self.mlp = Mlp(config, config.align_mlp_ratio)
 
-    def forward(self, entities: Tensor, sizes: Tensor) -> Tensor:
-        """Reduce (B, T, n, E), tokens of `sizes` (B, T, n) patches, to (B, T, E)."""
+    def forward(self, entities: Tensor, sizes: Tensor | None) -> Tensor:
+        """Reduce (B, T, n, E) to (B, T, E); a weighted mean needs the patches of each token, `sizes` (B, T, n)."""
         if self.mlp_first:
             return self._reduce(self.mlp(entities), sizes)
         return self.mlp(self._reduce(entities, sizes))
 
-    def _reduce(self, entities: Tensor, sizes: Tensor) -> Tensor:
+    def _reduce(self, entities: Tensor, sizes: Tensor | None) -> Tensor:
         if self.weights is not None:
             return self.weights(entities.transpose(2, 3))[..., 0]
-        if self.kind == "weighted_mean":
+        if sizes is not None:
             return (entities * sizes[..., None]).sum(2) / sizes.sum(2)[..., None]
         return entities.mean(2)
 

@@ -46,7 +46,7 @@ from torch.nn.functional import linear, normalize
 from transformers import initialization as init
 
 from kinoclip.clip_recognizer import ClipRecognizer, ensemble
-from kinoclip.components.token_merging import encode_images, merge_tokens_in
+from kinoclip.components.token_merging import MergingLayer, encode_images, merge_tokens_in
 from kinoclip.losses import cross_entropy
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.entities import Entity, load_corpus
@@ -74,8 +74,9 @@ class AltModel(ClipRecognizer):
     def __init__(self, config: AltConfig):
         config.validate_alignment()  # fields may have changed since the config was made
         super().__init__(config)
-        if config.train_encoder in _ADAPTERS:
-            layer_class = partial(AdaptedLayer, kind=config.train_encoder)
+        if config.merge_r or config.train_encoder in _ADAPTERS:
+            adapted = partial(AdaptedLayer, kind=config.train_encoder)
+            layer_class = adapted if config.train_encoder in _ADAPTERS else MergingLayer
             merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn, layer_class)
         self.region_projection = self.token_reduction = None
         if config.aligns:
@@ -177,7 +178,8 @@ class AltModel(ClipRecognizer):
             noise = self.training and config.alignment_noise and not config.linear_probe
             temperature = config.alignment_tau / config.alignment_logit_scale
             entities = assign_entities(scores, temperature, noise=noise, hard=config.hard_assignment) @ self.corpus
-        return self.token_reduction(entities, count_patches(tokens, frames.regions))
+        sizes = count_patches(tokens, frames.regions) if config.token_reduction == "weighted_mean" else None
+        return self.token_reduction(entities, sizes)
 
     @torch.no_grad()
     def align(self, frames: FrameFeatures) -> tuple[Tensor, Tensor]:
