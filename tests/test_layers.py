@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "kinoclip"
 # from the ground up; a module may import its own layer's and lower ones
 LAYERS = (
     ("components", "video", "text", "outputs", "losses", "metrics", "conversion", "torchscript", "shim"),
-    ("recognizer_config", "recognizer", "clip_recognizer", "processing", "video_processing"),
+    ("recognizer_config", "recognizer", "clip_recognizer_config", "clip_recognizer", "processing", "video_processing"),
     ("data", "methods"),
     ("training", "evaluation", "inference", "hub"),
     ("registration", "__init__"),

@@ -1,51 +1,23 @@
 """Recognizers that are a CLIP model: same parameter names, so any CLIP checkpoint fills both towers."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel
 from transformers import initialization as init
-from transformers.configuration_utils import SubConfigSpec
 
+from kinoclip.clip_recognizer_config import BRANCH_SHARES, ClipRecognizerConfig
+from kinoclip.components.text_branches import AttributesBranch, ChineseBranch, read_chinese_clip
+from kinoclip.components.token_merging import ImageTokens, encode_images, merge_tokens_in
 from kinoclip.conversion import clip_to_transformers, infer_clip_config, read_checkpoint
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
-from kinoclip.recognizer_config import RecognizerConfig
 
 # prompts encoded at once: 400 prompts in one piece need 3 GB and are slower
 _TEXT_CHUNK = 64
-
-
-@strict
-class ClipRecognizerConfig(RecognizerConfig):
-    """The config of a recognizer on CLIP: both towers, and whether the text tower is part of the checkpoint.
-
-    Args:
-        text_tower: false for a checkpoint with fixed candidates whose text tower was dropped.
-    """
-
-    sub_configs_defaults = {
-        "text_config": SubConfigSpec(CLIPTextConfig),
-        "vision_config": SubConfigSpec(CLIPVisionConfig),
-    }
-
-    text_config: dict[str, Any] | CLIPTextConfig | None = None
-    vision_config: dict[str, Any] | CLIPVisionConfig | None = None
-    projection_dim: int = 512
-    logit_scale_init_value: float | int = 2.6592
-    initializer_factor: float | int = 1.0
-    text_tower: bool = True
-
-    @classmethod
-    def from_clip_config(cls, clip: CLIPConfig, **fields: Any) -> Self:
-        """Give the config of this method on the towers of a CLIP config."""
-        towers = {"text_config": clip.text_config.to_dict(), "vision_config": clip.vision_config.to_dict()}
-        shared = {"projection_dim": clip.projection_dim, "logit_scale_init_value": clip.logit_scale_init_value}
-        return cls(**{**towers, **shared, **fields})
 
 
 class ClipRecognizer(VideoRecognizer, CLIPModel):
@@ -55,11 +27,17 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
     config_class = ClipRecognizerConfig
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
+    branch_inputs: ClassVar[tuple[str, ...]] = ("attribute_input_ids",)
+    text_inputs: ClassVar[tuple[str, ...]] = ("chinese_input_ids",)
     # whether the method reads every position of the text, or its end only
     reads_words = False
 
     def __init__(self, config: ClipRecognizerConfig):
         super().__init__(config)
+        if config.merge_r:
+            merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn)
+        self.attributes = None if config.attributes == "none" else AttributesBranch(config)
+        self.chinese = ChineseBranch(config) if config.chinese_branch else None
         if not config.text_tower:
             self.drop_text_tower()
         self._register_candidates()
@@ -108,21 +86,52 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         """Leave out the text tower: the candidates that the checkpoint carries are then the only ones."""
         self.text_model = None
         self.text_projection = None
+        self.chinese = None
         self.config.text_tower = False
+        return self
+
+    def load_chinese(self, source: str | Path) -> Self:
+        """Take the text tower of a trained Chinese-CLIP as the Chinese branch, with or without one so far.
+
+        Args:
+            source: a folder or hub id in the Transformers layout, such as "OFA-Sys/chinese-clip-vit-base-patch16".
+
+        Raises:
+            ValueError: it is no Chinese-CLIP, or its shared space has another width.
+        """
+        trained = read_chinese_clip(str(source), self.config.projection_dim)
+        self.config.chinese_text_config = trained.config.text_config
+        self.config.chinese_branch = True
+        self.config.fusion = self.config.fusion or BRANCH_SHARES[self.config.branch_names]
+        self.chinese = ChineseBranch(self.config).to(self.device, self.dtype)
+        self.chinese.text_model.load_state_dict(trained.text_model.state_dict())
+        self.chinese.text_projection.load_state_dict(trained.text_projection.state_dict())
         return self
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame with CLIP's vision tower: (B, T, 3, H, W) -> embeds (B, T, D), not unit length."""
-        pooled = self.vision_model(pixel_values=pixel_values_videos.flatten(0, 1)).pooler_output
-        return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, pixel_values_videos.shape[:2]))
+        images, shape = self.encode_images(pixel_values_videos.flatten(0, 1)), pixel_values_videos.shape[:2]
+        regions = None if images.regions is None else images.regions.unflatten(0, shape)
+        return FrameFeatures(embeds=self.visual_projection(images.pooler_output).unflatten(0, shape), regions=regions)
+
+    def encode_images(self, pixel_values: Tensor, **kwargs: Any) -> ImageTokens:
+        """Run the vision tower over images (N, 3, H, W), with merging if the config says so; `kwargs` reach its layers."""
+        return encode_images(self.vision_model, pixel_values, **kwargs)
 
     def encode_text(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, word_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        word_mask: Tensor | None = None,
+        *,
+        chinese_input_ids: Tensor | None = None,
     ) -> TextFeatures:
         """Encode the candidates with CLIP's text tower: (P, K, L) -> embeds (P, K, D), words (K, P*L, D).
 
+        Further branches encode them with their own towers; `chinese_input_ids` (P', K, L') are their Chinese names.
+
         Raises:
-            ValueError: the text tower was dropped.
+            ValueError: the text tower was dropped, or Chinese names are given to a model without a branch for them.
         """
         if self.text_model is None:
             raise ValueError(
@@ -146,21 +155,78 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
             features.words = words.transpose(0, 1).flatten(1, 2)
             if word_mask is not None:
                 features.word_mask = word_mask.transpose(0, 1).flatten(1, 2).bool()
+        features.branches = self._encode_branches(input_ids, chinese_input_ids)
         return features
+
+    def _encode_branches(self, input_ids: Tensor, chinese_input_ids: Tensor | None) -> dict[str, Tensor] | None:
+        """Encode the candidates for the branches that have a text tower of their own: name -> (P, K, E)."""
+        branches = {}
+        if self.config.attributes == "own":
+            branches["attributes"] = self.attributes.encode(input_ids.flatten(0, 1)).unflatten(0, input_ids.shape[:2])
+        if chinese_input_ids is not None:
+            if self.chinese is None:
+                raise ValueError(
+                    f"This {type(self).__name__} has no Chinese branch. Build it with chinese_branch=True, or `load_chinese`."
+                )
+            rows = torch.cat([self.chinese(ids) for ids in chinese_input_ids.flatten(0, 1).split(_TEXT_CHUNK)])
+            branches["chinese"] = rows.unflatten(0, chinese_input_ids.shape[:2])
+        return branches or None
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
         """Give the cosine of each video (B, D) and candidate, templates averaged: (B, K)."""
         return normalize(video, dim=-1) @ ensemble(text.embeds).T
 
+    def branches(
+        self, video: Tensor | None, text: TextFeatures, attribute_input_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Vote by video, by the candidates' Chinese names where they were encoded, and by attributes (B, L) if given.
+
+        Raises:
+            ValueError: attributes are given to a model without a branch for them, or the text tower they need is gone,
+                or the text features are another model's.
+        """
+        votes = super().branches(video, text)
+        if video is not None and text.branches is not None and "chinese" in text.branches:
+            votes["chinese"] = self.match(video, TextFeatures(embeds=text.branches["chinese"]))
+        if attribute_input_ids is not None:
+            votes["attributes"] = self._vote_by_attributes(attribute_input_ids, text)
+        return votes
+
+    def _vote_by_attributes(self, input_ids: Tensor, text: TextFeatures) -> Tensor:
+        if self.attributes is None:
+            raise ValueError(
+                f'This {type(self).__name__} has no attributes branch. Build it with attributes="shared" or "own".'
+            )
+        if self.config.attributes == "own":
+            if text.branches is None or "attributes" not in text.branches:
+                raise ValueError("These text_features lack the attributes branch. Make them with this model.")
+            return self.attributes(self.attributes.encode(input_ids), ensemble(text.branches["attributes"]))
+        return self.attributes(ClipRecognizer.encode_text(self, input_ids[None]).embeds[0], ensemble(text.embeds))
+
+    def used_branch_inputs(self) -> tuple[str, ...]:
+        """Attributes can be used where there is a branch for them."""
+        return () if self.attributes is None else self.branch_inputs
+
     def scales(self) -> dict[str, Tensor]:
-        """Give CLIP's learned factor, `exp(logit_scale)`."""
-        return {"video": self.logit_scale.exp()}
+        """Give CLIP's learned factor, `exp(logit_scale)`, and that of trained attributes."""
+        scale = self.logit_scale.exp()
+        trained = None if self.attributes is None else self.attributes.logit_scale
+        return {"video": scale, "chinese": scale, "attributes": scale if trained is None else trained.exp()}
+
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """Name what the branches do not train: their towers, and the branch that does not train now."""
+        if self.config.train_branch == "attributes":
+            others = (name for name, _ in self.named_parameters() if not name.startswith("attributes."))
+            return (*others, "attributes.text_model.", "attributes.text_projection.")
+        return ("attributes.", "chinese.")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self:
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
+        elif isinstance(module, AttributesBranch):
+            module.start_weights(self.config)
 
 
 def ensemble(embeds: Tensor) -> Tensor:

@@ -15,10 +15,12 @@ class FrameFeatures(ModelOutput):
     Args:
         embeds: (B, T, D), in the shared space, not unit length.
         tokens: (B, T, M, D) image tokens, where a method uses them.
+        regions: (B, T, N), the token that each of N patches was merged into, where tokens merge.
     """
 
     embeds: Tensor = None  # type: ignore[assignment]  # ModelOutput wants a default
     tokens: Tensor | None = None
+    regions: Tensor | None = None
 
 
 @dataclass

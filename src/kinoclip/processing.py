@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, CLIPTokenizer, ProcessorMixin
+from transformers import BatchFeature, BertTokenizer, CLIPTokenizer, ProcessorMixin
 
 from kinoclip.shim import auto_map, write_shim
 from kinoclip.text.attributes import attribute_sentence
+from kinoclip.text.chinese import chinese_texts, load_chinese_labels, parse_chinese_labels
 from kinoclip.text.templates import TEMPLATES, check_template, fill_template
 from kinoclip.text.tokens import clean_text, tokenize_texts
 from kinoclip.video import VideoSource
 from kinoclip.video_processing import RecognizerVideoProcessor
+
+_CHINESE_FOLDER = "chinese_tokenizer"
 
 
 class RecognizerProcessor(ProcessorMixin):
@@ -31,11 +35,14 @@ class RecognizerProcessor(ProcessorMixin):
         attribute_template: the sentence around a video's attributes, for recognizers with a branch for them; "{}" alone
             leaves the prompt out (BIKE Table 6c).
         num_attributes: how many attributes the sentence takes, best first (BIKE Table 6d).
+        chinese: what `set_chinese` stored: the Chinese names of labels, for recognizers with a branch for them.
     """
 
     shim_classes: ClassVar[dict[str, str]] = {"AutoProcessor": "RecognizerProcessor"}
     default_templates: ClassVar[tuple[str, ...]] = ("a video of {}.",)
     default_sampling: ClassVar[str] = "segment_start"
+    chinese: dict[str, Any] | None = None
+    chinese_tokenizer: Any = None
 
     def __init__(
         self,
@@ -46,6 +53,7 @@ class RecognizerProcessor(ProcessorMixin):
         return_word_mask: bool = False,
         attribute_template: str = TEMPLATES["bike"],
         num_attributes: int = 5,
+        chinese: Mapping[str, Any] | None = None,
     ):
         super().__init__(video_processor, tokenizer)
         self.templates = list(templates or self.default_templates)
@@ -53,6 +61,7 @@ class RecognizerProcessor(ProcessorMixin):
         self.return_word_mask = return_word_mask
         self.attribute_template = attribute_template
         self.num_attributes = num_attributes
+        self.chinese = None if chinese is None else dict(chinese)
         for template in (*self.templates, attribute_template):
             check_template(template)
 
@@ -157,10 +166,62 @@ class RecognizerProcessor(ProcessorMixin):
             texts = [fill_template(template, label) for label in labels]
             ids, _ = tokenize_texts(self.tokenizer, texts, labels=labels, context_length=self.context_length)
             rows.append(ids)
-        encoded = {"input_ids": torch.stack(rows)}
+        encoded = {"input_ids": torch.stack(rows), **self._encode_chinese(labels)}
         if self.return_word_mask:
             encoded["word_mask"] = torch.stack([self._mark_words(template, labels) for template in self.templates])
         return encoded
+
+    def set_chinese(
+        self,
+        tokenizer: Any,
+        labels: str | Path | Mapping[str, str | Sequence[str]],
+        *,
+        templates: Sequence[str] = ("{}",),
+        context_length: int = 52,
+        all_variants: bool = False,
+    ) -> Self:
+        """Give labels their Chinese names, for recognizers with a Chinese branch.
+
+        Args:
+            tokenizer: of a Chinese-CLIP, or the folder or hub id that has it.
+            labels: a label set such as "kinetics400", a file, or label -> Chinese name (or several, best first).
+            templates: the sentences around a name, one `{}` each.
+            context_length: every text is padded to it; 52 as Chinese-CLIP's authors pad.
+            all_variants: average over all names of a label, instead of taking its first.
+
+        Raises:
+            ValueError: the names or templates cannot be used.
+        """
+        for template in templates:
+            check_template(template)
+        if isinstance(tokenizer, str | Path):
+            tokenizer = BertTokenizer.from_pretrained(tokenizer)
+        self.chinese_tokenizer = tokenizer
+        names = parse_chinese_labels(labels, "labels") if isinstance(labels, Mapping) else load_chinese_labels(labels)
+        self.chinese = {
+            "labels": names if all_variants else {label: variants[:1] for label, variants in names.items()},
+            "templates": list(templates),
+            "context_length": context_length,
+        }
+        return self
+
+    def _encode_chinese(self, labels: Sequence[str]) -> dict[str, Tensor]:
+        """Encode the Chinese names of labels: chinese_input_ids (P, K, L); nothing where one has no name."""
+        if self.chinese is None or self.chinese_tokenizer is None:
+            return {}
+        try:
+            rows = chinese_texts(labels, self.chinese["labels"], self.chinese["templates"])
+        except KeyError as missing:
+            warnings.warn(
+                f"The label {missing} has no Chinese name, so the Chinese branch is left out. "
+                "Give names with `processor.set_chinese`, or write the label in Chinese.",
+                stacklevel=3,
+            )
+            return {}
+        options = {"padding": "max_length", "truncation": True, "max_length": self.chinese["context_length"]}
+        return {
+            "chinese_input_ids": torch.tensor([self.chinese_tokenizer(row, **options)["input_ids"] for row in rows])
+        }
 
     def _mark_words(self, template: str, labels: Sequence[str]) -> Tensor:
         """Mark the tokens of each label inside a template: (K, L)."""
@@ -181,7 +242,19 @@ class RecognizerProcessor(ProcessorMixin):
         """Save settings and tokenizer, and the shim beside them."""
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_shim(save_directory, {*self.shim_classes.values(), *self.video_processor.shim_classes.values()})
+        if self.chinese_tokenizer is not None:
+            self.chinese_tokenizer.save_pretrained(Path(save_directory) / _CHINESE_FOLDER)
         return super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:
+        """Load settings and tokenizers."""
+        processor: Self = super().from_pretrained(name, *args, **kwargs)
+        if processor.chinese is not None:
+            where = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+            options = {option: kwargs[option] for option in where if option in kwargs}
+            processor.chinese_tokenizer = BertTokenizer.from_pretrained(name, subfolder=_CHINESE_FOLDER, **options)
+        return processor
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:

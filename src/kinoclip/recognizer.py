@@ -34,6 +34,8 @@ class VideoRecognizer(PreTrainedModel):
     accepts_loss_kwargs = False
     # inputs of `forward` beyond pixels and text that this method understands; they reach `branches`
     branch_inputs: ClassVar[tuple[str, ...]] = ()
+    # further inputs that reach `encode_text`: one row for each candidate, under one or more templates
+    text_inputs: ClassVar[tuple[str, ...]] = ()
     # further inputs that reach `extra_losses`
     loss_inputs: ClassVar[tuple[str, ...]] = ()
 
@@ -47,7 +49,11 @@ class VideoRecognizer(PreTrainedModel):
         raise NotImplementedError
 
     def encode_text(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, word_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        word_mask: Tensor | None = None,
+        **inputs: Tensor,
     ) -> TextFeatures:
         """Encode the candidates: (P, K, L) -> embeds (P, K, D)."""
         raise NotImplementedError
@@ -116,7 +122,7 @@ class VideoRecognizer(PreTrainedModel):
             frame_features: what an earlier output gave as `frames`: skips the vision tower.
             labels: (B,) class ids, or (B, K) multi-hot.
             candidate_labels: (K,) class ids of the candidates; 0..K-1 when left out.
-            inputs: inputs of the method's further branches and losses, by name (`branch_inputs`, `loss_inputs`).
+            inputs: inputs of further texts, branches and losses, by name (`text_inputs`, `branch_inputs`, `loss_inputs`).
 
         Raises:
             TypeError: an input that this method does not use.
@@ -127,9 +133,10 @@ class VideoRecognizer(PreTrainedModel):
         if frames is None and pixel_values_videos is not None:
             frames = self.encode_frames(pixel_values_videos)
         text = text_features if text_features is not None else self.candidates()
+        for_text = {name: inputs.pop(name) for name in self.text_inputs if name in inputs}
         if input_ids is not None:
             _check_masks(input_ids, attention_mask=attention_mask, word_mask=word_mask)
-            text = self.encode_text(input_ids, attention_mask, word_mask)
+            text = self.encode_text(input_ids, attention_mask, word_mask, **for_text)
         _check_rows(frames, text, inputs, labels, candidate_labels)
         for_losses = {name: inputs.pop(name) for name in self.loss_inputs if name in inputs}
         extra = {} if labels is None else self.extra_losses(frames, text, **for_losses)
@@ -147,7 +154,7 @@ class VideoRecognizer(PreTrainedModel):
             losses |= extra
         return RecognitionOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
-            logits=fuse_logits(scaled, self.config.fusion),
+            logits=fuse_logits(scaled, self.config.fusion, self.config.fusion_rule),
             votes=votes,
             losses=losses,
             video_embeds=video,
@@ -164,7 +171,7 @@ class VideoRecognizer(PreTrainedModel):
         inputs: Mapping[str, Tensor],
     ) -> None:
         name = type(self).__name__
-        further = (*self.branch_inputs, *self.loss_inputs)
+        further = (*self.text_inputs, *self.branch_inputs, *self.loss_inputs)
         unknown = sorted(set(inputs) - set(further))
         if unknown:
             known = ", ".join(further) or "none"
@@ -176,12 +183,17 @@ class VideoRecognizer(PreTrainedModel):
             )
         if pixels is not None and frames is not None:
             raise ValueError(f"{name} was given both pixel_values_videos and frame_features. Give one of them.")
-        if pixels is None and frames is None and not inputs:
+        if pixels is None and frames is None and not set(inputs) - set(self.text_inputs):
             raise ValueError(f"{name} was given nothing to recognize. Give pixel_values_videos or frame_features.")
         if input_ids is not None and input_ids.ndim != 3:
             raise ValueError(
                 f"{name} takes input_ids of shape (P, K, L): templates, candidates, tokens; not {tuple(input_ids.shape)}."
             )
+        for further_text in set(self.text_inputs) & set(inputs):
+            if input_ids is None or inputs[further_text].shape[1:2] != input_ids.shape[1:2]:
+                raise ValueError(
+                    f"{name} takes {further_text} of shape (P, K, L) beside the input_ids of the same K candidates."
+                )
         if input_ids is not None and text is not None:
             raise ValueError(f"{name} was given both input_ids and text_features. Give one of them.")
         if input_ids is None and text is None and self.candidates() is None:
@@ -251,21 +263,22 @@ class VideoRecognizer(PreTrainedModel):
         """Do nothing: a published folder carries the shim, never copies of this package's files."""
 
 
-def fuse_logits(scaled: Branch, weights: Mapping[str, float] | None) -> Tensor:
-    """Join the logits of several branches: the log of the weighted mean of their probabilities.
+def fuse_logits(scaled: Branch, weights: Mapping[str, float] | None, rule: str = "probabilities") -> Tensor:
+    """Join the logits of several branches: the log of the weighted mean of their probabilities, or their weighted mean.
 
     Args:
         scaled: name of a branch to its scaled logits (B, K).
         weights: name of a branch to its weight; equal weights when None. Weights of absent branches do not count.
+        rule: "probabilities" or "scores".
     """
     if len(scaled) == 1:
         return next(iter(scaled.values()))
     share = torch.tensor([1.0 if weights is None else weights[name] for name in scaled])
-    share = (share / share.sum()).log()
-    stacked = torch.stack(
-        [weight + logits.log_softmax(-1) for weight, logits in zip(share, scaled.values(), strict=True)]
-    )
-    return stacked.logsumexp(0)
+    share = (share / share.sum()).to(next(iter(scaled.values())).device)[:, None, None]
+    stacked = torch.stack(list(scaled.values()))
+    if rule == "scores":
+        return (share * stacked).sum(0)
+    return (share.log() + stacked.log_softmax(-1)).logsumexp(0)
 
 
 def check_candidates(names: Sequence[str], text: TextFeatures) -> None:

@@ -21,6 +21,7 @@ class RecognizerConfig(PreTrainedConfig):
         num_frames: T, the number of frames the weights were trained with; any other number works too.
         candidate_shapes: name of a text feature to its shape, for a checkpoint that carries its own candidates.
         fusion: name of a branch to its weight in the answer, for methods with several branches.
+        fusion_rule: the answer is the weighted mean of the branches' "probabilities" or of their "scores".
         loss: what `forward` computes when it is given labels.
         gather_features: compare with the rows of all processes when several train together.
     """
@@ -28,6 +29,7 @@ class RecognizerConfig(PreTrainedConfig):
     num_frames: int = 8
     candidate_shapes: dict[str, list[int]] | None = None
     fusion: dict[str, float | int] | None = None
+    fusion_rule: Literal["probabilities", "scores"] = "probabilities"
     loss: Literal["symmetric_kl", "cross_entropy"] = "symmetric_kl"
     gather_features: bool = True
     initializer_range: float | int = 0.02

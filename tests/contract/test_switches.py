@@ -243,7 +243,6 @@ def test_every_field_of_bike_has_a_test_here():
     own = {field.name for field in fields(BikeConfig)} & set(BikeConfig.__annotations__)
     tested = {
         "interaction", "temporal_head", "temporal_layers", "saliency_query", "saliency_words", "recognition_query",
-        "saliency_temperature", "normalize_saliency", "normalize_video", "loss_targets", "dual_softmax", "attributes",
-        "attribute_head", "attribute_text_config", "attribute_projection_dim", "freeze_text", "train_branch",
+        "saliency_temperature", "normalize_saliency", "normalize_video", "loss_targets", "dual_softmax", "freeze_text",
     }  # fmt: skip
     assert own == tested

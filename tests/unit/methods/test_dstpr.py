@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.functional import normalize
 
 from kinoclip import DstprConfig, DstprModel, DstprProcessor, SllmConfig
-from kinoclip.clip_recognizer import ClipRecognizerConfig
+from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 from kinoclip.losses import label_match, symmetric_cross_entropy, symmetric_kl
 from kinoclip.outputs import FrameFeatures, TextFeatures
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from kinoclip.clip_recognizer import ClipRecognizerConfig
+from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 
 
 @strict
@@ -37,6 +37,11 @@ class ActionClipConfig(ClipRecognizerConfig):
     transpose_conv1d: bool = False
     temporal_shift: bool = False
     freeze_text: bool = False
+
+    @property
+    def changed_layers(self) -> str | None:
+        """Name temporal shift, where it is on."""
+        return "temporal_shift" if self.temporal_shift else None
 
     def validate_architecture(self) -> None:
         """Check fields against each other."""

@@ -206,14 +206,16 @@ class ActionClipModel(ClipRecognizer):
 
     def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
         """Give the scaled cosines of one template, or the log of the mean probability of several: (B, K)."""
-        if len(text.embeds) == 1:
-            return super().scale_votes(votes, video, text)
-        logits = self.scales()["video"] * match_templates(video, text)
-        return {"video": logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))}
+        scaled = super().scale_votes(votes, video, text)
+        if video is not None and len(text.embeds) > 1:
+            logits = self.scales()["video"] * match_templates(video, text)
+            scaled["video"] = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+        return scaled
 
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Name the text tower where it is kept as it is."""
-        return ("text_model.", "text_projection.") if self.config.freeze_text else ()
+        text = ("text_model.", "text_projection.") if self.config.freeze_text else ()
+        return (*super().frozen_prefixes(), *text)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from kinoclip.clip_recognizer import ClipRecognizerConfig
+from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 from kinoclip.components.token_merging import count_tokens, merge_schedule
 from kinoclip.text.entities import CATEGORIES
 
@@ -64,7 +64,6 @@ class AltConfig(ClipRecognizerConfig):
 
     align: bool = True
     merge_r: int | list[int | float] = 8
-    prop_attn: bool = True
     align_regions: bool = True
     train_encoder: Literal["full", "frozen", "S", "SM", "STM"] = "full"
     linear_probe: bool = False
@@ -144,7 +143,6 @@ class AltConfig(ClipRecognizerConfig):
 
     def validate_alignment(self) -> None:
         """Check what belongs to alignment."""
-        merge_schedule(self.merge_r, self.vision_config.num_hidden_layers)
         unknown = sorted(set(self.corpus_categories or ()) - set(CATEGORIES))
         if unknown:
             raise ValueError(f"corpus_categories holds {unknown[0]!r}. Known: {', '.join(CATEGORIES)}.")

@@ -46,7 +46,7 @@ from torch.nn.functional import linear, normalize
 from transformers import initialization as init
 
 from kinoclip.clip_recognizer import ClipRecognizer, ensemble
-from kinoclip.components.token_merging import MergingLayer, encode_images, merge_tokens_in
+from kinoclip.components.token_merging import encode_images, merge_tokens_in
 from kinoclip.losses import cross_entropy
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.entities import Entity, load_corpus
@@ -74,10 +74,9 @@ class AltModel(ClipRecognizer):
     def __init__(self, config: AltConfig):
         config.validate_alignment()  # fields may have changed since the config was made
         super().__init__(config)
-        if config.merge_r or config.train_encoder in _ADAPTERS:
+        if config.train_encoder in _ADAPTERS:
             adapted = partial(AdaptedLayer, kind=config.train_encoder)
-            layer_class = adapted if config.train_encoder in _ADAPTERS else MergingLayer
-            merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn, layer_class)
+            merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn, adapted)
         self.region_projection = self.token_reduction = None
         if config.aligns:
             if config.aligns_regions and config.region_projection == "separate":

@@ -21,13 +21,9 @@ Differences from the paper (the code made the numbers, so it is the default)
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import CLIPTextModel
-from transformers import initialization as init
 
 from kinoclip.clip_recognizer import ClipRecognizer, ensemble
 from kinoclip.components.saliency import frame_saliency
@@ -38,43 +34,11 @@ from kinoclip.outputs import FrameFeatures, TextFeatures
 from .configuration_bike import BikeConfig
 
 
-class AttributesBranch(nn.Module):
-    """Match the sentence of a video's attributes with the candidates.
-
-    Source: BIKE sec. 2.2; official `modules/video_clip.py`, `sentence_text_logit`.
-    """
-
-    def __init__(self, config: BikeConfig):
-        super().__init__()
-        width = config.projection_dim
-        if config.attributes == "own":
-            width = config.attribute_projection_dim or width
-            self.text_model = CLIPTextModel._from_config(config.attribute_text_config)
-            self.text_projection = nn.Linear(config.attribute_text_config.hidden_size, width, bias=False)
-        if config.attribute_head == "mlp":
-            self.sentence_fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-            self.query_fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-            self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
-        else:
-            self.sentence_fc = self.query_fc = nn.Identity()
-            self.logit_scale = None  # untrained, the branch counts as CLIP does
-
-    def encode(self, input_ids: Tensor) -> Tensor:
-        """Encode texts (N, L) with the branch's own tower: (N, E), not unit length."""
-        return self.text_projection(self.text_model(input_ids=input_ids).pooler_output)
-
-    def forward(self, sentences: Tensor, candidates: Tensor) -> Tensor:
-        """Score attribute sentences (B, E) against candidates (K, E), unscaled: (B, K)."""
-        sentences = normalize(self.sentence_fc(normalize(sentences, dim=-1)), dim=-1)
-        return sentences @ normalize(self.query_fc(normalize(candidates, dim=-1)), dim=-1).T
-
-
 class BikeModel(ClipRecognizer):
     """BIKE: frames weighed by the words of each candidate, and a second vote from attributes."""
 
     config: BikeConfig
     config_class = BikeConfig
-    branch_inputs: ClassVar[tuple[str, ...]] = ("attribute_input_ids",)
 
     def __init__(self, config: BikeConfig):
         super().__init__(config)
@@ -84,7 +48,6 @@ class BikeModel(ClipRecognizer):
                 config.text_config, config.projection_dim, config.temporal_layers, config._attn_implementation
             )
             self.temporal_head = TemporalTransformer._from_config(shape)
-        self.attributes = None if config.attributes == "none" else AttributesBranch(config)
         self.post_init()
 
     @property
@@ -93,16 +56,6 @@ class BikeModel(ClipRecognizer):
         config = self.config
         weighs_by_words = config.interaction == "saliency" and config.saliency_query == "words"
         return weighs_by_words or config.recognition_query == "words"
-
-    def encode_text(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, word_mask: Tensor | None = None
-    ) -> TextFeatures:
-        """Encode the candidates, for the attributes branch too where it has its own tower."""
-        features = super().encode_text(input_ids, attention_mask, word_mask)
-        if self.config.attributes == "own":
-            embeds = self.attributes.encode(input_ids.flatten(0, 1)).unflatten(0, input_ids.shape[:2])
-            features.branches = {"attributes": embeds}
-        return features
 
     def contextualize(self, frames: FrameFeatures) -> Tensor:
         """Give the frames (B, T, D) after the temporal head."""
@@ -142,46 +95,11 @@ class BikeModel(ClipRecognizer):
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
         """Score the pooled video with each candidate: a cosine after the mean; after saliency its length counts."""
         candidates = ensemble(text.embeds)
-        if self.config.recognition_query == "words":
+        if self.config.recognition_query == "words" and text.words is not None:
             candidates = normalize(text.words, dim=-1).mean(1)
         if video.ndim == 2:
             return normalize(video, dim=-1) @ candidates.T
         return torch.einsum("bkd,kd->bk", video, candidates)
-
-    def branches(
-        self, video: Tensor | None, text: TextFeatures, attribute_input_ids: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Vote by video, and by attributes when their sentence (B, L) is given.
-
-        Raises:
-            ValueError: a sentence is given to a model without an attributes branch, or the text tower it needs is gone,
-                or the text features are another model's.
-        """
-        votes = super().branches(video, text)
-        if attribute_input_ids is None:
-            return votes
-        if self.attributes is None:
-            raise ValueError('This BIKE has no attributes branch. Build it with attributes="shared" or "own".')
-        if self.config.attributes == "own":
-            if text.branches is None:
-                raise ValueError("These text_features lack the attributes branch. Make them with this model.")
-            sentences, candidates = self.attributes.encode(attribute_input_ids), text.branches["attributes"]
-        else:
-            sentences, candidates = super().encode_text(attribute_input_ids[None]).embeds[0], text.embeds
-        votes["attributes"] = self.attributes(sentences, ensemble(candidates))
-        return votes
-
-    def used_branch_inputs(self) -> tuple[str, ...]:
-        """Attributes can be used where there is a branch for them."""
-        return () if self.attributes is None else self.branch_inputs
-
-    def scales(self) -> dict[str, Tensor]:
-        """Give the learned factor of each branch."""
-        scales = super().scales()
-        if self.attributes is not None:
-            trained = self.attributes.logit_scale
-            scales["attributes"] = scales["video"] if trained is None else trained.exp()
-        return scales
 
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
         """Give the symmetric loss between videos and candidates (eq. 7-8), or cross-entropy if the config says so."""
@@ -193,20 +111,5 @@ class BikeModel(ClipRecognizer):
 
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Name what the official training keeps: the text tower, and the branch that is not being trained."""
-        text = ("text_model.", "text_projection.", "attributes.text_model.", "attributes.text_projection.")
-        if self.config.train_branch == "attributes":
-            return (*text, "vision_model.", "visual_projection.", "temporal_head.", "logit_scale")
-        return ("attributes.", *(text if self.config.freeze_text else ()))
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, AttributesBranch):
-            if module.logit_scale is not None:
-                init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-            if self.config.attributes == "own":
-                init.normal_(module.text_projection.weight, std=self.config.initializer_range)
-            for layer in (*module.sentence_fc.children(), *module.query_fc.children()):
-                if isinstance(layer, nn.Linear):
-                    init.normal_(layer.weight, std=self.config.initializer_range)
-                    init.zeros_(layer.bias)
+        text = ("text_model.", "text_projection.") if self.config.freeze_text else ()
+        return (*super().frozen_prefixes(), *text)

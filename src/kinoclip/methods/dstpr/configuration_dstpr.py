@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from kinoclip.clip_recognizer import ClipRecognizerConfig
+from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 
 # the settings of the candidate that comes nearest to the printed 54.2 million parameters; the width is a third of CLIP's
 _COUNT_54M = {"reparam": "r2plus1d", "st_kernel_2d": True, "st_mid": "r2plus1d", "freeze_cls_proj": True}
@@ -119,6 +119,11 @@ class DstprConfig(ClipRecognizerConfig):
             f"this DSTPR exchanges prompts between exactly {self.num_frames} frames, and SLLM encodes fewer. "
             'Set interchange="none"; the other prompts take any number of frames.'
         )
+
+    @property
+    def changed_layers(self) -> str | None:
+        """Name the prompts, where there are any."""
+        return "temporal_prompts" if self.temporal_prompts else None
 
     def validate_architecture(self) -> None:
         """Check fields against each other."""

@@ -50,7 +50,8 @@ class SllmConfig(RecognizerConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         wrapped = self.recognizer_config
-        self.fusion, self.loss, self.gather_features = wrapped.fusion, wrapped.loss, wrapped.gather_features
+        self.fusion, self.fusion_rule = wrapped.fusion, wrapped.fusion_rule
+        self.loss, self.gather_features = wrapped.loss, wrapped.gather_features
         if self.candidate_shapes is None and not wrapped.reads_text:  # the rows of a classifier keep their names
             self.id2label, self.label2id = wrapped.id2label, wrapped.label2id
 

@@ -159,7 +159,11 @@ class TamModel(VideoRecognizer):
         return FrameFeatures(embeds=frames.mean((2, 3)).unflatten(0, (num_videos, num_frames)))
 
     def encode_text(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, word_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        word_mask: Tensor | None = None,
+        **inputs: Tensor,
     ) -> TextFeatures:
         """Refuse text.
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from kinoclip.clip_recognizer import ClipRecognizerConfig
+from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 
 
 @strict
@@ -39,6 +39,16 @@ class Text4VisConfig(ClipRecognizerConfig):
     resnet_layers: list[int] | None = None
     loss: Literal["symmetric_kl", "cross_entropy"] = "cross_entropy"
     freeze_text: bool = True
+
+    @property
+    def changed_layers(self) -> str | None:
+        """Name what makes the tower another one: shift, joint attention or a ResNet."""
+        changes = {
+            "temporal_shift": self.temporal_shift != "none",
+            "joint_space_time": self.joint_space_time,
+            "resnet_layers": self.resnet_layers is not None,
+        }
+        return next((name for name, made in changes.items() if made), None)
 
     def validate_architecture(self) -> None:
         """Check fields against each other."""

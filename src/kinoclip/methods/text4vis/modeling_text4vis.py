@@ -177,7 +177,8 @@ class Text4VisModel(ClipRecognizer):
         model, report = cls.from_pretrained(
             None, config=cls.config_class(**found, **fields), state_dict=state, dtype=dtype, output_loading_info=True
         )
-        missing = sorted(name for name in report["missing_keys"] if not name.startswith("temporal_head."))
+        own = ("temporal_head.", "attributes.", "chinese.")
+        missing = sorted(name for name in report["missing_keys"] if not name.startswith(own))
         if missing:
             raise ValueError(f"{clip} lacks {len(missing)} weights of CLIP, first {missing[0]}. Is the file whole?")
         unknown = sorted(report["unexpected_keys"])
@@ -207,4 +208,5 @@ class Text4VisModel(ClipRecognizer):
 
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Name what the official training keeps: the text tower, whose embeddings are the classifier."""
-        return ("text_model.", "text_projection.") if self.config.freeze_text else ()
+        text = ("text_model.", "text_projection.") if self.config.freeze_text else ()
+        return (*super().frozen_prefixes(), *text)
