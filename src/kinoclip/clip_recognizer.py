@@ -103,7 +103,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         self.config.chinese_text_config = trained.config.text_config
         self.config.chinese_branch = True
         self.config.fusion = self.config.fusion or BRANCH_SHARES[self.config.branch_names]
-        self.chinese = ChineseBranch(self.config).to(self.device, self.dtype)
+        self.chinese = ChineseBranch(self.config).to(self.device, self.dtype).train(self.training)
         self.chinese.text_model.load_state_dict(trained.text_model.state_dict())
         self.chinese.text_projection.load_state_dict(trained.text_projection.state_dict())
         return self
@@ -218,7 +218,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         if self.config.train_branch == "attributes":
             others = (name for name, _ in self.named_parameters() if not name.startswith("attributes."))
             return (*others, "attributes.text_model.", "attributes.text_projection.")
-        return ("attributes.", "chinese.")
+        return tuple(f"{name}." for name in ("attributes", "chinese") if getattr(self, name) is not None)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -136,7 +136,8 @@ def _sllm(recognizer: str, **settings: Any) -> Recognizer:
 def _wrap(recognizer: str, **fields: Any) -> SllmConfig:
     if "temporal_layers" not in METHODS[recognizer].config.settings():
         del fields["temporal_layers"]
-    towers = {name: fields.pop(name) for name in ("text_config", "vision_config", "projection_dim")}
+    names = ("text_config", "vision_config", "projection_dim", "chinese_text_config")
+    towers = {name: fields.pop(name) for name in names if name in fields}
     return SllmConfig.from_clip_fields(towers, recognizer=recognizer, **fields)
 
 
@@ -144,7 +145,14 @@ def _wrap_classifier(**fields: Any) -> SllmConfig:
     return SllmConfig(recognizer_config=TamConfig(**fields), num_frames=8)
 
 
+# what any recognizer on CLIP can vote by beside the video
+BRANCHES = {"attributes": "shared", "chinese_branch": True, "chinese_text_config": CHINESE}
+
 RECOGNIZERS = {
+    "actionclip_branches": replace(_actionclip(temporal_head="mean", **BRANCHES), attributes=True),
+    "bike_branches": _bike(**BRANCHES),
+    "sllm_branches": replace(_sllm("text4vis", **BRANCHES), attributes=True),
+    "text4vis_branches": replace(_text4vis(**BRANCHES), attributes=True),
     "actionclip": _actionclip(max_frames=77),
     "actionclip_mean": _actionclip(temporal_head="mean"),
     "actionclip_class_token": _actionclip(max_frames=77, temporal_head="transformer_cls", num_frames=77),

@@ -100,8 +100,9 @@ def _count_runs(model, runs):
 
 def _passes(model, name):
     """How often a layer runs in one step: a text tower reads the attributes too, where it is the branch's."""
-    reads_attributes = {"shared": "text_model.", "own": "attributes."}.get(getattr(model.config, "attributes", "none"))
-    return 2 if reads_attributes and name.startswith(reads_attributes) else 1
+    config = getattr(model.config, "recognizer_config", model.config)
+    reads_attributes = {"shared": "text_model.", "own": "attributes."}.get(getattr(config, "attributes", "none"))
+    return 2 if reads_attributes and name.removeprefix("recognizer.").startswith(reads_attributes) else 1
 
 
 def test_both_attention_implementations_give_the_same(model, inner, inputs):

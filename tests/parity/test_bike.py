@@ -5,10 +5,10 @@ import torch
 from transformers import AutoModel
 
 from kinoclip import BikeConfig, BikeModel
+from kinoclip.components.text_branches import AttributesBranch
 from kinoclip.conversion import clip_to_transformers, head_to_transformers
 from kinoclip.evaluation.scoring import fuse_votes, score_bike
 from kinoclip.methods.bike import convert_bike
-from kinoclip.methods.bike.modeling_bike import AttributesBranch
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
 # the goldens were made in float32 on one thread; logits are scaled by 100, which scales their rounding too
