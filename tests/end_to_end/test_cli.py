@@ -346,7 +346,7 @@ def test_profile_counts_sllm_as_its_tables(arguments, gmacs, capsys):
     ("arguments", "said"),
     [
         (["bike", "--clip", "vitx"], "no CLIP 'vitx'"),
-        (["nothing"], "Methods are: actionclip, bike"),
+        (["nothing"], "Methods are: actionclip, alt, bike"),
         (["bike", "--size", "100"], "multiple of the patch size 32"),
         (["bike", "--set", "bogus=1"], "no setting"),
         (["{clip}", "--clip", "vitb32"], "has its own CLIP"),
