@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoder, CLIPPreTrainedModel
+
+
+def frame_blocks_config(*, hidden_size: int, **fields: Any) -> CLIPTextConfig:
+    """Give the shape of transformer blocks over frames instead of tokens, those of the official heads where not said."""
+    tokens = {"vocab_size": 1, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    # 1e-12: BERT-style LayerNorm of the official heads
+    blocks = {"intermediate_size": 4 * hidden_size, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-12}
+    return CLIPTextConfig(**{**tokens, **blocks, "hidden_size": hidden_size, **fields})
 
 
 class TemporalTransformer(CLIPPreTrainedModel):
@@ -32,19 +41,12 @@ class TemporalTransformer(CLIPPreTrainedModel):
         text_config: CLIPTextConfig, width: int, num_layers: int, attn_implementation: str | None
     ) -> CLIPTextConfig:
         """Give the head's shape: heads and position count are those of CLIP's text tower, as in the official code."""
-        return CLIPTextConfig(
-            vocab_size=1,  # it reads frames, not tokens
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
+        return frame_blocks_config(
             hidden_size=width,
-            intermediate_size=4 * width,
             num_hidden_layers=num_layers,
             num_attention_heads=text_config.num_attention_heads,
             max_position_embeddings=text_config.max_position_embeddings,
-            hidden_act="quick_gelu",
-            layer_norm_eps=1e-12,  # BERT-style LayerNorm of the official head
-            **{"attn_implementation": attn_implementation},
+            attn_implementation=attn_implementation,
         )
 
     def _fused_projections(self) -> list[nn.Linear]:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .labels import LABEL_SETS
+from .labels import LABEL_SETS, match_key
 from .templates import check_template, fill_template
 
 if TYPE_CHECKING:
@@ -89,13 +89,13 @@ def describe_labels(
     if missing not in ("error", "keep"):
         raise ValueError(f"missing is {missing!r}. Use 'error' or 'keep'.")
     by_key = _key_descriptions(descriptions)
-    undescribed = [label for label in labels if _match_key(label) not in by_key]
+    undescribed = [label for label in labels if match_key(label) not in by_key]
     if undescribed and missing == "error":
         raise ValueError(
             f"{len(undescribed)} of {len(labels)} labels have no description: {', '.join(map(repr, undescribed[:5]))}"
             f"{', ...' if len(undescribed) > 5 else ''}. Describe them or pass `missing='keep'`."
         )
-    return [f"{label},{by_key[_match_key(label)]}" if _match_key(label) in by_key else label for label in labels]
+    return [f"{label},{by_key[match_key(label)]}" if match_key(label) in by_key else label for label in labels]
 
 
 def write_descriptions(
@@ -132,7 +132,7 @@ def write_descriptions(
     _check_request(path, prompt, max_words)
     descriptions = _read_answers(path, prompt) if path.exists() else {}
     for label in labels:
-        if _match_key(label) in map(_match_key, descriptions):
+        if match_key(label) in map(match_key, descriptions):
             continue
         try:
             descriptions[label] = _clean_answer(ask(fill_template(prompt, label)), max_words)
@@ -143,7 +143,7 @@ def write_descriptions(
             ) from error
         _replace_file(path, {"prompt": prompt, _DESCRIPTIONS_KEY: descriptions})
     by_key = _key_descriptions(descriptions)
-    return {label: by_key[_match_key(label)] for label in labels}
+    return {label: by_key[match_key(label)] for label in labels}
 
 
 def ask_endpoint(
@@ -207,15 +207,10 @@ def ask_pipeline(generator: "str | Pipeline", *, max_new_tokens: int = 256) -> C
     return ask
 
 
-def _match_key(label: str) -> str:
-    # The spellings of a label differ in spaces, underscores and capitals only, see `spell_out`.
-    return "".join(label.replace("_", " ").split()).casefold()
-
-
 def _key_descriptions(descriptions: Mapping[str, str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for label, description in descriptions.items():
-        first = labels.setdefault(_match_key(label), label)
+        first = labels.setdefault(match_key(label), label)
         if description != descriptions[first]:
             raise ValueError(f"{first!r} and {label!r} name one label but have two descriptions. Keep one of them.")
     return {key: descriptions[label] for key, label in labels.items()}

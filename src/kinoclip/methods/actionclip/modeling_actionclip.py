@@ -36,7 +36,7 @@ from transformers.models.clip.modeling_clip import (
 
 from kinoclip.clip_recognizer import ClipRecognizer
 from kinoclip.components.temporal_shift import TemporalShiftLayer, replace_layers
-from kinoclip.components.temporal_transformer import TemporalTransformer
+from kinoclip.components.temporal_transformer import TemporalTransformer, frame_blocks_config
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
 from .configuration_actionclip import ActionClipConfig
@@ -79,11 +79,7 @@ class ClassTokenTransformer(CLIPPreTrainedModel):
     @staticmethod
     def derive_config(config: ActionClipConfig) -> CLIPTextConfig:
         """Give the head's shape; heads and inner width are fixed, whatever CLIP is below."""
-        return CLIPTextConfig(
-            vocab_size=1,  # it reads frames, not tokens
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
+        return frame_blocks_config(
             hidden_size=config.projection_dim,
             intermediate_size=2048,
             num_hidden_layers=config.temporal_layers,
@@ -92,7 +88,7 @@ class ClassTokenTransformer(CLIPPreTrainedModel):
             hidden_act="relu",
             layer_norm_eps=1e-5,
             attention_dropout=config.temporal_dropout,
-            **{"attn_implementation": config._attn_implementation},
+            attn_implementation=config._attn_implementation,
         )
 
     def _fused_projections(self) -> list[nn.Linear]:

@@ -10,6 +10,8 @@ from transformers import CLIPTextConfig
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPPreTrainedModel
 
+from kinoclip.components.temporal_transformer import frame_blocks_config
+
 from .configuration_sllm import SllmConfig
 
 # the official table has as many rows as CLIP's text has positions; only the first r + 1 are ever used
@@ -39,22 +41,13 @@ class FrameRestorer(CLIPPreTrainedModel):
     def derive_config(config: SllmConfig, width: int) -> CLIPTextConfig:
         """Give the restorer's shape: blocks as in the temporal head, with width / 64 heads."""
         fills = config.restoration == "placeholders"
-        return CLIPTextConfig(
-            vocab_size=1,  # it reads frames, not tokens
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
+        return frame_blocks_config(
             hidden_size=width,
-            intermediate_size=4 * width,
             num_hidden_layers=config.restorer_layers,
             num_attention_heads=max(1, width // 64),
-            hidden_act="quick_gelu",
-            layer_norm_eps=1e-12,  # BERT-style LayerNorm of the official head
-            **{
-                "attn_implementation": config._attn_implementation,
-                "num_placeholders": restored_per_gap(config) if fills else 0,
-                "pair_output": config.pair_output,
-            },
+            attn_implementation=config._attn_implementation,
+            num_placeholders=restored_per_gap(config) if fills else 0,
+            pair_output=config.pair_output,
         )
 
     @torch.no_grad()
