@@ -179,7 +179,8 @@ def test_an_interrupt_keeps_whole_records_and_the_same_command_continues(video_p
         (folder / f"{i:03}.mp4").hardlink_to(video_path)
     output = tmp_path / "out.jsonl"
     command = ("classify", folder, "--labels", LABELS, "--model", clip_folder, "--output", output)
-    job = _start(*command)
+    # a shell starts what runs in its background deaf to interrupts, and children inherit that
+    job = _start(*command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 120
     while not (output.exists() and output.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
