@@ -1,0 +1,81 @@
+"""The command line: `kinoclip COMMAND`, one module for each command."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from huggingface_hub.errors import StrictDataclassError
+
+from kinoclip.inference.jobs import error_line
+
+from . import classify, convert, demo, profile
+from .options import FAILURE, INTERRUPTED, USAGE, UsageError
+
+# in the order of the help
+COMMANDS = (classify, convert, profile, demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted."""
+    parser = _build_parser()
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        _quiet_libraries()
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _say("interrupted; what was written is whole, and the same command continues it", INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output has gone; python would complain once more on closing it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except UsageError as error:
+        return _say(str(error), USAGE)
+    except (FileNotFoundError, ValueError, TypeError, StrictDataclassError) as error:
+        return _say(error_line(error), USAGE)
+    except OSError as error:
+        return _say(_disk_line(error), FAILURE)
+    except (RuntimeError, MemoryError, ImportError) as error:
+        return _say(error_line(error), FAILURE)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"kinoclip: {message}", file=sys.stderr)
+    return code
+
+
+def _disk_line(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full; what was written is whole. Make room, and the same command continues."
+    return error_line(error)
+
+
+def _quiet_libraries() -> None:
+    """Keep progress bars and advice of the libraries off the terminal; errors still come through."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kinoclip", description="Recognize actions in video with CLIP.")
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add_command(commands)
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"kinoclip {version('kinoclip')}"

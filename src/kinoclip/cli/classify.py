@@ -1,0 +1,94 @@
+"""`kinoclip classify`: name the actions in videos."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from .options import Progress, UsageError, add_label_options, print_record, read_label_options
+
+
+def add_command(commands: Any) -> None:
+    """Declare `kinoclip classify` and its options."""
+    classify = commands.add_parser("classify", help="name the actions in videos, with your own labels")
+    classify.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders or http(s) URLs")
+    add_label_options(classify, "names to choose from")
+    classify.add_argument("--model", default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
+    classify.add_argument("--output", help="file for the records, .jsonl or .csv; standard output when left out")
+    classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
+    classify.add_argument("--explain", action="store_true", help="add how much each frame counted")
+    classify.add_argument("--descriptions", help="a sentence for each label: .json, .csv, or a set: kinetics400, ...")
+    classify.add_argument("--lexicon", help="phrases for BIKE's attributes branch: a file as above, or kinetics400")
+    classify.add_argument("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds them (default: the model)")
+    classify.add_argument("--frames", type=int, help="frames per video, if not the model's own number")
+    classify.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
+    classify.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    classify.set_defaults(run=_classify)
+
+
+def _classify(options: argparse.Namespace) -> int:
+    from kinoclip.inference.classify import Classifier
+    from kinoclip.inference.jobs import Job, RecordFile, find_videos
+
+    labels = read_label_options(options)
+    if options.top_k < 1:
+        raise UsageError(f"--top-k {options.top_k}: ask for at least one label.")
+    videos = find_videos(options.paths)
+    classifier = _load_classifier(Classifier, options)
+    job = Job(classifier, labels, options.top_k, options.explain)
+    known = classifier.set_labels(labels)
+    top_k = min(options.top_k, len(known))
+    if options.output is None:
+        progress = Progress(len(videos))
+        for record in job.label(videos, progress):
+            print_record(record)
+        return progress.exit_code
+    with RecordFile(options.output, job.identity, top_k) as records:
+        waiting = [video for video in videos if video not in records.done]
+        if len(waiting) < len(videos):
+            print(f"kinoclip: {len(videos) - len(waiting)} of {len(videos)} are done already", file=sys.stderr)
+        progress = Progress(len(waiting))
+        for record in job.label(waiting, progress):
+            records.write(record)
+    return progress.exit_code
+
+
+def _read_descriptions(source: str | None) -> dict[str, str] | None:
+    from kinoclip.text.descriptions import label_descriptions, read_descriptions
+    from kinoclip.text.labels import LABEL_SETS
+
+    if source is None:
+        return None
+    return label_descriptions(source) if source in LABEL_SETS else read_descriptions(source)
+
+
+def _load_classifier(classifier_class: Any, options: argparse.Namespace) -> Any:
+    import torch
+
+    if options.model == "mini":
+        print(
+            "kinoclip: the embedded model knows colored shapes only; give --model for your own videos, "
+            "such as --model openai/clip-vit-base-patch32",
+            file=sys.stderr,
+        )
+    try:
+        device = torch.device(options.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    if options.lexicon_clip is not None and options.lexicon is None:
+        raise UsageError("--lexicon-clip needs the phrases: give --lexicon.")
+    classifier = classifier_class.load(
+        options.model,
+        lexicon=options.lexicon,
+        lexicon_clip=options.lexicon_clip,
+        descriptions=_read_descriptions(options.descriptions),
+        device=device,
+        dtype=getattr(torch, options.dtype),
+    )
+    if options.frames is not None:
+        if options.frames < 1:
+            raise UsageError(f"--frames {options.frames}: look at one frame at least.")
+        classifier.video_processor.num_frames = options.frames
+    return classifier
