@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import BatchFeature
@@ -18,10 +19,20 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from kinoclip.shim import auto_map, write_shim
-from kinoclip.video import VideoReader, VideoSource
+from kinoclip.video import VideoDecodeError, VideoReader, VideoSource
 from kinoclip.video.motion import measure_motion
 from kinoclip.video.sampling import sample_indices, split_kept_frames
-from kinoclip.video.transforms import Interpolation, normalize_frames, resize_frames, view_crops
+from kinoclip.video.transforms import (
+    Interpolation,
+    normalize_frames,
+    resize_frames,
+    resize_to,
+    short_side_size,
+    view_crops,
+)
+
+Segment = tuple[float | None, float | None]
+"""From and to which second of a video; None is its beginning or end."""
 
 _INTERPOLATION: dict[PILImageResampling, Interpolation] = {
     PILImageResampling.BICUBIC: "bicubic",
@@ -106,35 +117,82 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         num_clips: int | None = None,
         num_crops: int | None = None,
         discarded: bool = False,
+        segment: Segment = (None, None),
+        fps: float | None = None,
     ) -> SampledVideo:
-        """Read one video as the model wants it; `discarded` reads the frames between the kept ones instead (`keep_every`).
+        """Read one video as the model wants it.
+
+        Args:
+            video: see `preprocess`.
+            num_frames: this and the next three override what is saved.
+            sampling: see above.
+            num_clips: see above.
+            num_crops: see above.
+            discarded: read the frames between the kept ones instead (`keep_every`).
+            segment: look at this part alone.
+            fps: of sources without a clock.
 
         Raises:
-            FileNotFoundError, VideoDecodeError: the video cannot be read; the message says why.
+            FileNotFoundError, VideoDecodeError: the video or the segment of it cannot be read; the message says why.
         """
         num_frames = num_frames or self.num_frames
         num_clips, num_crops = num_clips or self.num_clips, num_crops or self.num_crops
-        rule = sampling or self.sampling
-        with VideoReader(video) as reader:
-            known_frames = None
-            while known_frames != reader.num_frames:  # damage that is met while reading makes the video shorter
-                motion = measure_motion(reader) if rule == "motion" else None
-                known_frames = reader.num_frames
-                indices = sample_indices(rule, known_frames, num_frames, num_clips=num_clips, motion=motion)
-                indices = self._thin_out(indices, num_frames, discarded)
-                crops = reader.frames(indices, transform=partial(self._crop, num_crops=num_crops)).transpose(0, 1)
+        kept, between, _ = split_kept_frames(num_frames, self.keep_every)
+        with VideoReader(video, fps=fps) as reader:
+            crops, indices = _read_sampled(
+                reader,
+                sampling or self.sampling,
+                segment,
+                transform=partial(self._crop, num_crops=num_crops),
+                places=between if discarded else kept,
+                num_samples=num_frames,
+                num_clips=num_clips,
+            )
             timestamps = reader.timestamps(indices) if reader.duration_seconds is not None else None
             whole = {"num_frames": reader.num_frames, "duration_seconds": reader.duration_seconds}
+        crops = crops.transpose(0, 1)
         pixels = normalize_frames(crops.flatten(0, 1), self.image_mean, self.image_std)
         pixels = pixels.unflatten(0, (num_crops * num_clips, -1))
         return SampledVideo(pixels, crops[0], indices, timestamps, **whole)
 
-    def _thin_out(self, indices: list[int], num_frames: int, discarded: bool) -> list[int]:
-        """Leave every n-th frame of each clip, or those between: what is left out is never decoded."""
-        kept, between, _ = split_kept_frames(num_frames, self.keep_every)
-        places = between if discarded else kept
-        clips = [indices[start : start + num_frames] for start in range(0, len(indices), num_frames)]
-        return [clip[place] for clip in clips for place in places]
+    def sample_uncropped(
+        self,
+        video: VideoSource,
+        *,
+        rng: np.random.Generator | None = None,
+        sampling: str | None = None,
+        discarded: bool = False,
+        segment: Segment = (None, None),
+        fps: float | None = None,
+    ) -> Tensor:
+        """Read the frames of one clip for training, resized but neither cropped nor normalized: (T', 3, h, w) uint8.
+
+        Args:
+            video: see `preprocess`.
+            rng: where the rule draws its frames from; None takes those of evaluation.
+            sampling: overrides what is saved.
+            discarded: read the frames between the kept ones too (`keep_every`), in order.
+            segment: look at this part alone.
+            fps: of sources without a clock.
+
+        Raises:
+            see `sample`.
+        """
+        kept, between, _ = split_kept_frames(self.num_frames, self.keep_every)
+        interpolation = _INTERPOLATION[PILImageResampling(self.resample)]
+        with VideoReader(video, fps=fps) as reader:
+            height, width = short_side_size(reader.height, reader.width, self.size["shortest_edge"])
+            frames, _ = _read_sampled(
+                reader,
+                sampling or self.sampling,
+                segment,
+                transform=lambda frame: resize_to(frame[None], height, width, interpolation)[0],
+                places=sorted([*kept, *between]) if discarded else kept,
+                num_samples=self.num_frames,
+                rng=rng,
+                training=rng is not None,
+            )
+        return frames
 
     def _crop(self, frame: Tensor, num_crops: int) -> Tensor:
         """Resize and crop one frame; within a video its size may change. (3, H, W) -> (crops, 3, h, w)."""
@@ -190,3 +248,40 @@ def is_one_video(videos: VideoSource | Sequence[VideoSource]) -> bool:
     if not isinstance(videos, list | tuple):
         return True
     return bool(videos) and (hasattr(videos[0], "getexif") or getattr(videos[0], "ndim", 0) == 3)
+
+
+def _read_sampled(
+    reader: VideoReader,
+    rule: str,
+    segment: Segment,
+    *,
+    transform: Callable[[Tensor], Tensor],
+    places: Sequence[int],
+    num_samples: int,
+    **options: Any,
+) -> tuple[Tensor, list[int]]:
+    """Read the frames at these places of each sampled clip, and tell which they are: what is left out is never decoded."""
+    known_frames = None
+    while known_frames != reader.num_frames:  # damage that is met while reading makes the video shorter
+        motion = measure_motion(reader) if rule == "motion" else None
+        known_frames = reader.num_frames
+        first, stop = _frames_of_segment(reader, segment)
+        options["motion"] = None if motion is None else motion[first : stop - 1]
+        indices = [first + index for index in sample_indices(rule, stop - first, num_samples, **options)]
+        clips = [indices[start : start + num_samples] for start in range(0, len(indices), num_samples)]
+        indices = [clip[place] for clip in clips for place in places]
+        frames = reader.frames(indices, transform=transform)
+    return frames, indices
+
+
+def _frames_of_segment(reader: VideoReader, segment: Segment) -> tuple[int, int]:
+    """Give the first frame that is on the screen in a segment, and the one after its last."""
+    start, end = segment
+    try:
+        first = 0 if start is None else reader.indices_at([start])[0]
+        if end is None:
+            return first, reader.num_frames
+        appearing = reader.indices_between(start or 0.0, end)
+    except ValueError as error:  # no clock, an empty segment, or one beyond the video's end
+        raise VideoDecodeError(str(error)) from error
+    return first, appearing[-1] + 1 if appearing else first + 1

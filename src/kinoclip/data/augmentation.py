@@ -1,0 +1,115 @@
+"""What training does to the pixels of a clip, as recipes write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinoclip.video.transforms import (
+    augment_frames,
+    center_crop,
+    draw_augmentation,
+    draw_multi_scale_crop,
+    to_grayscale,
+)
+
+Crop = Literal["center_crop", "resized_crop", "multi_scale_crop"]
+
+_DRAWS = {"resized_crop": draw_augmentation, "multi_scale_crop": draw_multi_scale_crop}
+# ActionCLIP and X-CLIP: brightness, contrast, saturation, hue
+_JITTER = (0.4, 0.4, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class ClipAugmentation:
+    """What is done at random to a training clip; every frame of it gets the same.
+
+    Args:
+        crop: "resized_crop" as BIKE and Text4Vis, "multi_scale_crop" as ActionCLIP, TAM and X-CLIP, or "center_crop" as in
+            evaluation.
+        flip: mirror every other clip. Turn it off where left and right are part of the label (Something-Something).
+        grayscale: probability of dropping the color.
+        color_jitter: probability of changing brightness, contrast, saturation and hue. ActionCLIP: 0.8.
+        randaugment: number and magnitude (0 to 30) of the operations before the crop. ActionCLIP: (2, 9).
+        erasing: probability of replacing a rectangle by the mean color.
+
+    Raises:
+        ValueError: another crop, or a probability outside 0 to 1.
+
+    Source: the order of ActionCLIP `utils/Augmentation.py`, which draws RandAugment and the jitter for each frame anew.
+    """
+
+    crop: Crop = "resized_crop"
+    flip: bool = True
+    grayscale: float = 0.2
+    color_jitter: float = 0.0
+    randaugment: tuple[int, int] | None = None
+    erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop not in get_args(Crop):
+            raise ValueError(f"There is no crop {self.crop!r}. Use one of {', '.join(get_args(Crop))}.")
+        for name in ("grayscale", "color_jitter", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}. A probability lies between 0 and 1.")
+        if self.randaugment is not None and len(self.randaugment) != 2:
+            raise ValueError(f"randaugment is {self.randaugment}. Give a number and a magnitude, such as (2, 9).")
+
+    @classmethod
+    def from_options(cls, crop: str | None, options: dict[str, Any]) -> ClipAugmentation | None:
+        """Build it from the words of a recipe; None without a crop.
+
+        Raises:
+            TypeError: an unknown option.
+            ValueError: see above, or options without a crop.
+        """
+        known = [field.name for field in fields(cls) if field.name != "crop"]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise TypeError(f"The augmentation has no option {', '.join(unknown)}. It has {', '.join(known)}.")
+        if crop is None:
+            if options:
+                raise ValueError(f"{', '.join(options)}: nothing is augmented. Give augmentation='center_crop' too.")
+            return None
+        if options.get("randaugment") is not None:
+            options = {**options, "randaugment": tuple(options["randaugment"])}
+        return cls(crop=crop, **options)  # type: ignore[arg-type]  # checked above
+
+    def change_frames(self, frames: Tensor, crop_size: int, rng: np.random.Generator) -> Tensor:
+        """Crop and recolor the frames (T, 3, h, w) uint8 of one clip: (T, 3, crop_size, crop_size) uint8."""
+        if self.randaugment is not None:
+            frames = _apply("RandAugment", frames, rng, *self.randaugment)
+        is_gray = rng.random() < self.grayscale
+        if self.crop == "center_crop":
+            frames = center_crop(frames, crop_size, crop_size)
+            frames = frames.flip(-1) if self.flip and rng.random() < 0.5 else frames
+        else:
+            draw = partial(_DRAWS[self.crop], flip_probability=0.5 if self.flip else 0.0, grayscale_probability=0.0)
+            drawn = draw(frames.shape[-2], frames.shape[-1], crop_size, rng)
+            frames = augment_frames(frames, drawn, crop_size)
+        if rng.random() < self.color_jitter:
+            frames = _apply("ColorJitter", frames, rng, *_JITTER)
+        return to_grayscale(frames) if is_gray else frames
+
+    def erase(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
+        """Replace a rectangle in the normalized pixels (T, 3, H, W) of a clip by zeros, the mean color."""
+        return _apply("RandomErasing", pixels, rng, self.erasing) if self.erasing else pixels
+
+
+def _apply(name: str, frames: Tensor, rng: np.random.Generator, *options: Any) -> Tensor:
+    """Call a transform of torchvision with random numbers of ours; torch's own generator is left as it was."""
+    from torchvision.transforms import v2
+
+    generator = torch.default_generator  # not torch.manual_seed, which would seed the accelerator too
+    state = generator.get_state()
+    try:
+        generator.manual_seed(int(rng.integers(2**63)))
+        changed: Tensor = getattr(v2, name)(*options)(frames)
+    finally:
+        generator.set_state(state)
+    return changed
