@@ -10,10 +10,11 @@ from transformers import CLIPConfig, CLIPModel
 from transformers import initialization as init
 
 from kinoclip.clip_recognizer_config import BRANCH_SHARES, ClipRecognizerConfig
+from kinoclip.components.attention_maps import map_attention
 from kinoclip.components.text_branches import AttributesBranch, ChineseBranch, read_chinese_clip
 from kinoclip.components.token_merging import ImageTokens, encode_images, merge_tokens_in
 from kinoclip.conversion import clip_to_transformers, infer_clip_config, read_checkpoint
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 
 # prompts encoded at once: 400 prompts in one piece need 3 GB and are slower
@@ -202,6 +203,42 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
                 raise ValueError("These text_features lack the attributes branch. Make them with this model.")
             return self.attributes(self.attributes.encode(input_ids), ensemble(text.branches["attributes"]))
         return self.attributes(ClipRecognizer.encode_text(self, input_ids[None]).embeds[0], ensemble(text.embeds))
+
+    @torch.no_grad()
+    def explain(
+        self, frames: FrameFeatures, text: TextFeatures, pixel_values_videos: Tensor | None = None
+    ) -> Explanation:
+        """Give saliency, the regions of merged patches, what each language votes, and for pixels attention maps."""
+        explanation = super().explain(frames, text)
+        if frames.regions is not None:
+            explanation.regions = self._split_rows(frames.regions)
+        if text.branches is not None and "chinese" in text.branches:
+            video = self.aggregate(frames, text)
+            logits = self.scale_votes(self.branches(video, text), video, text)
+            explanation.english, explanation.chinese = (logits[name].softmax(-1) for name in ("video", "chinese"))
+        if pixel_values_videos is not None:
+            explanation.attention = self._map_attention(pixel_values_videos)
+        return explanation
+
+    def _map_attention(self, pixel_values_videos: Tensor) -> Tensor | None:
+        """Give how much the class token of each frame looks at each patch: (B, T, h, w), or None without attention."""
+        was_training = self.training
+        if was_training:  # a batch norm must not count these frames
+            self.eval()
+        try:
+            maps = map_attention(self.vision_model, lambda: self.encode_frames(pixel_values_videos))
+        finally:
+            self.train(was_training)
+        return None if maps is None else self._split_rows(self._split_frames(maps, pixel_values_videos.shape[1]))
+
+    def _split_frames(self, maps: Tensor, num_frames: int) -> Tensor:
+        """Bring what a tower gives for its images to the frames of each video: (B, T, patches)."""
+        return maps.unflatten(0, (-1, num_frames))
+
+    def _split_rows(self, patches: Tensor) -> Tensor:
+        """Lay out the patches of each frame: (B, T, h * w) -> (B, T, h, w)."""
+        rows = self.config.frame_size // int(self.config.vision_config.patch_size)
+        return patches.unflatten(-1, (rows, -1))
 
     def used_branch_inputs(self) -> tuple[str, ...]:
         """Attributes can be used where there is a branch for them."""

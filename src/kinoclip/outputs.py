@@ -42,6 +42,35 @@ class TextFeatures(ModelOutput):
 
 
 @dataclass
+class Explanation(ModelOutput):
+    """Why a recognizer answers as it does; None where its method has no such evidence.
+
+    Args:
+        saliency: (B, K, T), how much each frame counts for each candidate, sums to one over T.
+        attention: (B, T, h, w), how much the class token of a frame looks at each patch in the last layer, the mean over
+            heads; sums to one over a frame.
+        regions: (B, T, h, w), the token that each patch was merged into, from 0 to M - 1.
+        entities: (B, T, M), the entity of the corpus that each region is aligned with, an index into `entity_names`; M is
+            one where frames are aligned as a whole.
+        entity_scores: (B, T, M), the cosine of each region and its entity.
+        entity_names: of the corpus.
+        english: (B, K), the probabilities by the names of the candidates alone, where they have Chinese ones too.
+        chinese: (B, K), the probabilities by those alone.
+        frames: which of the frames that are matched these T are, where others were restored; None for all.
+    """
+
+    saliency: Tensor | None = None
+    attention: Tensor | None = None
+    regions: Tensor | None = None
+    entities: Tensor | None = None
+    entity_scores: Tensor | None = None
+    entity_names: list[str] | None = None
+    english: Tensor | None = None
+    chinese: Tensor | None = None
+    frames: list[int] | None = None
+
+
+@dataclass
 class RecognitionOutput(ModelOutput):
     """The answer of a recognizer.
 

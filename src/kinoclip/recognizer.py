@@ -13,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 
 from kinoclip.components.gathering import gather_features, gather_rows, is_distributed
 from kinoclip.losses import cross_entropy, label_match, symmetric_kl
-from kinoclip.outputs import FrameFeatures, RecognitionOutput, TextFeatures
+from kinoclip.outputs import Explanation, FrameFeatures, RecognitionOutput, TextFeatures
 from kinoclip.recognizer_config import RecognizerConfig
 
 Branch = dict[str, Tensor]
@@ -69,6 +69,20 @@ class VideoRecognizer(PreTrainedModel):
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
         """Tell how much each frame counts for each candidate: (B, K, T), or None where the method does not weigh."""
         return None
+
+    @torch.no_grad()
+    def explain(
+        self, frames: FrameFeatures, text: TextFeatures, pixel_values_videos: Tensor | None = None
+    ) -> Explanation:
+        """Say why the videos are named as they are.
+
+        Args:
+            frames: what an output gave as `frames`.
+            text: what it gave as `text`.
+            pixel_values_videos: (B, T, 3, H, W) that `frames` were made of; given, they are encoded once more, to see where
+                the vision tower looks, if it has attention.
+        """
+        return Explanation(saliency=self.saliency(frames, text))
 
     def branches(self, video: Tensor | None, text: TextFeatures, **inputs: Tensor) -> Branch:
         """Collect the votes of all branches, unscaled: name -> (B, K)."""

@@ -48,7 +48,7 @@ from transformers import initialization as init
 from kinoclip.clip_recognizer import ClipRecognizer, ensemble
 from kinoclip.components.token_merging import encode_images, merge_tokens_in
 from kinoclip.losses import cross_entropy
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
 from kinoclip.text.entities import Entity, load_corpus
 
 from .adapters import AdaptedLayer, Adapter
@@ -194,6 +194,20 @@ class AltModel(ClipRecognizer):
         tokens = self._aligned_tokens(frames)
         scores, entities = compare_entities(tokens[:, :, -1 if tokens.shape[2] == 1 else 1 :], self.corpus).max(-1)
         return entities, scores
+
+    @torch.no_grad()
+    def explain(
+        self, frames: FrameFeatures, text: TextFeatures, pixel_values_videos: Tensor | None = None
+    ) -> Explanation:
+        """Give the entity of each region too; without merging each patch is a region of its own."""
+        explanation = super().explain(frames, text, pixel_values_videos)
+        if self.config.aligns:
+            explanation.entities, explanation.entity_scores = self.align(frames)
+            explanation.entity_names = list(self.config.corpus)
+            if self.config.aligns_regions and explanation.regions is None:
+                patches = torch.arange(explanation.entities.shape[2], device=self.device)
+                explanation.regions = self._split_rows(patches.expand_as(explanation.entities))
+        return explanation
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Let the queries look at the frames, and pool them: (B, E), not unit length."""

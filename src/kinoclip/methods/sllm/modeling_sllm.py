@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video.sampling import split_kept_frames
 
@@ -184,8 +184,8 @@ class SllmModel(VideoRecognizer):
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
         """Tell how much each kept frame counts, (B, K, T); a restored frame counts for the two it was restored from."""
         whole = self.recognizer.saliency(frames, text)
-        step = restored_per_gap(self.config) + 1
-        if whole is None or step == 1 or self.config.restoration == "frozen_encoder":
+        step = self._step
+        if whole is None or step == 1:
             return whole
         kept = whole[..., ::step].clone()
         shares = self._shares().to(whole)
@@ -193,6 +193,38 @@ class SllmModel(VideoRecognizer):
         kept[..., :-1] += (between * (1 - shares)).sum(-1)
         kept[..., 1:] += (between * shares).sum(-1)
         return kept
+
+    @property
+    def _step(self) -> int:
+        """From one frame that is given to the next, among those that are matched."""
+        return 1 if self.config.restoration == "frozen_encoder" else restored_per_gap(self.config) + 1
+
+    @torch.no_grad()
+    def explain(
+        self, frames: FrameFeatures, text: TextFeatures, pixel_values_videos: Tensor | None = None
+    ) -> Explanation:
+        """Explain the frames that are given, as the wrapped recognizer does; there is nothing to see in restored ones."""
+        if self.config.restoration == "frozen_encoder" and pixel_values_videos is not None:
+            return self._explain_all(frames, text, pixel_values_videos)
+        explanation = self.recognizer.explain(frames, text, pixel_values_videos)
+        explanation.saliency = self.saliency(frames, text)
+        if self._step > 1:
+            kept = slice(None, None, self._step)
+            explanation.frames = list(range(frames.embeds.shape[1]))[kept]
+            if explanation.entities is not None:
+                explanation.entities = explanation.entities[:, kept]
+                explanation.entity_scores = explanation.entity_scores[:, kept]
+        return explanation
+
+    def _explain_all(self, frames: FrameFeatures, text: TextFeatures, pixels: Tensor) -> Explanation:
+        """Explain frames of which the frozen copy encoded some, and looked at them itself."""
+        kept, between, _ = split_kept_frames(pixels.shape[1], self.config.rate)
+        explanation = self.recognizer.explain(frames, text, pixels[:, kept])
+        if between and explanation.attention is not None:
+            others = self.teacher.explain(frames, text, pixels[:, between]).attention
+            order = torch.tensor([*kept, *between]).argsort().to(pixels.device)
+            explanation.attention = torch.cat([explanation.attention, others], 1)[:, order]
+        return explanation
 
     def extra_losses(
         self, frames: FrameFeatures | None, text: TextFeatures, discarded_pixel_values: Tensor | None = None

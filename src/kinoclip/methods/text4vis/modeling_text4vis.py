@@ -198,6 +198,13 @@ class Text4VisModel(ClipRecognizer):
         pooled = self.vision_model(pixel_values=frames, num_frames=shape[1]).pooler_output
         return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, shape))
 
+    def _split_frames(self, maps: Tensor, num_frames: int) -> Tensor:
+        """Split the patches of joint space-time, where one class token looks at all frames; each frame sums to one."""
+        if not self.config.joint_space_time:
+            return super()._split_frames(maps, num_frames)
+        frames = maps.unflatten(1, (-1, num_frames)).transpose(1, 2)
+        return frames / frames.sum(-1, keepdim=True)
+
     def contextualize(self, frames: FrameFeatures) -> Tensor:
         """Give the frames (B, T, D) after the temporal head."""
         return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
