@@ -73,10 +73,14 @@ class Progress:
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Count a record."""
-        self.count += 1
         if "error" in record:
             self.failed += 1
             print(f"\rkinoclip: {record['error']['message']}", file=sys.stderr)
+        self.add(1)
+
+    def add(self, count: int) -> None:
+        """Count some more videos."""
+        self.count += count
         rate = self.count / max(time.monotonic() - self.start, 1e-9)
         rest = (self.total - self.count) / rate
         end = "\n" if self.count == self.total else ""

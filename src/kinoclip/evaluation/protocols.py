@@ -1,8 +1,9 @@
-"""Zero-shot protocols: which classes are kept, and accuracy over them."""
+"""Protocols: how a video is looked at, how its views become scores, and over which classes accuracy is taken."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,9 +11,61 @@ from torch import Tensor
 
 from kinoclip.metrics import topk_accuracy
 
+from .scoring import ScoringRule
+
 # (videos (N,), classes (K,)) -> (N, K): scores of these videos over these classes alone. A softmax over classes
 # belongs inside, because it depends on which classes are kept.
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to score, as data.
+
+    Attributes:
+        title: what it is, and whose.
+        num_clips: temporal views per video.
+        num_crops: spatial views per clip.
+        scoring: how the views become one row of scores.
+        classes: "all", or ten random halves, each scored by itself, beside all.
+        running_map: also give the mean average precision as the official Charades script sums it up.
+        sampling: of the frames; None keeps the processor's rule.
+    """
+
+    title: str
+    num_clips: int = 1
+    num_crops: int = 1
+    scoring: ScoringRule = "probability"
+    classes: Literal["all", "halves"] = "all"
+    running_map: bool = False
+    sampling: str | None = None
+
+
+PROTOCOLS = {
+    "single_view": Protocol("one clip, center crop"),
+    "three_crops": Protocol("one clip, three crops", num_crops=3),
+    "multi_view": Protocol("four clips, three crops", 4, 3, sampling="segment_start"),
+    "multi_view_10x3": Protocol("ten clips, three crops", 10, 3, sampling="segment_start"),
+    "halves": Protocol("ten random halves of the classes, and all of them", classes="halves"),
+    "bike_single_view": Protocol("BIKE's test.py: scores without scale, softmax twice", scoring="bike"),
+    "bike_multi_view": Protocol("BIKE's test.py, 4 x 3 views", 4, 3, "bike"),
+    "bike_zero_shot": Protocol("BIKE's test_zeroshot.py: each frame votes", scoring="frame_vote", classes="halves"),
+    "bike_charades": Protocol("BIKE's test_charades.py", scoring="bike_charades", running_map=True),
+    "text4vis_multi_view": Protocol("Text4Vis' test.py: embeddings of 4 x 3 views averaged", 4, 3, "text4vis"),
+    "text4vis_zero_shot": Protocol("Text4Vis' test_zeroshot.py", scoring="text4vis", classes="halves"),
+    "actionclip": Protocol("ActionCLIP's test.py: probabilities of all templates averaged", scoring="actionclip"),
+}
+
+
+def find_protocol(name: str) -> Protocol:
+    """Give a protocol by name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"There is no protocol {name!r}. Use one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
 
 
 @dataclass(frozen=True)

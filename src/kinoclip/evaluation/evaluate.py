@@ -1,0 +1,195 @@
+"""Measure a recognizer on a data set under a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from hashlib import blake2b
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kinoclip.data.samples import class_names
+from kinoclip.metrics import running_mean_average_precision
+from kinoclip.outputs import TextFeatures
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.text.labels import match_key
+
+from .collecting import Collected, collect_views
+from .protocols import PROTOCOLS, Protocol, evaluate_splits, find_protocol, half_class_splits
+from .report import Report, describe_classes, measure
+from .scoring import ViewOutputs, score_views
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def evaluate(
+    model: VideoRecognizer,
+    processor: Any,
+    dataset: Any,
+    protocol: str | Protocol = "single_view",
+    *,
+    labels: Sequence[str] | None = None,
+    accelerator: Accelerator | None = None,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    name: str = "",
+    dataset_name: str = "",
+    report: Callable[[int], None] | None = None,
+) -> Report:
+    """Measure how well a model names the videos of a data set.
+
+    Videos that cannot be read are listed in the report and are in no metric. With several processes each video is scored by
+    exactly one of them, and all get the same report.
+
+    Args:
+        model: a recognizer; it is left in the mode it came in.
+        processor: its processor, or its video processor alone for a checkpoint with its own labels.
+        dataset: columns `video`, `label` and, if there is one, `name`, as `kinoclip.data.load_videos` gives them.
+        protocol: one of `PROTOCOLS`, by name or itself.
+        labels: what the classes are called before the model, in the order of their ids; the data set's names when left out.
+        accelerator: its processes share the work.
+        batch_size: videos per step.
+        num_workers: processes that decode.
+        name: of the model, for the report.
+        dataset_name: likewise.
+        report: called with the number of videos of each batch.
+
+    Raises:
+        ValueError: no video could be read, or the model cannot name the classes.
+    """
+    rules = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    classes = class_names(dataset)
+    was_training = model.training
+    model.eval()
+    try:
+        text, columns = find_candidates(model, processor, classes if labels is None else labels)
+        collected = collect_views(
+            model,
+            getattr(processor, "video_processor", processor),
+            dataset,
+            rules,
+            text,
+            accelerator=accelerator,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            report=report,
+        )
+    finally:
+        model.train(was_training)
+    views = _choose(collected.views, columns)
+    targets = read_targets(dataset, collected.indices, len(classes))
+    metrics, intervals, scores = _score(views, targets, rules, batch_size)
+    return Report(
+        model=name or str(model.config.name_or_path),
+        method=model.config.model_type,
+        dataset=dataset_name,
+        protocol={"name": _name_of(protocol), **asdict(rules)},
+        metrics=metrics,
+        intervals=intervals,
+        per_class=describe_classes(classes, scores, targets),
+        num_videos=len(collected.indices),
+        failures={_video_names(dataset, [row])[0]: why for row, why in sorted(collected.failures.items())},
+        settings=_settings(processor, dataset, collected),
+        scores=scores,
+        targets=targets,
+        names=tuple(_video_names(dataset, collected.indices)),
+    )
+
+
+@torch.inference_mode()
+def find_candidates(
+    model: VideoRecognizer, processor: Any, names: Sequence[str]
+) -> tuple[TextFeatures, list[int] | None]:
+    """Give the text features of classes, and None; or those that the checkpoint carries, and where each class stands there.
+
+    Raises:
+        ValueError: the checkpoint knows other classes and cannot read new ones, or `names` is empty or holds one twice.
+    """
+    own = model.candidates()
+    if own is not None:
+        known: dict[int, str] = model.config.id2label  # type: ignore[assignment]
+        places = {match_key(label): i for i, label in known.items()}
+        if all(match_key(name) in places for name in names):
+            return own, [places[match_key(name)] for name in names]
+    if not hasattr(processor, "encode_labels"):
+        missing = [name for name in names if own is None or match_key(name) not in places]
+        raise ValueError(
+            f"The model carries no class {missing[0]!r} ({len(missing)} of {len(names)} are missing) and has no tokenizer to "
+            "read new ones. Evaluate it on its own classes."
+        )
+    inputs = {key: tensor.to(model.device) for key, tensor in processor.encode_labels(list(names)).items()}
+    return model.encode_text(**inputs), None
+
+
+def read_targets(dataset: Any, indices: Sequence[int], num_classes: int) -> Tensor:
+    """Give the labels of some rows: (N,) class ids, or (N, K) multi-hot where videos have several."""
+    column = dataset.select_columns(["label"]).select(indices)["label"]
+    found = list(column)
+    if found and isinstance(found[0], list | tuple):
+        hot = torch.zeros(len(found), num_classes, dtype=torch.long)
+        for row, ids in enumerate(found):
+            hot[row, list(ids)] = 1
+        return hot
+    return torch.tensor(found, dtype=torch.long)
+
+
+def _score(
+    views: ViewOutputs, targets: Tensor, rules: Protocol, batch_size: int
+) -> tuple[dict[str, float], dict[str, Any], Tensor]:
+    scores = score_views(views, rules.scoring)
+    metrics, intervals = measure(scores, targets)
+    if rules.running_map:
+        metrics["running_map"] = running_mean_average_precision(scores, targets, batch_size)
+    if rules.classes == "halves":
+        splits = half_class_splits(scores.shape[1])
+        halves = evaluate_splits(
+            lambda rows, kept: score_views(_choose(views, kept.tolist(), rows), rules.scoring), targets, splits
+        )
+        metrics |= {"half_top1_mean": halves.top1_mean, "half_top1_std": halves.top1_std}
+        metrics |= {"half_top5_mean": halves.top5_mean, "half_top5_std": halves.top5_std}
+    return metrics, intervals, scores
+
+
+def _choose(views: ViewOutputs, columns: Sequence[int] | None, rows: Tensor | None = None) -> ViewOutputs:
+    """Keep some candidates and some videos of what a model returned; None keeps all."""
+    per_video = {"logits": 2, "scores": 2, "video_embeds": None, "frame_embeds": None}
+    changed: dict[str, Tensor] = {}
+    for name, axis in {**per_video, "class_embeds": 0, "template_embeds": 1}.items():
+        tensor: Tensor | None = getattr(views, name)
+        if tensor is None:
+            continue
+        if rows is not None and name in per_video:
+            tensor = tensor[rows]
+        if columns is not None and axis is not None:
+            tensor = tensor.index_select(axis, torch.tensor(columns))
+        changed[name] = tensor
+    return replace(views, **changed)
+
+
+def _settings(processor: Any, dataset: Any, collected: Collected) -> dict[str, Any]:
+    video_processor = getattr(processor, "video_processor", processor)
+    names = sorted(_video_names(dataset, collected.indices))
+    return {
+        "templates": list(getattr(processor, "templates", ())),
+        "num_frames": video_processor.num_frames,
+        "sampling": video_processor.sampling,
+        "keep_every": video_processor.keep_every,
+        "videos_fingerprint": blake2b("\n".join(names).encode(), digest_size=8).hexdigest(),
+        "versions": {package: version(package) for package in ("kinoclip", "torch", "transformers", "av")},
+    }
+
+
+def _video_names(dataset: Any, indices: Sequence[int]) -> list[str]:
+    if "name" not in dataset.column_names:
+        return [f"row {index}" for index in indices]
+    return [str(name) for name in dataset.select_columns(["name"]).select(indices)["name"]]
+
+
+def _name_of(protocol: str | Protocol) -> str:
+    if isinstance(protocol, str):
+        return protocol
+    return next((name for name, known in PROTOCOLS.items() if known == protocol), protocol.title)

@@ -1,0 +1,193 @@
+"""Measuring a recognizer on a data set."""
+
+import json
+from dataclasses import replace
+
+import av
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value, Video
+
+from kinoclip.data.kinoshapes import kinoshapes_dataset
+from kinoclip.evaluation.evaluate import evaluate, find_candidates
+from kinoclip.evaluation.probing import probe
+from kinoclip.evaluation.protocols import PROTOCOLS
+from kinoclip.evaluation.report import Report, measure, share_interval, summarize
+from kinoclip.inference.classify import classify
+from kinoclip.inference.loading import load_recognizer
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_recognizer("mini")
+
+
+@pytest.fixture(scope="module")
+def colors():
+    return kinoshapes_dataset(20, split="test", label="color")
+
+
+def test_accuracy_is_the_share_of_videos_that_classify_names_rightly(mini, colors):
+    report = evaluate(*mini, colors)
+
+    names = colors.features["label"].names
+    right = [classify(row["video"]["bytes"], names)[0].label == names[row["label"]] for row in colors]
+    assert report.metrics["top1"] == pytest.approx(sum(right) / 20)
+    assert report.num_videos == 20
+
+
+def test_the_model_keeps_the_mode_it_came_in(mini, colors):
+    model, processor = mini
+    model.train()
+    evaluate(model, processor, colors.select(range(2)))
+
+    assert model.training
+    model.eval()
+
+
+def test_the_batch_size_and_workers_change_nothing(mini, colors):
+    one = evaluate(*mini, colors, batch_size=3)
+    other = evaluate(*mini, colors, batch_size=20, num_workers=1)
+
+    torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)  # batches sum in another order
+    assert one.names == other.names
+
+
+def test_a_broken_video_is_listed_and_in_no_metric(mini, colors):
+    rows = colors.to_list()[:4]
+    rows[1]["video"]["bytes"] = b"no video at all"
+    broken = Dataset.from_list(rows, features=colors.features).add_column("name", ["a.mp4", "b.mp4", "c.mp4", "d.mp4"])
+
+    report = evaluate(*mini, broken)
+
+    assert report.num_videos == 3
+    assert list(report.failures) == ["b.mp4"]
+    assert report.names == ("a.mp4", "c.mp4", "d.mp4")
+
+
+def test_a_data_set_without_a_readable_video_is_an_error(mini, colors):
+    rows = colors.to_list()[:1]
+    rows[0]["video"]["bytes"] = b"no video at all"
+
+    with pytest.raises(ValueError, match="None of the 1 videos could be read"):
+        evaluate(*mini, Dataset.from_list(rows, features=colors.features))
+
+
+def test_classes_are_matched_with_the_checkpoints_own_by_name(mini, colors):
+    model, processor = load_recognizer("mini")
+    names = colors.features["label"].names
+    backwards = names[::-1]
+    model.set_candidates(backwards, model.encode_text(**processor(text=backwards)))
+
+    text, columns = find_candidates(model, processor, names)
+
+    torch.testing.assert_close(text.embeds, model.candidate_embeds)
+    assert columns == list(range(len(names)))[::-1]
+    assert evaluate(model, processor, colors).metrics == evaluate(*mini, colors).metrics
+
+
+def test_new_classes_need_a_tokenizer(mini):
+    model, processor = mini
+    with pytest.raises(ValueError, match="carries no class 'juggling' \\(1 of 1 are missing\\)"):
+        find_candidates(model, processor.video_processor, ["juggling"])
+
+
+def test_several_labels_per_video_are_measured_by_average_precision(mini, colors):
+    features = Features({"video": Video(decode=False), "label": List(ClassLabel(names=["red", "blue", "green"]))})
+    rows = [{"video": row["video"], "label": [i % 3, (i + 1) % 3]} for i, row in enumerate(colors.to_list()[:6])]
+
+    report = evaluate(*mini, Dataset.from_list(rows, features=features))
+
+    assert set(report.metrics) == {"map"}
+    assert report.targets.sum(1).tolist() == [2] * 6
+    assert "average_precision" in report.per_class[0]
+
+
+def test_every_protocol_gives_its_scores(mini, colors):
+    shapes = {name: evaluate(*mini, colors, name).scores.shape for name in PROTOCOLS}
+
+    assert set(shapes.values()) == {(20, len(colors.features["label"].names))}
+
+
+def test_halves_are_scored_over_their_own_classes(mini, colors):
+    report = evaluate(*mini, colors, "halves")
+
+    assert report.metrics["half_top1_mean"] >= report.metrics["top1"]
+
+
+def test_an_unknown_protocol_is_named(mini, colors):
+    with pytest.raises(ValueError, match="There is no protocol 'tripple_view'"):
+        evaluate(*mini, colors, "tripple_view")
+
+
+def test_a_saved_report_is_read_again(mini, colors, tmp_path):
+    report = evaluate(*mini, colors, name="mini", dataset_name="colors")
+
+    again = Report.load(report.save(tmp_path / "deep" / "report.json"))
+
+    assert again.metrics == report.metrics
+    assert json.loads(again.to_json())["protocol"]["title"] == "one clip, center crop"
+    assert again.settings["versions"]["av"] == av.__version__
+
+
+def test_a_file_that_is_no_report_is_refused(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text('{"top1": 1}')
+
+    with pytest.raises(ValueError, match="is no report of an evaluation"):
+        Report.load(path)
+
+
+def test_the_confusion_matrix_counts_true_classes_in_rows(mini, colors):
+    report = replace(
+        evaluate(*mini, colors.select(range(2))),
+        scores=torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]),
+        targets=torch.tensor([0, 0, 1]),
+    )
+
+    assert report.confusion().tolist() == [[1, 1], [0, 1]]
+
+
+def test_metrics_of_three_videos():
+    # right, wrong, right: 2 of 3; class 0 has 1 of 2, class 1 has 1 of 1, class 2 has no video
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]])
+    metrics, intervals = measure(scores, torch.tensor([0, 0, 1]))
+
+    assert metrics["top1"] == pytest.approx(2 / 3)
+    assert metrics["mean_class_accuracy"] == pytest.approx(0.75)
+    assert intervals["top1"][0] < 2 / 3 < intervals["top1"][1]
+
+
+def test_the_interval_of_half_of_ten_is_wilsons():
+    # center 0.5; (1.96 / (1 + 0.38414)) * sqrt(0.025 + 0.0096) = 0.2634
+    assert share_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+
+
+def test_folds_are_averaged_with_the_population_deviation(mini, colors):
+    report = evaluate(*mini, colors.select(range(2)))
+    reports = [replace(report, metrics={"top1": value}) for value in (0.5, 0.7)]
+
+    assert summarize(reports)["top1"] == {"mean": 0.6, "std": pytest.approx(0.1), "values": [0.5, 0.7]}
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_a_probe_learns_colors_from_frozen_features(mini, colors, kind):
+    train = kinoshapes_dataset(40, split="train", label="color")
+
+    metrics, _ = probe(*mini, train, colors, kind)
+
+    assert metrics["top1"] > 0.6  # chance is one of eight
+
+
+def test_a_probe_refuses_other_classes(mini, colors):
+    verbs = kinoshapes_dataset(2, label="verb")
+
+    with pytest.raises(ValueError, match="differ"):
+        probe(*mini, verbs, colors)
+
+
+def test_a_data_set_of_numbers_without_names_is_refused(mini, colors):
+    unnamed = colors.cast_column("label", Value("int64"))
+
+    with pytest.raises(ValueError, match="no column `label` of classes"):
+        evaluate(*mini, unnamed)
