@@ -244,6 +244,10 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         """Attributes can be used where there is a branch for them."""
         return () if self.attributes is None else self.branch_inputs
 
+    def used_text_inputs(self) -> tuple[str, ...]:
+        """Chinese names can be read where there is a branch for them."""
+        return () if self.chinese is None else self.text_inputs
+
     def scales(self) -> dict[str, Tensor]:
         """Give CLIP's learned factor, `exp(logit_scale)`, and that of trained attributes."""
         scale = self.logit_scale.exp()

@@ -92,6 +92,10 @@ class VideoRecognizer(PreTrainedModel):
         """Name the inputs of further branches that this model, as it is configured, can use."""
         return self.branch_inputs
 
+    def used_text_inputs(self) -> tuple[str, ...]:
+        """Name the further texts that this model, as it is configured, can read."""
+        return self.text_inputs
+
     def scales(self) -> Branch:
         """Give the factor of each branch that turns its scores into logits."""
         raise NotImplementedError

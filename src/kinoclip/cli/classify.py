@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from .options import Progress, UsageError, add_label_options, print_record, read_label_options
@@ -17,8 +18,12 @@ def add_command(commands: Any) -> None:
     classify.add_argument("--model", default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
     classify.add_argument("--output", help="file for the records, .jsonl or .csv; standard output when left out")
     classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
-    classify.add_argument("--explain", action="store_true", help="add how much each frame counted")
+    classify.add_argument("--explain", action="store_true", help="add why: what each frame counted, and more")
+    classify.add_argument("--pictures", metavar="DIR", help="folder for a picture of each video with the reasons")
     classify.add_argument("--descriptions", help="a sentence for each label: .json, .csv, or a set: kinetics400, ...")
+    classify.add_argument(
+        "--chinese-labels", metavar="FILE", help="Chinese names of the labels, for a Chinese branch: .json, or a set"
+    )
     classify.add_argument("--lexicon", help="phrases for BIKE's attributes branch: a file as above, or kinetics400")
     classify.add_argument("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds them (default: the model)")
     classify.add_argument("--frames", type=int, help="frames per video, if not the model's own number")
@@ -36,7 +41,8 @@ def _classify(options: argparse.Namespace) -> int:
         raise UsageError(f"--top-k {options.top_k}: ask for at least one label.")
     videos = find_videos(options.paths)
     classifier = _load_classifier(Classifier, options)
-    job = Job(classifier, labels, options.top_k, options.explain)
+    pictures = None if options.pictures is None else Path(options.pictures)
+    job = Job(classifier, labels, options.top_k, options.explain, pictures)
     known = classifier.set_labels(labels)
     top_k = min(options.top_k, len(known))
     if options.output is None:
@@ -84,6 +90,7 @@ def _load_classifier(classifier_class: Any, options: argparse.Namespace) -> Any:
         lexicon=options.lexicon,
         lexicon_clip=options.lexicon_clip,
         descriptions=_read_descriptions(options.descriptions),
+        chinese=options.chinese_labels,
         device=device,
         dtype=getattr(torch, options.dtype),
     )

@@ -1,17 +1,21 @@
-"""Show why: how much each frame counted for each label, as text and as a picture."""
+"""Show why: which frames counted, where the model looked, what it saw there; as text and as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from .classify import Classification
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_INK, _PAPER, _ACCENT, _PALE = (24, 24, 27), (255, 255, 255), (37, 99, 235), (214, 222, 240)
-_GAP, _BAR, _LINE = 6, 44, 22
+_INK, _QUIET, _PAPER, _ACCENT, _PALE = (24, 24, 27), (100, 106, 120), (255, 255, 255), (37, 99, 235), (214, 222, 240)
+# from where nothing is looked at to where most is
+_COLD, _WARM, _HOT = (12, 18, 56), (214, 51, 108), (255, 226, 102)
+_ENTITY_COLORS = ((255, 140, 0), (30, 144, 255), (50, 190, 90), (190, 80, 220), (240, 215, 30))
+_GAP, _BAR, _LINE, _MIN_WIDTH = 6, 44, 22, 360
 
 
 def saliency_bar(weights: Sequence[float]) -> str:
@@ -27,7 +31,11 @@ def saliency_bar(weights: Sequence[float]) -> str:
 
 
 def draw_explanation(answer: Classification, *, height: int = 112, max_frames: int = 16) -> Image.Image:
-    """Draw the frames that were looked at and, for each label, how much each of them counted.
+    """Draw the frames that were looked at and, as far as the answer has it, why it was given.
+
+    Row by row: the frames; where the model looked, brightest where most in the whole video; the entities of its corpus that
+    it saw, each in a color; the attributes of the video; and for each label how much each frame counted. Of several
+    crops the first is shown.
 
     Args:
         answer: made with `explain=True`.
@@ -41,43 +49,118 @@ def draw_explanation(answer: Classification, *, height: int = 112, max_frames: i
         raise ValueError("This answer holds no frames. Classify with explain=True.")
     shown = _evenly(len(answer.frames), max_frames)
     tiles = [_tile(answer.frames[i], height) for i in shown]
-    width = max(_GAP + sum(tile.width + _GAP for tile in tiles), 360)
-    rows = len(answer.predictions) * (_LINE + (_BAR if answer.saliency else 0) + _GAP)
-    picture = Image.new("RGB", (width, _GAP + height + _LINE + rows + _GAP), _PAPER)
-    draw = ImageDraw.Draw(picture)
-    columns = _draw_frames(picture, draw, tiles, answer, shown)
-    top = _GAP + height + _LINE
-    for label, probability in answer:
-        draw.text((_GAP, top), f"{label}   {probability:.1%}", fill=_INK, font=_font(14))
-        draw.rectangle((_GAP, top + 18, _GAP + probability * (width - 2 * _GAP), top + 20), fill=_ACCENT)
-        top += _LINE
-        if answer.saliency:
-            weights = [answer.saliency[label][i] for i in shown]
-            _draw_bars(draw, columns, weights, top)
-            top += _BAR
-        top += _GAP
+    rows = list(_draw_rows(answer, shown, tiles, max(_GAP + sum(tile.width + _GAP for tile in tiles), _MIN_WIDTH)))
+    picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows) + _GAP), _PAPER)
+    top = 0
+    for row in rows:
+        picture.paste(row, (0, top))
+        top += row.height
     return picture
 
 
-def _draw_frames(
-    picture: Image.Image, draw: ImageDraw.ImageDraw, tiles: list[Image.Image], answer: Classification, shown: list[int]
-) -> list[tuple[int, int]]:
-    """Place the frames with their times, and give the left and right end of each."""
-    columns, left = [], _GAP
-    for tile, i in zip(tiles, shown, strict=True):
-        picture.paste(tile, (left, _GAP))
-        time = f"{answer.timestamps[i]:.1f} s" if answer.timestamps else f"#{answer.frame_indices[i]}"
-        draw.text((left, _GAP + tile.height + 2), time, fill=_INK, font=_font(12))
-        columns.append((left, left + tile.width))
+def _draw_rows(
+    answer: Classification, shown: list[int], tiles: list[Image.Image], width: int
+) -> Iterator[Image.Image]:
+    """Draw the rows of the picture, each as wide as it."""
+    times = [f"{answer.timestamps[i]:.1f} s" if answer.timestamps else f"#{answer.frame_indices[i]}" for i in shown]
+    yield _draw_tiles(tiles, times, width)
+    if answer.attention is not None:
+        yield _draw_line("where it looked", width, _QUIET)
+        heat = answer.attention[shown] / answer.attention[shown].max()
+        yield _draw_tiles([_heat(tile, map_) for tile, map_ in zip(tiles, heat, strict=True)], None, width)
+    if answer.entity_map is not None and answer.entities:
+        yield _draw_line("what it saw", width, _QUIET)
+        maps = answer.entity_map[shown]
+        yield _draw_tiles([_color(tile, map_) for tile, map_ in zip(tiles, maps, strict=True)], None, width)
+        yield _draw_legend(list(answer.entities), width)
+    if answer.attributes:
+        yield _draw_line(f"attributes: {', '.join(answer.attributes)}", width, _QUIET)
+    if answer.agreement is not None:
+        yield _draw_line(f"English and Chinese names agree by {answer.agreement:.0%}", width, _QUIET)
+    yield Image.new("RGB", (width, _GAP), _PAPER)
+    for label, probability in answer:
+        by_language = [f"{name.capitalize()} {votes[label]:.1%}" for name, votes in (answer.languages or {}).items()]
+        yield _draw_label(label, probability, ", ".join(by_language), width)
+        if answer.saliency:
+            yield _draw_bars([answer.saliency[label][i] for i in shown], tiles, width)
+        yield Image.new("RGB", (width, _GAP), _PAPER)
+
+
+def _draw_tiles(tiles: list[Image.Image], captions: list[str] | None, width: int) -> Image.Image:
+    """Place tiles side by side, with a caption below each."""
+    row = Image.new("RGB", (width, _GAP + tiles[0].height + (_LINE if captions else _GAP)), _PAPER)
+    draw = ImageDraw.Draw(row)
+    left = _GAP
+    for number, tile in enumerate(tiles):
+        row.paste(tile, (left, _GAP))
+        if captions:
+            caption = _fit(draw, captions[number], tile.width + _GAP, 12)
+            draw.text((left, _GAP + tile.height + 2), caption, fill=_INK, font=_font(12))
         left += tile.width + _GAP
-    return columns
+    return row
 
 
-def _draw_bars(draw: ImageDraw.ImageDraw, columns: list[tuple[int, int]], weights: list[float], top: int) -> None:
-    largest = max(max(weights), 1e-9)
-    for (left, right), weight in zip(columns, weights, strict=True):
-        draw.rectangle((left, top, right, top + _BAR - 4), fill=_PALE)
-        draw.rectangle((left, top + (_BAR - 4) * (1 - weight / largest), right, top + _BAR - 4), fill=_ACCENT)
+def _draw_line(text: str, width: int, ink: tuple[int, int, int]) -> Image.Image:
+    row = Image.new("RGB", (width, _LINE), _PAPER)
+    draw = ImageDraw.Draw(row)
+    draw.text((_GAP, 4), _fit(draw, text, width - 2 * _GAP, 12), fill=ink, font=_font(12))
+    return row
+
+
+def _draw_label(label: str, probability: float, votes: str, width: int) -> Image.Image:
+    """Draw a label with its probability, as a number and as a line, and what each language votes at the right."""
+    row = Image.new("RGB", (width, _LINE), _PAPER)
+    draw = ImageDraw.Draw(row)
+    left = width - _GAP - draw.textlength(votes, _font(12))
+    name = f"   {probability:.1%}"
+    name = _fit(draw, label, left - 2 * _GAP - draw.textlength(name, _font(14)), 14) + name
+    draw.text((_GAP, 0), name, fill=_INK, font=_font(14))
+    draw.text((left, 2), votes, fill=_QUIET, font=_font(12))
+    draw.rectangle((_GAP, 18, _GAP + probability * (width - 2 * _GAP), 20), fill=_ACCENT)
+    return row
+
+
+def _draw_bars(weights: list[float], tiles: list[Image.Image], width: int) -> Image.Image:
+    """Draw a bar for each frame, full at the largest weight."""
+    row = Image.new("RGB", (width, _BAR), _PAPER)
+    draw = ImageDraw.Draw(row)
+    largest, left = max(*weights, 1e-9), _GAP
+    for weight, tile in zip(weights, tiles, strict=True):
+        right = left + tile.width
+        draw.rectangle((left, 0, right, _BAR - 4), fill=_PALE)
+        draw.rectangle((left, (_BAR - 4) * (1 - weight / largest), right, _BAR - 4), fill=_ACCENT)
+        left = right + _GAP
+    return row
+
+
+def _draw_legend(names: list[str], width: int) -> Image.Image:
+    """Name the colors of entities, two in a line."""
+    row = Image.new("RGB", (width, (len(names) + 1) // 2 * _LINE), _PAPER)
+    draw = ImageDraw.Draw(row)
+    for number, (name, color) in enumerate(zip(names, _ENTITY_COLORS, strict=False)):
+        left, top = _GAP + number % 2 * width // 2, number // 2 * _LINE
+        draw.rectangle((left, top + 4, left + 12, top + 16), fill=color)
+        draw.text((left + 18, top + 3), _fit(draw, name, width // 2 - 30, 12), fill=_INK, font=_font(12))
+    return row
+
+
+def _heat(tile: Image.Image, weights: Tensor) -> Image.Image:
+    """Color a frame by weights (rows, columns) from 0 to 1, the more the higher they are."""
+    pixels = Image.fromarray((255 * weights.float().numpy()).astype(np.uint8))
+    pixels = pixels.resize(tile.size, Image.Resampling.BICUBIC)
+    colors = ImageOps.colorize(pixels, black=_COLD, mid=_WARM, white=_HOT)
+    return Image.composite(
+        colors, ImageOps.grayscale(tile).convert("RGB"), pixels.point(lambda value: 60 + value * 0.7)
+    )
+
+
+def _color(tile: Image.Image, entities: Tensor) -> Image.Image:
+    """Color the patches of a frame by the entity (rows, columns) that each shows; those of no named one stay gray."""
+    ranks = entities.numpy()
+    colors = np.array(_ENTITY_COLORS, np.uint8)[ranks]
+    masks = np.where(ranks < 0, 0, 150).astype(np.uint8)
+    painted, mask = (Image.fromarray(a).resize(tile.size, Image.Resampling.NEAREST) for a in (colors, masks))
+    return Image.composite(painted, ImageOps.grayscale(tile).convert("RGB"), mask)
 
 
 def _tile(frame: Tensor, height: int) -> Image.Image:
@@ -91,6 +174,15 @@ def _evenly(count: int, limit: int) -> list[int]:
     if count <= limit:
         return list(range(count))
     return [i * count // limit for i in range(limit)]
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: float, size: int) -> str:
+    """Shorten a text to a width, with dots where something is missing."""
+    if draw.textlength(text, _font(size)) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", _font(size)) > width:
+        text = text[:-1]
+    return f"{text}..."
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

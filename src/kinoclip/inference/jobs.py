@@ -18,10 +18,13 @@ from kinoclip.video.pictures import IMAGE_SUFFIXES
 from kinoclip.video_processing import SampledVideo
 
 from .classify import Classification, Classifier
+from .explain import draw_explanation
 
 Record = dict[str, Any]
 # what may be wrong with one video; anything else is a fault of the job and ends it
 _VIDEO_ERRORS = (VideoDecodeError, OSError)
+# fields of a record that say why, in the order of their columns
+_REASONS = ("saliency", "entities", "languages", "agreement")
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,15 @@ class Job:
         classifier: the model.
         labels: the names to choose from; None for those of the checkpoint.
         top_k: how many labels a record names.
-        explain: add the saliency of each frame.
+        explain: add the reasons.
+        pictures: folder that gets a picture of the reasons for each video.
     """
 
     classifier: Classifier
     labels: tuple[str, ...] | None
     top_k: int = 5
     explain: bool = False
+    pictures: Path | None = None
 
     @property
     def identity(self) -> str:
@@ -50,6 +55,8 @@ class Job:
         described = self.classifier.descriptions
         said: list[Any] = [self.classifier.name, self.labels, self.top_k, self.explain, contract, lexicon]
         said += [] if described is None else [dict(described)]
+        said += [] if self.classifier.chinese is None else [{"chinese": self.classifier.chinese}]
+        said += [] if self.pictures is None else [{"pictures": str(self.pictures)}]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def label(self, videos: Sequence[str], report: Callable[[Record], None] | None = None) -> Iterator[Record]:
@@ -80,8 +87,23 @@ class Job:
                 "error": {"type": type(error).__name__, "message": error_line(error)},
                 "job": self.identity,
             }
-        answer = self.classifier.answer(sample, top_k=self.top_k, explain=self.explain, video=video)
-        return {**classification_record(answer), "job": self.identity}
+        explain = self.explain or self.pictures is not None
+        answer = self.classifier.answer(sample, top_k=self.top_k, explain=explain, video=video)
+        record = classification_record(answer)
+        if self.pictures is not None:
+            record["picture"] = str(save_picture(answer, self.pictures))
+        return {**record, "job": self.identity}
+
+
+def save_picture(answer: Classification, folder: Path) -> Path:
+    """Draw why a video got its answer, into a file of its own in a folder that is made if it is missing."""
+    video = answer.video or "video"
+    # videos of several folders may have one name
+    digits = hashlib.sha256(os.fsencode(video)).hexdigest()[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{Path(video).stem[:40]}-{digits}.png"
+    draw_explanation(answer).save(path)
+    return path
 
 
 def classification_record(answer: Classification) -> Record:
@@ -97,6 +119,14 @@ def classification_record(answer: Classification) -> Record:
         record["attributes"] = answer.attributes
     if answer.saliency is not None:
         record["saliency"] = {label: _rounded(weights, 4) for label, weights in answer.saliency.items()}
+    if answer.entities is not None:
+        record["entities"] = {name: _rounded(scores) for name, scores in answer.entities.items()}
+    if answer.languages is not None:
+        by_language = answer.languages.items()
+        record["languages"] = {
+            name: {label: round(vote, 4) for label, vote in votes.items()} for name, votes in by_language
+        }
+        record["agreement"] = round(answer.agreement or 0.0, 4)
     return record
 
 
@@ -254,7 +284,8 @@ def _csv_header(top_k: int) -> list[str]:
         "timestamps",
         "frame_indices",
         "attributes",
-        "saliency",
+        *_REASONS,
+        "picture",
         "job",
     ]
 
@@ -264,7 +295,6 @@ def _csv_values(record: Record, top_k: int) -> list[Any]:
     pairs = [value for p in predictions for value in (p["label"], p["probability"])]
     pairs += [""] * (2 * top_k - len(pairs))
     error = record.get("error")
-    saliency = record.get("saliency")
     return [
         record["video"],
         *pairs,
@@ -273,7 +303,8 @@ def _csv_values(record: Record, top_k: int) -> list[Any]:
         " ".join(map(str, record.get("timestamps") or [])),
         " ".join(map(str, record.get("frame_indices") or [])),
         ", ".join(record.get("attributes") or []),
-        json.dumps(saliency, ensure_ascii=False) if saliency else "",
+        *(json.dumps(record[name], ensure_ascii=False) if name in record else "" for name in _REASONS),
+        record.get("picture", ""),
         record["job"],
     ]
 

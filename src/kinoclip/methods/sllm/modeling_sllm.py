@@ -104,6 +104,10 @@ class SllmModel(VideoRecognizer):
         """Name the branch inputs that the wrapped recognizer can use."""
         return self.recognizer.used_branch_inputs()
 
+    def used_text_inputs(self) -> tuple[str, ...]:
+        """Name the further texts that the wrapped recognizer can read."""
+        return self.recognizer.used_text_inputs()
+
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode the kept frames and restore the others: (B, K, 3, H, W) -> embeds (B, K + restored, D).
 
