@@ -5,6 +5,9 @@ from kinoclip import Classification, Prediction
 from kinoclip.inference.explain import draw_explanation, saliency_bar
 
 
+ACCENT = (37, 99, 235)
+
+
 def make_answer(num_frames=4, **fields):
     return Classification(
         (Prediction("red circle", 0.9), Prediction("blue square", 0.1)),
@@ -32,9 +35,57 @@ def test_a_picture_shows_frames_in_their_shape():
 
 def test_the_bar_of_the_salient_frame_is_higher():
     picture = draw_explanation(make_answer(), height=50)
-    accent = (37, 99, 235)
-    count = lambda left: sum(picture.getpixel((left + 50, y)) == accent for y in range(100, 140))  # noqa: E731
+    # the frames take 78 pixels, a gap 6, the label 22
+    count = lambda left: sum(picture.getpixel((left + 50, y)) == ACCENT for y in range(106, 146))  # noqa: E731
     assert count(6) > 3 * count(112) > 0
+
+
+def test_each_kind_of_evidence_adds_a_row():
+    plain = draw_explanation(make_answer(), height=50).height
+    looked = draw_explanation(make_answer(attention=torch.full((4, 2, 2), 0.25)), height=50).height
+    assert looked == plain + 22 + 6 + 50 + 6  # a title, and frames between gaps
+    entities = {"water": [0.5] * 4, "bow": [0.1] * 4, "hand": [0.1] * 4}
+    seen = draw_explanation(make_answer(entity_map=torch.zeros(4, 2, 2).long(), entities=entities), height=50).height
+    assert seen == looked + 2 * 22  # and a legend of two lines
+    assert draw_explanation(make_answer(attributes=["playing cards"]), height=50).height == plain + 22
+    languages = {
+        "english": {"red circle": 0.9, "blue square": 0.1},
+        "chinese": {"red circle": 0.8, "blue square": 0.2},
+    }
+    assert draw_explanation(make_answer(languages=languages, agreement=0.9), height=50).height == plain + 22
+
+
+def test_where_most_is_looked_at_is_brightest():
+    attention = torch.tensor([[[0.7, 0.1], [0.1, 0.1]], *[[[0.25, 0.25], [0.25, 0.25]]] * 3])
+    picture = draw_explanation(make_answer(attention=attention), height=50).convert("L")
+    # the second row of frames begins at 78 + 22 + 6; its patches are 50 x 25 pixels
+    at = lambda x, y: picture.getpixel((6 + x, 106 + y))  # noqa: E731
+    assert at(10, 5) > 150 > at(90, 5)
+    assert abs(at(106 + 10, 25) - at(106 + 90, 25)) <= 1
+
+
+def test_patches_have_the_color_of_their_entity_and_others_none():
+    entity_map = torch.tensor([[[1, -1]]] * 4)
+    picture = draw_explanation(make_answer(entity_map=entity_map, entities={"a": [0], "b": [1]}), height=50)
+    red, green, blue = picture.getpixel((6 + 25, 131))
+    assert blue > green > red  # the second color is a blue, over a black frame
+    assert picture.getpixel((6 + 75, 131)) == (0, 0, 0)
+
+
+def test_texts_that_are_too_long_end_in_dots_inside_the_picture():
+    label = "pretending to pour something out of something, but something is empty " * 3
+    answer = Classification(
+        (Prediction(label, 1.0),),
+        frame_indices=[0],
+        frames=torch.zeros(1, 3, 20, 20, dtype=torch.uint8),
+        attributes=[label],
+        entities={label: [0.0]},
+        entity_map=torch.zeros(1, 1, 1).long(),
+    )
+    picture = draw_explanation(answer)
+    assert picture.width == 360
+    edge = picture.crop((355, 0, 360, picture.height))
+    assert edge.getcolors() == [(5 * picture.height, (255, 255, 255))]
 
 
 def test_an_answer_without_frames_cannot_be_drawn():
