@@ -67,6 +67,29 @@ def test_saliency_over_clips_and_crops_still_sums_to_one(clip_folder, video_path
     assert sum(weights) == pytest.approx(1, abs=1e-5)
 
 
+def test_an_explanation_holds_where_the_model_looked_in_the_frames_it_shows(clip_folder, video_path):
+    classifier = Classifier.load(clip_folder)
+    classifier.video_processor.num_clips, classifier.video_processor.num_crops = 2, 3
+    answer = classifier.classify(str(video_path), LABELS, explain=True)
+    # 48 pixels in patches of 8, for the frames of both clips in the first crop
+    assert answer.attention.shape == (16, 6, 6)
+    torch.testing.assert_close(answer.attention.sum((1, 2)), torch.ones(16))
+    first = classifier.video_processor.sample(str(video_path)).pixel_values[:2]
+    frames = classifier.model.encode_frames(first)
+    expected = classifier.model.explain(frames, classifier._text, first).attention.flatten(0, 1)
+    torch.testing.assert_close(answer.attention, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_without_an_explanation_nothing_is_computed_for_one(classifier, video_path, monkeypatch):
+    monkeypatch.setattr(classifier.model, "explain", None)
+    assert classifier.classify(str(video_path), LABELS).attention is None
+
+
+def test_explaining_changes_no_probability(classifier, video_path):
+    plain = classifier.classify(str(video_path), LABELS)
+    assert classifier.classify(str(video_path), LABELS, explain=True).predictions == plain.predictions
+
+
 def test_text_is_encoded_once_for_the_same_labels(classifier, video_path, monkeypatch):
     classifier.classify(str(video_path), LABELS)
 

@@ -4,7 +4,6 @@ import torch
 from kinoclip import Classification, Prediction
 from kinoclip.inference.explain import draw_explanation, saliency_bar
 
-
 ACCENT = (37, 99, 235)
 
 

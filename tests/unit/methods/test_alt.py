@@ -303,3 +303,34 @@ def test_sllm_refuses_regions_and_takes_frames(build):
     with pytest.raises(StrictDataclassError, match=r"ALT aligns the regions .* Set align_regions=False"):
         SllmConfig(recognizer_config=build().config)
     assert SllmConfig(recognizer_config=build(align_regions=False).config).rate == 2
+
+
+def test_an_explanation_names_the_entity_of_each_region_as_align_does(build, run):
+    model = build()
+    output = run(model)
+    explanation = model.explain(output.frames, output.text)
+    entities, scores = model.align(output.frames)
+    assert torch.equal(explanation.entities, entities)
+    assert torch.equal(explanation.entity_scores, scores)
+    assert torch.equal(explanation.regions.flatten(2), output.frames.regions)
+    assert explanation.entity_names == [f"entity {i}" for i in range(6)]
+
+
+def test_without_merging_each_patch_is_a_region(build, run):
+    model = build(merge_r=0)
+    output = run(model)
+    explanation = model.explain(output.frames, output.text)
+    assert explanation.entities.shape == (2, 4, 16)
+    assert torch.equal(explanation.regions[1, 2], torch.arange(16).view(4, 4))
+
+
+def test_frames_that_are_aligned_as_a_whole_have_one_entity_each(build, run):
+    model = build(align_regions=False)
+    output = run(model)
+    assert model.explain(output.frames, output.text).entities.shape == (2, 4, 1)
+
+
+def test_learned_queries_have_no_entities(build, run):
+    model = build(query_source="learned")
+    output = run(model)
+    assert model.explain(output.frames, output.text).entities is None

@@ -186,3 +186,21 @@ def test_it_classifies_and_explains_with_the_frames_it_looked_at(wrap, tokenizer
     assert answer.timestamps == [0.0, 0.5, 1.0, 1.5]
     assert len(answer.saliency[answer.label]) == 4
     assert sum(answer.saliency[answer.label]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_frames_that_a_frozen_copy_encoded_are_explained_by_it(wrap, recognizer, pixels):
+    model = wrap(rate=2, restoration="frozen_encoder")
+    with torch.no_grad():
+        for parameter in model.recognizer.vision_model.parameters():
+            parameter.mul_(1.5)  # as if it had been trained since
+    text = TextFeatures(embeds=torch.ones(1, 1, 32), words=torch.ones(1, 77, 32))
+    look = lambda model, pixels: model.explain(model.encode_frames(pixels), text, pixels)  # noqa: E731
+    found = look(model, pixels)
+    # of four frames every second is kept, one lies between, and the last takes no part
+    kept, between = look(model.recognizer, pixels[:, [0, 2]]), look(recognizer, pixels[:, [1]])
+    torch.testing.assert_close(found.attention[:, [0, 2]], kept.attention, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.attention[:, [1]], between.attention, atol=1e-6, rtol=1e-5)
+    assert not found.attention[:, 3].any()
+    assert found.saliency.shape == (2, 1, 4)
+    assert not found.saliency[..., 3].any()
+    assert (kept.attention - look(recognizer, pixels[:, [0, 2]]).attention).abs().max() > 1e-3

@@ -27,6 +27,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AutoModel
 
 from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
@@ -221,14 +222,22 @@ class SllmModel(VideoRecognizer):
         return explanation
 
     def _explain_all(self, frames: FrameFeatures, text: TextFeatures, pixels: Tensor) -> Explanation:
-        """Explain frames of which the frozen copy encoded some, and looked at them itself."""
+        """Explain frames of which the frozen copy encoded some, and looked at them itself.
+
+        What comes behind the last kept frame takes no part, and gets zeros; entities are not looked up.
+        """
         kept, between, _ = split_kept_frames(pixels.shape[1], self.config.rate)
-        explanation = self.recognizer.explain(frames, text, pixels[:, kept])
-        if between and explanation.attention is not None:
-            others = self.teacher.explain(frames, text, pixels[:, between]).attention
-            order = torch.tensor([*kept, *between]).argsort().to(pixels.device)
-            explanation.attention = torch.cat([explanation.attention, others], 1)[:, order]
-        return explanation
+        own = self.recognizer.explain(frames, text, pixels[:, kept])
+        behind = pixels.shape[1] - len(kept) - len(between)
+        if own.saliency is not None:
+            own.saliency = pad(own.saliency, (0, behind))
+        if own.attention is not None:
+            maps = own.attention.new_zeros(pixels.shape[:2] + own.attention.shape[2:])
+            maps[:, kept] = own.attention
+            if between:
+                maps[:, between] = self.teacher.explain(frames, text, pixels[:, between]).attention
+            own.attention = maps
+        return Explanation(saliency=own.saliency, attention=own.attention, english=own.english, chinese=own.chinese)
 
     def extra_losses(
         self, frames: FrameFeatures | None, text: TextFeatures, discarded_pixel_values: Tensor | None = None
