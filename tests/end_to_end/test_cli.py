@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertTokenizer
 
-from kinoclip import BikeModel, BikeProcessor, SllmModel
+from kinoclip import AltModel, AltProcessor, BikeConfig, BikeModel, BikeProcessor, SllmModel
 from kinoclip.cli import main
 from kinoclip.inference.jobs import RecordFile
 
@@ -69,6 +71,124 @@ def test_an_explanation_holds_the_saliency_of_each_frame(video_path, clip_folder
     saliency = json.loads(capsys.readouterr().out)["saliency"]
     assert set(saliency) == set(LABELS.split(","))
     assert sum(saliency["red circle"]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.fixture
+def alt_folder(clip_folder, tmp_path):
+    """A published folder of an ALT without training, with a corpus of three entities."""
+    torch.manual_seed(0)
+    model = AltModel.from_clip(clip_folder, merge_r=2)
+    processor = AltProcessor.from_clip(clip_folder, model.config)
+    model.set_corpus(["a red circle", "a blue square", "an empty background"], processor=processor)
+    model.save_pretrained(tmp_path / "alt")
+    processor.save_pretrained(tmp_path / "alt")
+    return tmp_path / "alt"
+
+
+def test_an_explanation_of_alt_holds_the_entities_of_each_frame(video_path, alt_folder, capsys):
+    assert run("classify", video_path, "--labels", LABELS, "--model", alt_folder, "--explain") == 0
+    entities = json.loads(capsys.readouterr().out)["entities"]
+    assert set(entities) <= {"a red circle", "a blue square", "an empty background"}
+    assert {len(scores) for scores in entities.values()} == {8}
+    totals = [sum(scores) for scores in entities.values()]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_pictures_are_written_one_for_each_video_that_can_be_read(videos, alt_folder, tmp_path):
+    output, pictures = tmp_path / "out.csv", tmp_path / "why" / "not"
+    command = ("classify", videos, "--labels", LABELS, "--model", alt_folder, "--output", output)
+    assert run(*command, "--pictures", pictures) == 0
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    drawn = [row["picture"] for row in rows if row["picture"]]
+    assert [bool(row["picture"]) for row in rows] == [True, False, True, False]
+    assert sorted(drawn) == sorted(str(path) for path in pictures.iterdir())
+    assert Path(drawn[1]).name.startswith("b with space, and comma-")
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in drawn)
+    assert json.loads(rows[0]["entities"])
+
+
+def test_two_videos_of_one_name_have_pictures_of_their_own(video_path, clip_folder, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(video_path, tmp_path / folder / "clip.mp4")
+    paths = (tmp_path / "a", tmp_path / "b")
+    assert run("classify", *paths, "--labels", LABELS, "--model", clip_folder, "--pictures", tmp_path / "why") == 0
+    assert len(list((tmp_path / "why").iterdir())) == 2
+
+
+@pytest.fixture
+def chinese_model(tiny_fields, tokenizer, tmp_path):
+    """The function that publishes a folder of a BIKE with a Chinese branch, with or without the tokenizer for it."""
+
+    def write(with_tokenizer: bool = True):
+        tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+        torch.manual_seed(0)
+        fields = {"chinese_branch": True, "chinese_text_config": {**tower, "vocab_size": 30, "pad_token_id": 0}}
+        model = BikeModel(BikeConfig(**tiny_fields, **fields))
+        processor = BikeProcessor.for_config(model.config, tokenizer)
+        if with_tokenizer:
+            words = tmp_path / "vocab.txt"
+            words.write_text(
+                "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"红圆蓝方绿星"]), encoding="utf-8"
+            )
+            processor.set_chinese(BertTokenizer(str(words)), {"a star": "星"}, context_length=8)
+        model.save_pretrained(tmp_path / "chinese")
+        processor.save_pretrained(tmp_path / "chinese")
+        return tmp_path / "chinese"
+
+    return write
+
+
+@pytest.fixture
+def chinese_labels(tmp_path):
+    path = tmp_path / "chinese.json"
+    path.write_text(json.dumps({"red circle": "红圆", "Blue_Square": "蓝方"}), encoding="utf-8")
+    return path
+
+
+def test_chinese_names_vote_and_the_explanation_says_how(video_path, chinese_model, chinese_labels, capsys):
+    command = ("classify", video_path, "--labels", "red circle,blue square", "--model", chinese_model(), "--explain")
+    assert run(*command, "--chinese-labels", chinese_labels) == 0
+    record = json.loads(capsys.readouterr().out)
+    english, chinese = record["languages"]["english"], record["languages"]["chinese"]
+    fused = {p["label"]: p["probability"] for p in record["predictions"]}
+    expected = {label: (english[label] + chinese[label]) / 2 for label in english}
+    assert fused == pytest.approx(expected, abs=1e-4)
+    overlap = sum(min(english[label], chinese[label]) for label in english)
+    assert record["agreement"] == pytest.approx(overlap, abs=2e-4)
+    assert english != chinese
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "said"),
+    [
+        ("red circle,green star", "{file}", "'green star' has no Chinese name"),
+        ("red circle", "none.json", "no such file of Chinese labels"),
+        ("red circle", "hmdb51", "'red circle' has no Chinese name"),
+    ],
+)
+def test_wrong_chinese_names_give_one_line_and_code_2(
+    labels, names, said, video_path, chinese_model, chinese_labels, capsys
+):
+    names = names.replace("{file}", str(chinese_labels))
+    folder = chinese_model()
+    assert run("classify", video_path, "--labels", labels, "--model", folder, "--chinese-labels", names) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1
+    assert said in errors
+
+
+def test_chinese_names_need_a_branch_a_tokenizer_and_labels(
+    video_path, clip_folder, chinese_model, chinese_labels, capsys
+):
+    command = ("classify", video_path, "--chinese-labels", chinese_labels, "--model")
+    assert run(*command, clip_folder, "--labels", "red circle") == 2
+    assert "has no Chinese branch" in capsys.readouterr().err
+    assert run(*command, chinese_model()) == 2
+    assert "Give labels too" in capsys.readouterr().err
+    assert run(*command, chinese_model(with_tokenizer=False), "--labels", "red circle") == 2
+    assert "no tokenizer for it" in capsys.readouterr().err
 
 
 def test_a_lexicon_adds_attributes_to_the_record(video_path, clip_folder, tmp_path, capsys):
