@@ -1,1 +1,7 @@
-"""Datasets: KinoShapes, the procedural videos this package tests and demonstrates itself with."""
+"""Data sets: loading what people have, fair splits, checks, and KinoShapes, procedural videos to test and demonstrate with."""
+
+from .catalog import DatasetFacts, catalog, dataset_facts
+from .coverage import Coverage
+from .loading import load_videos
+
+__all__ = ["Coverage", "DatasetFacts", "catalog", "dataset_facts", "load_videos"]
