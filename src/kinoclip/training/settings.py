@@ -1,0 +1,218 @@
+"""The numbers and choices of a training run, each checked when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+from huggingface_hub.dataclasses import type_validator
+
+Number = float | int
+
+
+class Settings:
+    """Values that are checked against their annotations, and then against each other."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            type_validator(name, getattr(self, name), kind)
+        self.check()
+
+    def check(self) -> None:
+        """Check what annotations cannot say."""
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """What is read of a data set, and what is done to it: `[data]` of a recipe.
+
+    Args:
+        sampling: rule of `sample_indices` for the frames; None is the method's own.
+        augmentation: crop of `ClipAugmentation`; None trains on what evaluation sees.
+        flip: of `ClipAugmentation`, like the next four.
+        grayscale: see there.
+        color_jitter: see there.
+        randaugment: see there.
+        erasing: see there.
+        random_frames: draw frames at random; None does where there is an augmentation.
+        mixup: alpha of mixup between the videos of a micro-batch, 0 for none.
+        cutmix: alpha of cutmix; with both, each step draws one of them.
+        label_smoothing: share of the target that all classes have alike. ALT smooths inside of its own loss instead.
+        templates: the sentences around a label, or the name of one ("bike"); None is the method's own.
+        label_style: labels as the data set spells them ("paper"), or spelled out ("words").
+        descriptions: a sentence for each label that is read together with it (SLLM): a packaged set or a file.
+        corpus: entities for a method that aligns with them (ALT): a corpus by name, or a file.
+        chinese_labels: Chinese names for a model with a Chinese branch (DSTPR): a packaged set or a file.
+        chinese_clip: folder or hub id of the Chinese-CLIP that reads them.
+        attributes: JSON file of phrases by name of the video, for a model with an attributes branch (BIKE).
+        shots: videos of each class that are kept for training; 0 for all.
+        repeat: how often one epoch passes over the videos (few-shot training).
+        fold: of UCF101 and HMDB51.
+        segments: train on annotated intervals instead of whole videos (ActivityNet, Charades).
+        train_split: name of the split that is trained on, where the data has splits.
+        validation_split: name of the split that is measured after an epoch, where the data has splits.
+    """
+
+    sampling: str | None = None
+    augmentation: Literal["resized_crop", "multi_scale_crop", "center_crop"] | None = "resized_crop"
+    flip: bool = True
+    grayscale: Number = 0.2
+    color_jitter: Number = 0.0
+    randaugment: list[int] | None = None
+    erasing: Number = 0.0
+    random_frames: bool | None = None
+    mixup: Number = 0.0
+    cutmix: Number = 0.0
+    label_smoothing: Number = 0.0
+    templates: str | list[str] | None = None
+    label_style: Literal["paper", "words"] = "paper"
+    descriptions: str | None = None
+    corpus: str | None = None
+    chinese_labels: str | None = None
+    chinese_clip: str | None = None
+    attributes: str | None = None
+    shots: int = 0
+    repeat: int = 1
+    fold: int = 1
+    segments: bool = False
+    train_split: str = "train"
+    validation_split: str = "validation"
+
+    def check(self) -> None:
+        """Check numbers."""
+        _at_least(self, 0, "mixup", "cutmix", "shots")
+        _at_least(self, 1, "repeat", "fold")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}. It is a share, from 0 to below 1.")
+
+    def augmentation_options(self) -> dict[str, Any]:
+        """Give what `VideoSamples` takes beside the data set and the processor."""
+        words = ("flip", "grayscale", "color_jitter", "randaugment", "erasing")
+        options = {} if self.augmentation is None else {name: getattr(self, name) for name in words}
+        plain = ("augmentation", "sampling", "random_frames")
+        return {**{name: getattr(self, name) for name in plain}, **options}
+
+
+@dataclass(frozen=True)
+class LoraSettings(Settings):
+    """Low-rank adapters on CLIP's towers, merged before the model is saved: `[training.lora]`.
+
+    Args:
+        rank: of each adapter; 0 for none.
+        alpha: the adapter's output is multiplied by alpha / rank.
+        targets: ends of the names of the linear layers that get one.
+        dropout: before each adapter.
+    """
+
+    rank: int = 0
+    alpha: Number = 16
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    dropout: Number = 0.0
+
+    def check(self) -> None:
+        """Check numbers."""
+        _at_least(self, 0, "rank", "dropout")
+        if self.rank and not self.targets:
+            raise ValueError("targets is empty. Name the layers that get adapters, such as q_proj.")
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """How the weights are changed: `[training]` of a recipe.
+
+    Args:
+        epochs: passes over the data.
+        batch_size: videos per update, over all processes and accumulated micro-batches.
+        accumulation: micro-batches that an update is computed in, for memory.
+        accumulated_loss: of objectives that compare the videos of a batch: the loss of the whole "batch", as if it were
+            computed at once, at the price of a second forward pass; or the mean over "micro_batches", as the official loops
+            have it.
+        objective: "candidates" matches each video with all classes; "captions" with the captions of its batch.
+        multi_label: where videos have several labels, they "share" the target, or each class is a "yes_no" question.
+        freeze: what is not trained: what the "method" says, "nothing", or also CLIP's "towers".
+        lr: of new modules.
+        backbone_scale: the rate of what comes with CLIP, as a share of `lr`.
+        weight_decay: of AdamW, on every trained tensor.
+        decay_vectors: on biases, norms and scales too, as the official loops have it.
+        betas: of AdamW.
+        eps: of AdamW.
+        warmup_epochs: in which the rate rises from 0; then it falls along a cosine.
+        refresh_every: updates between changes of the rate; 10 is the stair of the official loops.
+        final_lr_scale: the last rate as a share of the highest.
+        clip_norm: largest norm of the gradient; None does not clip.
+        precision: of the arithmetic; "no" is float32.
+        activation_checkpointing: compute activations twice instead of keeping them.
+        ema: decay of an average of the weights that is evaluated and saved in their place; 0 for none.
+        cache_features: encode each video once and keep what comes out on disk; needs a frozen encoder and nothing random.
+        lora: adapters instead of training CLIP's towers.
+        seed: of everything random.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    accumulation: int = 1
+    accumulated_loss: Literal["batch", "micro_batches"] = "batch"
+    objective: Literal["candidates", "captions"] = "candidates"
+    multi_label: Literal["share", "yes_no"] = "share"
+    freeze: Literal["method", "nothing", "towers"] = "method"
+    lr: Number = 5e-5
+    backbone_scale: Number = 0.1
+    weight_decay: Number = 0.2
+    decay_vectors: bool = True
+    betas: list[Number] = field(default_factory=lambda: [0.9, 0.999])
+    eps: Number = 1e-8
+    warmup_epochs: Number = 5
+    refresh_every: int = 1
+    final_lr_scale: Number = 0.0
+    clip_norm: Number | None = None
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    activation_checkpointing: bool = False
+    ema: Number = 0.0
+    cache_features: bool = False
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    seed: int = 0
+
+    def check(self) -> None:
+        """Check numbers."""
+        _at_least(self, 1, "epochs", "batch_size", "accumulation", "refresh_every")
+        _at_least(self, 0, "lr", "backbone_scale", "weight_decay", "warmup_epochs", "final_lr_scale", "seed")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.accumulation} micro-batches do not share evenly. "
+                "Choose an accumulation that divides it."
+            )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas is {self.betas}. AdamW takes two numbers from 0 to below 1.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}. It is a share, from 0 to below 1, such as 0.999.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm is {self.clip_norm}. It is above 0; leave it out for no clipping.")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(Settings):
+    """How the result is measured: `[evaluation]` of a recipe.
+
+    Args:
+        protocol: of `kinoclip.evaluation`, for the number that the paper prints.
+        validation_protocol: the one after each epoch.
+        metric: the one that says which epoch was best: top1, top5, mean_class_accuracy or map.
+        every: epochs between validations; the last one is always measured.
+        batch_size: videos per step.
+    """
+
+    protocol: str = "single_view"
+    validation_protocol: str = "single_view"
+    metric: str = "top1"
+    every: int = 1
+    batch_size: int = 8
+
+    def check(self) -> None:
+        """Check numbers."""
+        _at_least(self, 1, "every", "batch_size")
+
+
+def _at_least(settings: Any, lowest: int, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < lowest:
+            raise ValueError(f"{name} is {getattr(settings, name)}. It is at least {lowest}.")
