@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoProcessor, BertTokenizer, ChineseCLIPConfig, ChineseCLIPModel
 
-from kinoclip import ActionClipConfig, ActionClipModel, BikeProcessor
+import kinoclip
+from kinoclip import ActionClipConfig, ActionClipModel, BikeConfig, BikeModel, BikeProcessor, Classifier
 
 NAMES = {"surfing": ["冲浪", "玩冲浪板"], "diving water": "跳水"}
 TEXT = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -106,3 +107,36 @@ def test_what_is_no_chinese_clip_is_refused(tiny_bike, clip_folder):
 def test_chinese_names_need_a_branch_for_them(tiny_bike, processor):
     with pytest.raises(ValueError, match="no Chinese branch"):
         tiny_bike(torch.randn(1, 4, 3, 32, 32), **processor(text=["surfing", "diving water"]))
+
+
+@pytest.fixture
+def bilingual(tiny_fields, bert) -> BikeModel:
+    torch.manual_seed(0)
+    tower = {**TEXT, "vocab_size": len(bert), "pad_token_id": 0}
+    return BikeModel(BikeConfig(**tiny_fields, chinese_branch=True, chinese_text_config=tower)).eval()
+
+
+def test_classify_takes_chinese_names_which_then_vote(bilingual, processor, video_path):
+    classifier, labels = Classifier(bilingual, processor), ["surfing", "diving water"]
+    first = kinoclip.classify(str(video_path), labels, model=classifier, explain=True)
+    names = {"surfing": "跳板", "diving water": "人"}
+    answer = kinoclip.classify(str(video_path), labels, model=classifier, explain=True, chinese=names)
+    assert answer.languages["english"] == pytest.approx(first.languages["english"], abs=1e-6)
+    assert answer.languages["chinese"] != pytest.approx(first.languages["chinese"], abs=1e-6)
+    assert answer.predictions != first.predictions
+
+
+def test_chinese_names_keep_the_templates_of_the_processor(bilingual, processor, bert):
+    processor.set_chinese(bert, NAMES, templates=["人在{}"], context_length=9)
+    Classifier(bilingual, processor, chinese={"surfing": "玩"})
+    assert processor.chinese == {"labels": {"surfing": ["玩"]}, "templates": ["人在{}"], "context_length": 9}
+
+
+def test_chinese_names_do_not_go_with_descriptions(bilingual, processor):
+    with pytest.raises(ValueError, match="Leave one of them out"):
+        Classifier(bilingual, processor, descriptions={"surfing": "on a wave"}, chinese=NAMES)
+
+
+def test_the_branch_of_a_wrapped_recognizer_takes_chinese_names(bilingual, processor):
+    wrapped = kinoclip.SllmModel.from_recognizer(bilingual, num_frames=4)
+    assert Classifier(wrapped, processor, chinese=NAMES).chinese["surfing"] == ["冲浪"]
