@@ -25,7 +25,7 @@ Group = Literal["appearance", "motion", "order", "needle"]
 TASKS: tuple[Task, ...] = get_args(Task)
 # no two tasks and splits share a stream of random numbers
 _SEEDS: dict[Task, int] = {"actions": 20261, "unseen": 20262, "several": 20263, "untrimmed": 20264}
-CLIPS_PER_CLASS: dict[Split, int] = {"train": 24, "validation": 8, "test": 20}
+CLIPS_PER_CLASS: dict[Split, int] = {"train": 64, "validation": 8, "test": 20}
 
 _ZH_COLORS = {"red": "红色", "green": "绿色", "blue": "蓝色", "yellow": "黄色", "purple": "紫色", "white": "白色"}
 _ZH_SHAPES = {
