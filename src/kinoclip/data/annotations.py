@@ -117,7 +117,8 @@ def read_table(path: Path, names: Sequence[str] | None, split: str | None) -> An
     label = _column(path, known, LABEL_COLUMNS, "label")
     split_column = next((column for column in ("split", "subset") if column in known), None)
     to_name = _names_by_number(path, names)
-    entries, several, all_labels = [], label == "labels", set()
+    entries, several = [], label == "labels"
+    all_labels: set[str] = set()
     for number, row in rows:
         value = row.get(label)
         several |= isinstance(value, list)

@@ -61,7 +61,10 @@ class Coverage:
             known = json.loads(dataset.info.description or "{}").get("coverage", {})
         except (ValueError, AttributeError):  # a description of somebody else's
             known = {}
-        coverage = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in known.items()
+        }
+        coverage = cls(**fields)
         if "name" not in dataset.column_names:
             return replace(coverage, found=len(dataset))
         names = {video_of(name) for name in dataset["name"]}
