@@ -47,12 +47,11 @@ def from_columns(data: Any, names: Sequence[str] | None, coverage: Coverage, str
     Raises:
         ValueError: a column is missing, or labels cannot be named.
     """
-    from datasets import Dataset, Video
+    from datasets import Dataset
 
     every = [_name_columns(one) for one in (data.values() if isinstance(data, Mapping) else [data])]
     data = _pick(dict(zip(data, every, strict=True)), coverage.split) if isinstance(data, Mapping) else every[0]
     convert, feature = _label_reader(data, names, every)
-    data = data.cast_column("video", Video(decode=False))
     if not isinstance(data, Dataset):
         return _stream(data, convert, feature)
     data = _replace(data, "label", [convert(label) for label in data["label"]], feature)
@@ -63,14 +62,17 @@ def from_columns(data: Any, names: Sequence[str] | None, coverage: Coverage, str
 
 
 def _name_columns(data: Any) -> Any:
-    """Call the video column `video` and the label column `label`."""
-    from datasets import Value
+    """Call the video column `video`, not decoded, and the label column `label`."""
+    from datasets import Value, Video
 
     if data.features is None:
         raise ValueError("The streamed data set does not say which columns it has. Load it without streaming.")
-    data = _rename(data, _video_column(data.features), "video")
-    if getattr(data.features["video"], "dtype", None) == "large_string":
-        data = data.cast_column("video", Value("string"))  # Video takes no large strings
+    video = _video_column(data.features)
+    if video is not None:
+        if getattr(data.features[video], "dtype", None) == "large_string":
+            data = data.cast_column(video, Value("string"))  # Video takes no large strings
+        data = data.cast_column(video, Video(decode=False))
+    data = _rename(data, video, "video")
     return _rename(data, next((name for name in _LABEL_NAMES if name in data.features), None), "label")
 
 

@@ -144,11 +144,8 @@ def class_folders(paths: Sequence[str], names: Sequence[str] | None = None) -> d
     found = {}
     for path, parts in folders.items():
         split = next((split_name(part) for part in parts if split_name(part)), None)
-        classes = (
-            [part for part in parts if match_key(part) in keys]
-            if keys
-            else [p for p in parts if not split_name(p)][:1]
-        )
+        unsplit = [part for part in parts if not split_name(part)]
+        classes = [part for part in parts if match_key(part) in keys] or unsplit[:1]
         if classes:
             found[path] = (split, classes[-1])
     return found

@@ -69,4 +69,4 @@ def test_a_folder_around_everything_is_no_class():
 
 def test_known_classes_are_found_in_folders_of_any_depth():
     paths = ["part 1/brush_hair/brush_hair/1.avi", "other/2.avi"]
-    assert class_folders(paths, ["brush hair"]) == {paths[0]: (None, "brush_hair")}
+    assert class_folders(paths, ["brush hair"]) == {paths[0]: (None, "brush_hair"), paths[1]: (None, "other")}
