@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from hashlib import blake2b
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kinoclip.data.coverage import Coverage
 from kinoclip.data.samples import class_names
 from kinoclip.metrics import running_mean_average_precision
 from kinoclip.outputs import TextFeatures
@@ -172,13 +172,13 @@ def _choose(views: ViewOutputs, columns: Sequence[int] | None, rows: Tensor | No
 
 def _settings(processor: Any, dataset: Any, collected: Collected) -> dict[str, Any]:
     video_processor = getattr(processor, "video_processor", processor)
-    names = sorted(_video_names(dataset, collected.indices))
+    coverage = Coverage.of(dataset).with_undecodable(_video_names(dataset, sorted(collected.failures)))
     return {
+        "coverage": coverage.to_dict(),
         "templates": list(getattr(processor, "templates", ())),
         "num_frames": video_processor.num_frames,
         "sampling": video_processor.sampling,
         "keep_every": video_processor.keep_every,
-        "videos_fingerprint": blake2b("\n".join(names).encode(), digest_size=8).hexdigest(),
         "versions": {package: version(package) for package in ("kinoclip", "torch", "transformers", "av")},
     }
 

@@ -34,7 +34,7 @@ class Report:
         per_class: for each class its name, number of videos, and accuracy or average precision.
         num_videos: how many were scored.
         failures: name of a video that could not be read to the reason; they are in no metric.
-        settings: what else decides on the numbers: templates, frames, fingerprint of the videos, versions.
+        settings: what else decides on the numbers: templates, frames, coverage of the data set, versions.
         scores: (N, K), not saved.
         targets: (N,) class ids or (N, K) multi-hot, not saved.
         names: of the N videos, not saved.

@@ -9,6 +9,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value, Video
 
 from kinoclip.data.kinoshapes import kinoshapes_dataset
+from kinoclip.data.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.evaluation.evaluate import evaluate, find_candidates
 from kinoclip.evaluation.probing import probe
 from kinoclip.evaluation.protocols import PROTOCOLS
@@ -191,3 +192,12 @@ def test_a_data_set_of_numbers_without_names_is_refused(mini, colors):
 
     with pytest.raises(ValueError, match="no column `label` of classes"):
         evaluate(*mini, unnamed)
+
+
+def test_a_report_says_which_videos_it_was_measured_on(mini):
+    videos = benchmark_dataset(split="test", clips_per_class=1)
+
+    first, other = (evaluate(*mini, videos.select(range(n))).settings["coverage"] for n in (3, 4))
+
+    assert first["found"] == 3
+    assert first["fingerprint"] != other["fingerprint"]
