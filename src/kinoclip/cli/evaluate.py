@@ -23,6 +23,7 @@ def add_command(commands: Any) -> None:
     evaluate.add_argument("--protocol", default="single_view", help="how to score (default: %(default)s)")
     evaluate.add_argument("--probe", choices=("linear", "knn"), help="classify frozen features instead; needs --train")
     evaluate.add_argument("--train", metavar="DATA", help="labeled videos for --probe")
+    evaluate.add_argument("--train-split", help="which part of them (default: all)")
     add_label_options(evaluate, "what the classes are called, in the order of their ids")
     evaluate.add_argument("--output", metavar="FILE", help="write the whole report, .json")
     evaluate.add_argument("--batch-size", type=int, default=8, help="videos per step (default: %(default)s)")
@@ -49,7 +50,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     progress = Progress(len(dataset))
     size = {"batch_size": options.batch_size, "num_workers": options.workers}
     if options.probe is not None:
-        train = load_videos(options.train, split="train", dataset=options.dataset, fold=options.fold)
+        train = load_videos(options.train, split=options.train_split, dataset=options.dataset, fold=options.fold)
         metrics, intervals = probe(model, processor, train, dataset, options.probe, **size)
         print(json.dumps({"probe": options.probe, "metrics": metrics, "intervals": intervals}))
         return 0

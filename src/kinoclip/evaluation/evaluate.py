@@ -63,6 +63,10 @@ def evaluate(
     """
     rules = find_protocol(protocol) if isinstance(protocol, str) else protocol
     classes = class_names(dataset)
+    if labels is not None and len(labels) != len(classes):
+        raise ValueError(
+            f"There are {len(labels)} names for {len(classes)} classes. Give one for each, in their order."
+        )
     was_training = model.training
     model.eval()
     try:

@@ -105,9 +105,10 @@ def test_several_labels_per_video_are_measured_by_average_precision(mini, colors
 
 
 def test_every_protocol_gives_its_scores(mini, colors):
-    shapes = {name: evaluate(*mini, colors, name).scores.shape for name in PROTOCOLS}
+    few = colors.select(range(12))
+    shapes = {name: evaluate(*mini, few, name).scores.shape for name in PROTOCOLS}
 
-    assert set(shapes.values()) == {(20, len(colors.features["label"].names))}
+    assert set(shapes.values()) == {(12, len(colors.features["label"].names))}
 
 
 def test_halves_are_scored_over_their_own_classes(mini, colors):
