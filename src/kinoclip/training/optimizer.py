@@ -10,7 +10,7 @@ CLIP_MODULES = frozenset({"vision_model", "text_model", "visual_projection", "te
 
 # Parameters that a method adds inside of a CLIP tower and trains as fast as its other new ones.
 # Source: official Text4Vis `utils/solver.py`, `_optimizer`: all of `visual` is slow, except `control_point`.
-NEW_MODULES = frozenset({"temporal_conv", "adapters", "text_context"})
+NEW_MODULES = frozenset({"temporal_conv", "adapters", "text_context", "lora_A", "lora_B"})
 
 
 def is_clip_parameter(name: str) -> bool:

@@ -1,0 +1,190 @@
+"""The model and processor that a recipe starts from: a CLIP, or a recognizer that is trained further."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
+from kinoclip.inference.loading import read_config
+from kinoclip.methods import METHODS, Method
+from kinoclip.processing import RecognizerProcessor
+from kinoclip.recognizer import VideoRecognizer
+from kinoclip.recognizer_config import RecognizerConfig
+from kinoclip.text.descriptions import describe_labels, label_descriptions, read_descriptions
+from kinoclip.text.labels import LABEL_SETS, spell_out
+from kinoclip.text.templates import TEMPLATES
+
+from .recipe import Recipe, recipe_names
+
+
+def start_model(
+    recipe: Recipe, labels: Sequence[str], start: str | Path | None = None
+) -> tuple[VideoRecognizer, RecognizerProcessor]:
+    """Build the model and the processor of a recipe; new weights depend on the recipe's seed alone.
+
+    Args:
+        recipe: says the method and its settings.
+        labels: of the classes; a model that reads no text gets as many rows.
+        start: a CLIP or a recognizer of this package (folder or hub id), or "mini"; the recipe's own when left out.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: it is nothing that this recipe can start from.
+    """
+    source = str(recipe.start if start is None else start)
+    if source in recipe_names():
+        raise ValueError(
+            f"{recipe.name} trains the result of {source} further. Train that one, and give its folder as start."
+        )
+    source = str(mini_clip_path()) if source == EMBEDDED else source
+    torch.manual_seed(recipe.training.seed)
+    if source:
+        found = read_config(source)
+        build = _from_clip if found.model_type == "clip" else _continue
+        model = build(recipe, source, found, labels)
+    else:
+        model = METHODS[recipe.method].model(_config(recipe, {}, labels))
+    tokenizer = AutoTokenizer.from_pretrained(source) if model.config.reads_text else None
+    processor = METHODS[recipe.method].processor.for_config(model.config, tokenizer)
+    _give_texts(model, processor, recipe)
+    return model, processor
+
+
+def label_texts(recipe: Recipe, labels: Sequence[str]) -> list[str]:
+    """Give what a model reads for each label: spelled out, or described, as the recipe has it."""
+    data = recipe.data_settings
+    if data.descriptions is not None:
+        packaged = data.descriptions in LABEL_SETS
+        sentences = label_descriptions(data.descriptions) if packaged else read_descriptions(data.descriptions)
+        return describe_labels(labels, sentences)
+    return [spell_out(label) for label in labels] if data.label_style == "words" else list(labels)
+
+
+def _config(recipe: Recipe, towers: dict[str, Any], labels: Sequence[str]) -> RecognizerConfig:
+    """Give the config of the recipe's method on some towers."""
+    config = METHODS[recipe.method].config.from_clip_fields(towers, **recipe.model)
+    return config if config.reads_text else _name_rows(config, labels)
+
+
+def _name_rows(config: RecognizerConfig, labels: Sequence[str]) -> RecognizerConfig:
+    """Give a classifier one row for each label."""
+    rows = {"id2label": dict(enumerate(labels)), "label2id": {label: row for row, label in enumerate(labels)}}
+    inner = _wrapped(config)
+    if inner is None:
+        return type(config)(**{**config.to_dict(), **rows})
+    renamed = type(inner)(**{**inner.to_dict(), **rows})
+    return type(config)(**{**config.to_dict(), **rows, "recognizer_config": renamed})
+
+
+def _wrapped(config: RecognizerConfig) -> RecognizerConfig | None:
+    inner: RecognizerConfig | None = getattr(config, "recognizer_config", None)
+    return inner
+
+
+def _from_clip(recipe: Recipe, source: str, clip: Any, labels: Sequence[str]) -> VideoRecognizer:
+    """Build the method on the towers of a CLIP."""
+    towers = {"text_config": clip.text_config.to_dict(), "vision_config": clip.vision_config.to_dict()}
+    shared = {"projection_dim": clip.projection_dim, "logit_scale_init_value": clip.logit_scale_init_value}
+    config = _config(recipe, {**towers, **shared}, labels)
+    inner = _wrapped(config)
+    model_class: Any = _method_of(inner or config).model
+    if not hasattr(model_class, "from_clip"):
+        raise ValueError(f"{recipe.method} is not built on a CLIP. Start from a folder of its own, or from nothing.")
+    model: VideoRecognizer = model_class.from_clip(source, **_fields(inner or config))
+    return model if inner is None else _wrap(recipe, model, config)
+
+
+def _fields(config: RecognizerConfig) -> dict[str, Any]:
+    """Give the settings of a config, and the names of its rows."""
+    names = {} if config.reads_text else {"id2label": config.id2label, "label2id": config.label2id}
+    return {**{name: getattr(config, name) for name in type(config).settings() if name != "num_labels"}, **names}
+
+
+def _wrap(recipe: Recipe, inner: VideoRecognizer, config: RecognizerConfig) -> VideoRecognizer:
+    method: Any = METHODS[recipe.method]
+    outer = {name: getattr(config, name) for name in method.config.settings()}
+    model: VideoRecognizer = method.model.from_recognizer(inner, **outer)
+    return model
+
+
+def _continue(recipe: Recipe, source: str, found: Any, labels: Sequence[str]) -> VideoRecognizer:
+    """Load a recognizer of this package with the recipe's settings; only what it lacks starts anew."""
+    wanted = METHODS[recipe.method].config
+    # the kind of recognizer that the recipe's method wraps, if it does
+    inner = _wrapped(wanted.from_clip_fields({}, **recipe.model))
+    if isinstance(found, wanted):
+        return _load(recipe, source, _with_fields(found, recipe.model, labels))
+    if inner is None or not isinstance(found, type(inner)):
+        raise ValueError(
+            f"{source} is a {found.model_type!r} model, and {recipe.name} trains {wanted.model_type!r}. Start from a CLIP, or "
+            "from a model of that method."
+        )
+    own = set(wanted.settings())
+    inside = {name: value for name, value in recipe.model.items() if name not in own and name != "recognizer"}
+    model = _load(recipe, source, _with_fields(found, inside, labels))
+    outside = {name: value for name, value in recipe.model.items() if name in own}
+    build: Any = wanted
+    return _wrap(recipe, model, build(recognizer_config=model.config, **outside))
+
+
+def _with_fields(config: Any, fields: dict[str, Any], labels: Sequence[str]) -> RecognizerConfig:
+    """Change fields of a saved config, those of what it wraps too, and leave its candidates out."""
+    saved = {**config.to_dict(), "candidate_shapes": None}
+    for name in ("id2label", "label2id", "num_labels"):
+        saved.pop(name, None)
+    inner = _wrapped(config)
+    if inner is not None:
+        own = set(type(config).settings())
+        inside = {name: value for name, value in fields.items() if name not in own and name != "recognizer"}
+        saved["recognizer_config"] = _with_fields(inner, inside, labels)
+        fields = {name: value for name, value in fields.items() if name in own}
+    changed = type(config)(**{**saved, **fields})
+    return changed if changed.reads_text else _name_rows(changed, labels)
+
+
+def _load(recipe: Recipe, source: str, config: RecognizerConfig) -> VideoRecognizer:
+    model_class: Any = _method_of(config).model
+    options: dict[str, Any] = {} if config.reads_text else {"ignore_mismatched_sizes": True}
+    model, report = model_class.from_pretrained(
+        source, config=config, dtype=torch.float32, output_loading_info=True, **options
+    )
+    if len(report["mismatched_keys"]) > 2:  # the weight and the bias of a classifier with other rows
+        raise ValueError(
+            f"{source} has weights of other sizes: {sorted(report['mismatched_keys'])[0]}. Change the model settings."
+        )
+    unknown = [name for name in sorted(report["unexpected_keys"]) if not name.startswith("candidate_")]
+    if unknown:
+        raise ValueError(
+            f"{source} holds {len(unknown)} weights that {recipe.name} has no place for, first {unknown[0]}. Change the model "
+            "settings of the recipe to those that it was trained with."
+        )
+    loaded: VideoRecognizer = model
+    return loaded
+
+
+def _method_of(config: RecognizerConfig) -> Method:
+    return next(method for method in METHODS.values() if isinstance(config, method.config))
+
+
+def _give_texts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
+    """Give model and processor the texts beside the labels that the recipe names."""
+    data = recipe.data_settings
+    if data.templates is not None:
+        named = TEMPLATES.get(data.templates) if isinstance(data.templates, str) else None
+        processor.templates = list(data.templates) if isinstance(data.templates, list) else [named or data.templates]
+    inner: Any = getattr(model, "recognizer", model)
+    if data.chinese_clip is not None:
+        inner.load_chinese(data.chinese_clip)
+    if getattr(inner.config, "chinese_branch", False):
+        if data.chinese_clip is None or data.chinese_labels is None:
+            raise ValueError(f"{recipe.name} has a Chinese branch. Give data.chinese_clip and data.chinese_labels.")
+        processor.set_chinese(data.chinese_clip, data.chinese_labels)
+    if data.corpus is not None:
+        if not hasattr(inner, "set_corpus"):
+            raise ValueError(f"{recipe.method} aligns with no corpus. Leave data.corpus out.")
+        inner.set_corpus(data.corpus, processor=processor)
