@@ -27,8 +27,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 _SEEDS: dict[Task, int] = {"actions": 20261, "unseen": 20262, "several": 20263, "untrimmed": 20264}
 CLIPS_PER_CLASS: dict[Split, int] = {"train": 64, "validation": 8, "test": 20}
 
-_ZH_COLORS = {"red": "红色", "green": "绿色", "blue": "蓝色", "yellow": "黄色", "purple": "紫色", "white": "白色"}
-_ZH_SHAPES = {
+ZH_COLORS = {"red": "红色", "green": "绿色", "blue": "蓝色", "yellow": "黄色", "purple": "紫色", "white": "白色"}
+ZH_SHAPES = {
     "circle": "圆形",
     "square": "方形",
     "triangle": "三角形",
@@ -36,7 +36,7 @@ _ZH_SHAPES = {
     "cross": "十字形",
     "ring": "圆环",
 }
-_ZH_VERBS = {
+ZH_VERBS = {
     "moving left": "向左移动",
     "moving right": "向右移动",
     "moving up": "向上移动",
@@ -117,7 +117,7 @@ def benchmark_dataset(
         spec = _sequence(rng, names, task == "untrimmed") if several else classes[index % len(classes)].draw(rng)
         clip = render(spec)
         found = sorted(names.index(segment.label) for segment in spec.segments) if several else index % len(classes)
-        row = {"video": {"bytes": encode_video(clip.frames, spec.fps), "path": None}, "label": found}
+        row: dict[str, Any] = {"video": {"bytes": encode_video(clip.frames, spec.fps), "path": None}, "label": found}
         row |= {"name": f"{task}/{split}/{index:05d}.mp4", "caption": clip.caption}
         rows.append(row | {"spans": [asdict(span) for span in clip.spans]})
     label = ClassLabel(names=names)
@@ -142,19 +142,19 @@ def chinese_names(task: Task = "actions") -> dict[str, str]:
 def _object(color: str, shape: str) -> ActionClass:
     label = f"{color} {shape}"
     return ActionClass(
-        label, _ZH_COLORS[color] + _ZH_SHAPES[shape], "appearance", lambda rng: sample_spec(rng, label=label)
+        label, ZH_COLORS[color] + ZH_SHAPES[shape], "appearance", lambda rng: sample_spec(rng, label=label)
     )
 
 
 def _motion(verb: str) -> ActionClass:
     whites = [f"white {shape}" for shape in SHAPES]
-    return ActionClass(verb, _ZH_VERBS[verb], "motion", lambda rng: sample_spec(rng, labels=whites, verb=verb))
+    return ActionClass(verb, ZH_VERBS[verb], "motion", lambda rng: sample_spec(rng, labels=whites, verb=verb))
 
 
 def _order(first: tuple[str, str], second: tuple[str, str], turned: bool) -> ActionClass:
     pair = (second, first) if turned else (first, second)
     part = 0 if first[0] != second[0] else 1  # what the two differ in
-    english, chinese = [obj[part] for obj in pair], [(_ZH_COLORS, _ZH_SHAPES)[part][obj[part]] for obj in pair]
+    english, chinese = [obj[part] for obj in pair], [(ZH_COLORS, ZH_SHAPES)[part][obj[part]] for obj in pair]
 
     def draw(rng: np.random.Generator) -> ClipSpec:
         half = _FRAMES // 2
@@ -180,7 +180,7 @@ def _needle(color: str) -> ActionClass:
         )
         return _clip(rng, segments)
 
-    return ActionClass(f"{color} triangle", _ZH_COLORS[color] + _ZH_SHAPES["triangle"], "needle", draw)
+    return ActionClass(f"{color} triangle", ZH_COLORS[color] + ZH_SHAPES["triangle"], "needle", draw)
 
 
 def _clip(rng: np.random.Generator, segments: tuple[Segment, ...]) -> ClipSpec:

@@ -1,0 +1,33 @@
+"""The mini Chinese-CLIP."""
+
+import pytest
+from transformers import BertTokenizer, ChineseCLIPModel
+
+from kinoclip import DstprModel
+from kinoclip.data.kinoshapes.benchmark import action_classes
+from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.training.mini_clip.chinese import train_chinese, translations
+
+
+def test_every_class_of_the_benchmark_is_translated():
+    pairs = dict(translations())
+
+    assert all(pairs[known.label] == known.chinese for task in ("actions", "unseen") for known in action_classes(task))
+
+
+def test_a_few_steps_bring_chinese_nearer_to_english_and_leave_a_folder_that_loads(tmp_path):
+    before = train_chinese(tmp_path / "zero", steps=1)
+    after = train_chinese(tmp_path / "some", steps=12)
+
+    assert after > before
+    assert ChineseCLIPModel.from_pretrained(tmp_path / "some").config.projection_dim == 64
+    assert BertTokenizer.from_pretrained(tmp_path / "some")("红色圆形")["input_ids"].count(1) == 0  # no unknown letter
+    model = DstprModel.from_clip(mini_clip_path(), num_frames=2, reparam="mlp").load_chinese(tmp_path / "some")
+    assert model.config.chinese_branch
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+
+    with pytest.raises(FileExistsError, match="is not empty"):
+        train_chinese(tmp_path)
