@@ -44,12 +44,14 @@ class Annotations:
         entries: the videos of a split.
         classes: names in class order, of all splits; None where no file says.
         several: videos have several labels.
+        splits: those that a table has rows of, where it says.
         dropped: rows that cannot be used, such as intervals that end before they begin.
     """
 
     entries: tuple[Entry, ...]
     classes: list[str] | None = None
     several: bool = False
+    splits: frozenset[str] = frozenset()
     dropped: int = 0
 
 
@@ -119,6 +121,7 @@ def read_table(path: Path, names: Sequence[str] | None, split: str | None) -> An
     to_name = _names_by_number(path, names)
     entries, several = [], label == "labels"
     all_labels: set[str] = set()
+    splits: set[str] = set()
     for number, row in rows:
         value = row.get(label)
         several |= isinstance(value, list)
@@ -130,12 +133,19 @@ def read_table(path: Path, names: Sequence[str] | None, split: str | None) -> An
             )
         labels = tuple(to_name(one, number, str(row[video])) for one in values)
         all_labels.update(labels)
-        if split and split_column and split_name(str(row.get(split_column))) != split:
+        own_split = split_name(str(row.get(split_column or "")))
+        splits.add(own_split or "other")
+        if split and split_column and own_split != split:
             continue
         entries.append(
             Entry((str(row[video]),), labels, *(_seconds(path, number, row.get(c)) for c in ("start", "end")))
         )
-    return Annotations(tuple(entries), list(names) if names else class_order(all_labels), several)
+    return Annotations(
+        tuple(entries),
+        list(names) if names else class_order(all_labels),
+        several,
+        frozenset(splits if split_column else ()),
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

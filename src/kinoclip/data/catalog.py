@@ -11,6 +11,8 @@ from typing import Any
 
 from kinoclip.text.labels import label_set
 
+from .layouts import MissingSplitError
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -57,7 +59,8 @@ class DatasetFacts:
         """Give the number of videos of a split, or of all splits for None; None where it is not known.
 
         Raises:
-            ValueError: there is no such split or fold.
+            MissingSplitError: there is no such split.
+            ValueError: there is no such fold.
         """
         if not 1 <= fold <= self.folds:
             raise ValueError(f"{self.title} has no fold {fold}. Choose one from 1 to {self.folds}.")
@@ -65,7 +68,7 @@ class DatasetFacts:
             sizes = self.sizes.values()
             return self.total or (sum(size for size in sizes if isinstance(size, int)) if sizes else None)
         if self.sizes and split not in self.sizes:
-            raise ValueError(f"{self.title} has no split {split!r}. Choose one of {', '.join(self.sizes)}.")
+            raise MissingSplitError(f"{self.title} has no split {split!r}. Choose one of {', '.join(self.sizes)}.")
         size = self.sizes.get(split)
         return size[fold - 1] if isinstance(size, list) else size
 

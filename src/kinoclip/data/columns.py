@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .annotations import LABEL_COLUMNS, VIDEO_COLUMNS, class_order
 from .building import ClassOrder, note_coverage
 from .coverage import Coverage
-from .layouts import VIDEO_SUFFIXES, split_name
+from .layouts import VIDEO_SUFFIXES, MissingSplitError, split_name
 
 if TYPE_CHECKING:
     import datasets
@@ -45,10 +45,15 @@ def from_columns(data: Any, names: Sequence[str] | None, coverage: Coverage, str
         streaming: give an `IterableDataset`.
 
     Raises:
+        MissingSplitError: it has not this split.
         ValueError: a column is missing, or labels cannot be named.
     """
     from datasets import Dataset
 
+    if coverage.split is not None and not isinstance(data, Mapping) and split_name(str(data.split)) != coverage.split:
+        raise MissingSplitError(
+            f"The data set does not say that it is the split {coverage.split!r}. Leave split= out."
+        )
     every = [_name_columns(one) for one in (data.values() if isinstance(data, Mapping) else [data])]
     data = _pick(dict(zip(data, every, strict=True)), coverage.split) if isinstance(data, Mapping) else every[0]
     convert, feature = _label_reader(data, names, every)
@@ -92,13 +97,16 @@ def _stream(data: datasets.IterableDataset, convert: Callable[[Any], Any], featu
 
 
 def _pick(data: Any, split: str | None) -> Any:
-    """Take the wanted split of several."""
-    if not isinstance(data, Mapping):
-        return data
-    fitting = [name for name in data if split is None or split_name(name) == split or name == split]
-    if len(fitting) != 1:
-        wanted = "Say which: split=" if split is None else f"There is no split {split!r} among them. Choose "
-        raise ValueError(f"The data set has the splits {', '.join(data)}. {wanted}{next(iter(data))!r}.")
+    """Take the wanted split of several.
+
+    Raises:
+        MissingSplitError: there is none of that name.
+    """
+    fitting = [name for name in data if split is None or split_name(name) == split]
+    if not fitting:
+        raise MissingSplitError(f"The data set has no split {split!r}, but {', '.join(data)}.")
+    if len(fitting) > 1:
+        raise ValueError(f"The data set has the splits {', '.join(fitting)}. Say which: split={fitting[0]!r}.")
     return data[fitting[0]]
 
 

@@ -43,6 +43,10 @@ _SPLITS = {
 _PEEK = 32
 
 
+class MissingSplitError(ValueError):
+    """Data that has no such split."""
+
+
 def split_name(text: str | None) -> str | None:
     """Give "train", "validation" or "test" for what people call them, and None for anything else.
 

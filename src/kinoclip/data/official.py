@@ -12,7 +12,7 @@ from kinoclip.text.labels import read_labels
 
 from .annotations import Annotations, Entry, parse_json, read_text
 from .catalog import DatasetFacts, catalog
-from .layouts import FileTree, split_name
+from .layouts import FileTree, MissingSplitError, split_name
 
 _SPLIT = r"(train|training|val|valid|validate|validation|test|testing)"
 _FILES = {
@@ -81,7 +81,8 @@ def read_official(wanted: Wanted) -> Annotations | None:
     """Read the official annotations; None where their files are not there.
 
     Raises:
-        ValueError: a file cannot be read, or says nothing of the split.
+        MissingSplitError: the files say nothing of the split.
+        ValueError: a file cannot be read.
     """
     files = list(wanted.files())
     if not files:
@@ -89,7 +90,7 @@ def read_official(wanted: Wanted) -> Annotations | None:
     annotations = _READERS[wanted.facts.name](wanted, files)
     if not annotations.entries:
         names = ", ".join(path.name for path, _ in files[:3])
-        raise ValueError(
+        raise MissingSplitError(
             f"{names} in {wanted.tree.root}: no labels for the split {wanted.split!r} of {wanted.facts.title}. "
             f"The official files are {wanted.facts.annotations}."
         )

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDataset, Video
 
 from kinoclip import RecognizerVideoProcessor
-from kinoclip.data import Coverage, load_videos
+from kinoclip.data import Coverage, MissingSplitError, load_videos
 from kinoclip.data.kinoshapes import encode_video, kinoshapes_clips, kinoshapes_dataset, write_kinoshapes, write_video
 from kinoclip.data.samples import VideoSamples
 
@@ -169,6 +169,43 @@ def test_columns_of_other_names_are_refused_with_those_there_are():
 def test_bare_numbers_for_labels_want_names():
     with pytest.raises(ValueError, match="bare numbers"):
         load_videos(Dataset.from_dict({"video": ["a.mp4"], "label": [1]}))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"clips.csv": "video,label\na.mp4,x\n"},
+        {"clips.csv": "video,label,split\na.mp4,x,train\n"},
+        {"train.csv": "video,label\na.mp4,x\n"},
+        {"train/metadata.jsonl": '{"video": "../a.mp4", "label": "x"}\n'},
+    ],
+    ids=["no splits", "column", "name", "folder"],
+)
+def test_a_table_is_never_taken_for_another_split(plant, texts):
+    with pytest.raises(MissingSplitError):
+        load_videos(plant("a.mp4", texts=texts), split="test")
+
+
+def test_a_loaded_data_set_is_never_taken_for_another_split():
+    with pytest.raises(MissingSplitError, match="Leave split= out"):
+        load_videos(kinoshapes_dataset(1), split="test")
+
+
+def test_a_table_of_several_splits_wants_a_choice(plant):
+    root = plant("a.mp4", texts={"clips.csv": "video,label,split\na.mp4,x,train\nb.mp4,x,test\n"})
+    with pytest.raises(ValueError, match=r"has the splits test, train. Say which"):
+        load_videos(root)
+    assert len(load_videos(root, split="train")) == 1
+
+
+def test_a_list_of_a_known_data_set_has_its_classes(plant):
+    root = plant("v_a.avi", texts={"my list.txt": "v_a.avi 100\n"})
+    dataset = load_videos(root / "my list.txt", dataset="ucf101")
+    assert labels(dataset) == {"v_a.avi": "YoYo"}
+
+
+def test_archives_beside_their_videos_are_left_alone(plant):
+    assert Coverage.of(load_videos(plant("a/x.mp4", "b/y.mp4", "all.tar"))).layout == "folders"
 
 
 def test_a_folder_that_is_not_there_is_said_so(tmp_path):
