@@ -49,7 +49,7 @@ class Collected:
     failures: dict[int, str]
 
 
-Step = Callable[[Tensor], RecognitionOutput]
+Step = Callable[[Tensor, list[int]], RecognitionOutput]
 
 
 def collect_views(
@@ -73,7 +73,7 @@ def collect_views(
         dataset: as `kinoclip.data.load_videos` gives it.
         protocol: how many views, and what of their outputs is kept.
         text: features of the candidates.
-        step: from pixels (B * V, T, 3, H, W) to an output; the model's own `forward` when left out.
+        step: from pixels (B * V, T, 3, H, W) and rows of the data set to an output; `forward` when left out.
         accelerator: each of its processes takes every n-th video; all of them get the whole result.
         batch_size: videos per step.
         num_workers: processes that decode.
@@ -83,7 +83,7 @@ def collect_views(
     samples = _Readable(VideoSamples(dataset, _with_views(video_processor, protocol)))
     mine = Subset(samples, range(shares[0], len(samples), shares[1]))
     loader = DataLoader(mine, batch_size, num_workers=num_workers, collate_fn=_collate_readable)
-    run = step or (lambda pixels: model(pixel_values_videos=pixels, text_features=text))
+    run = step or (lambda pixels, _: model(pixel_values_videos=pixels, text_features=text))
     rows: list[tuple[int, dict[str, Tensor]]] = []
     failures: dict[int, str] = {}
     for batch, failed in loader:
@@ -106,8 +106,8 @@ def collect_views(
 def _run_batch(
     model: VideoRecognizer, batch: dict[str, Tensor], run: Step, names: tuple[str, ...]
 ) -> list[tuple[int, dict[str, Tensor]]]:
-    output = run(batch["pixel_values_videos"].to(model.device, model.dtype))
     videos = len(batch["index"])
+    output = run(batch["pixel_values_videos"].to(model.device, model.dtype), batch["index"].tolist())
     found: dict[str, Any] = {
         "logits": output.logits,
         "scores": output.votes["video"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from torch import Tensor
 from kinoclip.data.coverage import Coverage
 from kinoclip.data.samples import class_names
 from kinoclip.metrics import running_mean_average_precision
-from kinoclip.outputs import TextFeatures
+from kinoclip.outputs import RecognitionOutput, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.text.labels import match_key
 
-from .collecting import Collected, collect_views
+from .collecting import Collected, Step, collect_views
 from .protocols import PROTOCOLS, Protocol, evaluate_splits, find_protocol, half_class_splits
 from .report import Report, describe_classes, measure
 from .scoring import ViewOutputs, score_views
@@ -33,6 +33,7 @@ def evaluate(
     protocol: str | Protocol = "single_view",
     *,
     labels: Sequence[str] | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
     accelerator: Accelerator | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
@@ -51,6 +52,7 @@ def evaluate(
         dataset: columns `video`, `label` and, if there is one, `name`, as `kinoclip.data.load_videos` gives them.
         protocol: one of `PROTOCOLS`, by name or itself.
         labels: what the classes are called before the model, in the order of their ids; the data set's names when left out.
+        attributes: phrases that describe each video, best first, by its name, for a model with an attributes branch.
         accelerator: its processes share the work.
         batch_size: videos per step.
         num_workers: processes that decode.
@@ -77,6 +79,7 @@ def evaluate(
             dataset,
             rules,
             text,
+            step=None if attributes is None else _with_attributes(model, processor, dataset, text, attributes, rules),
             accelerator=accelerator,
             batch_size=batch_size,
             num_workers=num_workers,
@@ -102,6 +105,34 @@ def evaluate(
         targets=targets,
         names=tuple(_video_names(dataset, collected.indices)),
     )
+
+
+def _with_attributes(
+    model: VideoRecognizer,
+    processor: Any,
+    dataset: Any,
+    text: TextFeatures,
+    attributes: Mapping[str, Sequence[str]],
+    rules: Protocol,
+) -> Step:
+    """Let the attributes of each video vote too; all its views have the same."""
+    if "attribute_input_ids" not in model.used_branch_inputs():
+        raise ValueError("The model has no attributes branch. Leave attributes out.")
+    names = _video_names(dataset, range(len(dataset)))
+    missing = [name for name in names if name not in attributes]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(names)} videos have no attributes, first {missing[0]}. Find them first."
+        )
+    views = rules.num_clips * rules.num_crops
+
+    def step(pixels: Tensor, rows: list[int]) -> RecognitionOutput:
+        phrases = [attributes[names[row]] for row in rows for _ in range(views)]
+        ids = processor.encode_attributes(phrases).to(pixels.device)
+        output: RecognitionOutput = model(pixel_values_videos=pixels, text_features=text, attribute_input_ids=ids)
+        return output
+
+    return step
 
 
 @torch.inference_mode()

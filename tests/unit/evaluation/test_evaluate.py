@@ -202,3 +202,29 @@ def test_a_report_says_which_videos_it_was_measured_on(mini):
 
     assert first["found"] == 3
     assert first["fingerprint"] != other["fingerprint"]
+
+
+def test_attributes_vote_too(colors):
+    model, processor = load_recognizer("mini", attributes=True)
+    named = colors.select(range(4)).add_column("name", ["a", "b", "c", "d"])
+    names = colors.features["label"].names
+    wrong = {name: [names[(row["label"] + 1) % 6]] for name, row in zip("abcd", named, strict=True)}
+
+    plain = evaluate(model, processor, named)
+    misled = evaluate(model, processor, named, attributes=wrong)
+
+    assert (
+        misled.scores.gather(1, plain.targets[:, None]).mean() < plain.scores.gather(1, plain.targets[:, None]).mean()
+    )
+
+
+def test_a_video_without_attributes_is_named(colors):
+    named = colors.select(range(2)).add_column("name", ["a", "b"])
+
+    with pytest.raises(ValueError, match="1 of 2 videos have no attributes, first b"):
+        evaluate(*load_recognizer("mini", attributes=True), named, attributes={"a": ["red"]})
+
+
+def test_attributes_need_a_branch_for_them(mini, colors):
+    with pytest.raises(ValueError, match="no attributes branch"):
+        evaluate(*mini, colors.select(range(1)), attributes={})
