@@ -167,6 +167,7 @@ def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None
         # an attributes branch is measured without attributes, which says nothing of it
         if recipe.data["attributes"] is None:
             run.save_best(report.metrics[metric])
+    run.gather_failures()
     ended = run.progress.end_epoch(**facts)
     if run.accelerator.trackers:
         run.accelerator.log({"epoch": epoch, **facts.get("metrics", {})}, step=run.progress.update)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -21,7 +23,7 @@ class TargetMixer:
 
     def __init__(self, data: DataSettings, num_classes: int):
         self.transforms = [
-            transform(alpha=alpha, num_classes=num_classes)
+            transform(alpha=alpha, num_classes=num_classes, labels_getter=_last)
             for transform, alpha in ((MixUp, data.mixup), (CutMix, data.cutmix))
             if alpha
         ]
@@ -47,3 +49,7 @@ class TargetMixer:
             batch = {**batch, **{name: video.as_subclass(Tensor) for name, video in zip(names, videos, strict=True)}}
         shares = (1 - self.smoothing) * shares + self.smoothing / self.num_classes
         return {**batch, "labels": shares}
+
+
+def _last(inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[-1]

@@ -21,6 +21,7 @@ from kinoclip.recognizer import VideoRecognizer
 
 from .checkpoints import load_latest, save_checkpoint
 from .output import RunFolder
+from .sharding import is_deepspeed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -85,6 +86,7 @@ class Run:
         average: AveragedModel | None = None,
     ):
         self.accelerator, self.folder, self.scheduler = accelerator, folder, scheduler
+        self._prepared = model
         self.recognizer: VideoRecognizer = accelerator.unwrap_model(model)
         self.optimizer: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
         self.progress = Progress()
@@ -104,11 +106,15 @@ class Run:
         return self._all(self.evaluated)
 
     def _all(self, model: nn.Module) -> dict[str, Tensor]:
+        if is_deepspeed(self.accelerator):
+            return dict(self.accelerator.get_state_dict(self._prepared))
         found: dict[str, Any] = get_model_state_dict(model, options=self._options)
         return found
 
     def save(self) -> None:
-        """Write a checkpoint, from which the run continues as if it had not stopped."""
+        """Write a checkpoint, from which the run continues as if it had not stopped; not with DeepSpeed."""
+        if is_deepspeed(self.accelerator):
+            return
         tensors = {"model": self._all(self.recognizer)}
         state: dict[str, Any] = {
             "progress": asdict(self.progress),
@@ -123,6 +129,14 @@ class Run:
         if self.accelerator.is_main_process:
             save_checkpoint(self.folder.checkpoints, f"step-{self.progress.update}", tensors, state)
         self.accelerator.wait_for_everyone()
+
+    def gather_failures(self) -> None:
+        """Let the main process know which videos the others could not read."""
+        from accelerate.utils import gather_object
+
+        if self.accelerator.num_processes > 1:
+            for failures in gather_object([self.progress.failures]):
+                self.progress.failures |= failures
 
     def save_best(self, value: float) -> None:
         """Keep the weights if they are the best so far."""
@@ -148,9 +162,15 @@ class Run:
         return found[0]["model"]
 
     def restore(self) -> bool:
-        """Continue from the last checkpoint that is whole; tell whether there is one."""
+        """Continue from the last checkpoint that is whole; tell whether there is one.
+
+        Raises:
+            ValueError: DeepSpeed trains, which keeps its optimizer to itself.
+        """
         from accelerate.utils import broadcast_object_list
 
+        if is_deepspeed(self.accelerator):
+            raise ValueError("A run with DeepSpeed cannot be resumed. Start it anew, or train with FSDP2.")
         found = None
         if self.accelerator.is_main_process:
             found = load_latest(self.folder.checkpoints, "step", say)

@@ -28,7 +28,7 @@ class DataSettings(Settings):
 
     Args:
         sampling: rule of `sample_indices` for the frames; None is the method's own.
-        augmentation: crop of `ClipAugmentation`; None trains on what evaluation sees.
+        augmentation: crop of `ClipAugmentation`; "none" trains on what evaluation sees.
         flip: of `ClipAugmentation`, like the next four.
         grayscale: see there.
         color_jitter: see there.
@@ -54,7 +54,7 @@ class DataSettings(Settings):
     """
 
     sampling: str | None = None
-    augmentation: Literal["resized_crop", "multi_scale_crop", "center_crop"] | None = "resized_crop"
+    augmentation: Literal["none", "resized_crop", "multi_scale_crop", "center_crop"] = "resized_crop"
     flip: bool = True
     grayscale: Number = 0.2
     color_jitter: Number = 0.0
@@ -88,9 +88,10 @@ class DataSettings(Settings):
     def augmentation_options(self) -> dict[str, Any]:
         """Give what `VideoSamples` takes beside the data set and the processor."""
         words = ("flip", "grayscale", "color_jitter", "randaugment", "erasing")
-        options = {} if self.augmentation is None else {name: getattr(self, name) for name in words}
-        plain = ("augmentation", "sampling", "random_frames")
-        return {**{name: getattr(self, name) for name in plain}, **options}
+        plain = {"sampling": self.sampling, "random_frames": self.random_frames}
+        if self.augmentation == "none":
+            return plain
+        return {"augmentation": self.augmentation, **plain, **{name: getattr(self, name) for name in words}}
 
 
 @dataclass(frozen=True)

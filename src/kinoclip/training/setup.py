@@ -26,6 +26,7 @@ from .recipe import Recipe
 from .run import Run, say
 from .schedule import build_scheduler
 from .settings import TrainingSettings
+from .sharding import prepare
 from .starting import label_texts, start_model
 from .step import UpdateStep
 
@@ -58,9 +59,12 @@ class Setup:
 def make_accelerator(recipe: Recipe, output: str | Path, trackers: Sequence[str] = ()) -> Accelerator:
     """Give the accelerator of a recipe; how many processes there are is the launcher's to say."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState, is_initialized
     from accelerate.utils import ProjectConfiguration
 
     settings = recipe.training
+    if is_initialized() and AcceleratorState().mixed_precision != settings.precision:
+        AcceleratorState._reset_state()  # of an earlier run in this process
     # a method freezes what takes no part in its loss; whoever unfreezes everything trains unused weights too
     unused = DistributedDataParallelKwargs(find_unused_parameters=settings.freeze == "nothing")
     return Accelerator(
@@ -105,7 +109,7 @@ def set_up(
     )
     # before the precision of the accelerator wraps it
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
-    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    prepared, prepared_optimizer = prepare(accelerator, model, optimizer, plan.size)
     step = UpdateStep(accelerator, prepared, prepared_optimizer, scheduler, objective, settings)
     run = Run(accelerator, folder, prepared, prepared_optimizer, scheduler, average)
     return Setup(run, step, samples, plan, processor, texts)

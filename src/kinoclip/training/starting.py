@@ -17,7 +17,7 @@ from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
 from kinoclip.text.descriptions import describe_labels, label_descriptions, read_descriptions
 from kinoclip.text.labels import LABEL_SETS, spell_out
-from kinoclip.text.templates import TEMPLATES
+from kinoclip.text.templates import TEMPLATES, check_template
 
 from .recipe import Recipe, recipe_names
 
@@ -49,9 +49,13 @@ def start_model(
         model = build(recipe, source, found, labels)
     else:
         model = METHODS[recipe.method].model(_config(recipe, {}, labels))
-    tokenizer = AutoTokenizer.from_pretrained(source) if model.config.reads_text else None
-    processor = METHODS[recipe.method].processor.for_config(model.config, tokenizer)
-    _give_texts(model, processor, recipe)
+    build_processor = METHODS[recipe.method].processor.for_config
+    reads = model.config.reads_text or recipe.data["corpus"] is not None
+    tokenizer = AutoTokenizer.from_pretrained(source) if reads else None
+    # the processor that reads the corpus of a classifier is not the classifier's own
+    _give_texts(model, build_processor(model.config, tokenizer), recipe)
+    processor = build_processor(model.config, tokenizer if model.config.reads_text else None)
+    _set_prompts(model, processor, recipe)
     return model, processor
 
 
@@ -171,20 +175,28 @@ def _method_of(config: RecognizerConfig) -> Method:
     return next(method for method in METHODS.values() if isinstance(config, method.config))
 
 
-def _give_texts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
-    """Give model and processor the texts beside the labels that the recipe names."""
+def _give_texts(model: VideoRecognizer, reader: RecognizerProcessor, recipe: Recipe) -> None:
+    """Give the model the texts that it keeps: a corpus of entities, and a tower for Chinese."""
     data = recipe.data_settings
-    if data.templates is not None:
-        named = TEMPLATES.get(data.templates) if isinstance(data.templates, str) else None
-        processor.templates = list(data.templates) if isinstance(data.templates, list) else [named or data.templates]
     inner: Any = getattr(model, "recognizer", model)
     if data.chinese_clip is not None:
         inner.load_chinese(data.chinese_clip)
+    if data.corpus is not None:
+        if not hasattr(inner, "set_corpus"):
+            raise ValueError(f"{recipe.method} aligns with no corpus. Leave data.corpus out.")
+        inner.set_corpus(data.corpus, processor=reader)
+
+
+def _set_prompts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
+    """Give the processor the sentences around labels, and their Chinese names."""
+    data = recipe.data_settings
+    if data.templates is not None:
+        named = TEMPLATES.get(data.templates, data.templates) if isinstance(data.templates, str) else None
+        processor.templates = list(data.templates) if named is None else [named]
+        for template in processor.templates:
+            check_template(template)
+    inner: Any = getattr(model, "recognizer", model)
     if getattr(inner.config, "chinese_branch", False):
         if data.chinese_clip is None or data.chinese_labels is None:
             raise ValueError(f"{recipe.name} has a Chinese branch. Give data.chinese_clip and data.chinese_labels.")
         processor.set_chinese(data.chinese_clip, data.chinese_labels)
-    if data.corpus is not None:
-        if not hasattr(inner, "set_corpus"):
-            raise ValueError(f"{recipe.method} aligns with no corpus. Leave data.corpus out.")
-        inner.set_corpus(data.corpus, processor=processor)

@@ -16,6 +16,7 @@ from kinoclip.recognizer import VideoRecognizer
 from .batching import seed_micro_batch, to_device
 from .objective import Objective, join_frames, join_texts
 from .settings import TrainingSettings
+from .sharding import average_scalars, is_deepspeed, is_sharded
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,6 +39,9 @@ class UpdateStep:
         scheduler: of the plain optimizer.
         objective: what is matched.
         settings: of the run.
+
+    Raises:
+        ValueError: the way in which processes share the weights does not allow this accumulation.
     """
 
     def __init__(
@@ -54,6 +58,13 @@ class UpdateStep:
         self.recognizer: VideoRecognizer = accelerator.unwrap_model(model)
         whole = settings.objective == "captions" and settings.accumulated_loss == "batch"
         self.compares_at_once = whole and settings.accumulation > 1
+        if self.compares_at_once and (is_sharded(accelerator) or is_deepspeed(accelerator)):
+            raise ValueError(
+                'training.accumulated_loss = "batch" needs whole weights on each process. With sharded ones set it to '
+                '"micro_batches", or training.accumulation to 1.'
+            )
+        if settings.accumulation > 1 and is_deepspeed(accelerator):
+            raise ValueError("DeepSpeed counts micro-batches by itself. Set training.accumulation = 1.")
 
     def __call__(self, micro_batches: Sequence[dict[str, Any]], update: int) -> dict[str, float]:
         """Take a step and give its losses by name, of the whole batch.
@@ -71,6 +82,8 @@ class UpdateStep:
                 f"The loss of update {update} is {named}. Lower training.lr, clip the gradient (training.clip_norm), or use "
                 "another training.precision."
             )
+        if is_sharded(self.accelerator):
+            average_scalars(self.recognizer)
         if self.settings.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -98,11 +111,6 @@ class UpdateStep:
 
     def _compare_at_once(self, micro_batches: list[dict[str, Any]], update: int) -> dict[str, Tensor]:
         """Encode micro-batches without gradient, compare all features, and encode once more with the gradient they got."""
-        if self.accelerator.distributed_type not in ("NO", "MULTI_CPU", "MULTI_GPU"):
-            raise ValueError(
-                'training.accumulated_loss = "batch" needs whole weights on each process. With sharded ones set it to '
-                '"micro_batches", or training.accumulation to 1.'
-            )
         inputs: list[dict[str, Any]] = []
         features: list[tuple[FrameFeatures, TextFeatures]] = []
         with torch.no_grad(), _unchanged_statistics(self.recognizer):

@@ -1,0 +1,18 @@
+"""Train by a recipe, in one process or in many: accelerate launch examples/train.py RECIPE DATA OUTPUT [KEY=VALUE ...].
+
+Run it once more with the same OUTPUT to continue a run that stopped.
+"""
+
+import sys
+from pathlib import Path
+
+from kinoclip.cli.options import read_settings
+from kinoclip.training.loop import train
+from kinoclip.training.preparing import prepare_data
+from kinoclip.training.recipe import load_recipe
+
+name, data, output, *settings = sys.argv[1:]
+recipe = load_recipe(name).with_settings(read_settings(settings))
+videos, validation = prepare_data(recipe, data)
+result = train(recipe, videos, output, validation=validation, resume=Path(output).exists())
+print(f"{result.output}: {result.updates} updates, best {result.best}")
