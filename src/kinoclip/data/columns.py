@@ -59,7 +59,7 @@ def from_columns(data: Any, names: Sequence[str] | None, coverage: Coverage, str
     convert, feature = _label_reader(data, names, every)
     if not isinstance(data, Dataset):
         return _stream(data, convert, feature)
-    data = _replace(data, "label", [convert(label) for label in data["label"]], feature)
+    data = _replace(data, "label", [convert(label) for label in data["label"][:]], feature)
     data = _replace(data, "name", _row_names(data), None)
     data = data.select_columns([name for name in _KEPT if name in data.column_names])
     note_coverage(data, replace(coverage, found=len(data)))
@@ -138,7 +138,7 @@ def _label_reader(data: Any, names: Sequence[str] | None, every: Sequence[Any]) 
             raise ValueError("The labels are bare numbers. Give the names of the classes in their order as labels=.")
         if not isinstance(data, Dataset):
             raise ValueError("A streamed data set does not say which labels it has. Give their names as labels=.")
-        names = class_order([text for one in every for label in one["label"] for text in _texts(label)])
+        names = class_order([text for one in every for label in one["label"][:] for text in _texts(label)])
     order = ClassOrder(names or given or ())
 
     def convert_one(label: Any) -> int:
@@ -173,7 +173,7 @@ def _row_names(data: datasets.Dataset) -> list[str]:
     """Give each row a name of its own: its name or key, its path below the folder of all, or its number."""
     for column in _NAMES:
         if column in data.column_names and len(set(data[column])) == len(data):
-            return list(data[column])
+            return list(data[column][:])
     paths = data.select_columns(["video"]).flatten()["video.path"]
     if len(data) > 1 and all(paths) and len(set(paths)) == len(data):
         top = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120

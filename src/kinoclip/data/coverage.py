@@ -67,7 +67,7 @@ class Coverage:
         coverage = cls(**fields)
         if "name" not in dataset.column_names:
             return replace(coverage, found=len(dataset))
-        names = {video_of(name) for name in dataset["name"]}
+        names = {video_of(name) for name in dataset["name"][:]}
         return replace(coverage, found=len(names), fingerprint=fingerprint(dataset))
 
     def with_missing(self, names: Sequence[str]) -> Coverage:
@@ -106,7 +106,7 @@ def fingerprint(dataset: datasets.Dataset) -> str:
     labels = dataset.features["label"]
     to_key = [match_key(name) for name in getattr(labels, "feature", labels).names]
     rows = set()
-    for name, label in zip(dataset["name"], dataset["label"], strict=True):
+    for name, label in zip(dataset["name"][:], dataset["label"][:], strict=True):
         classes = label if isinstance(label, list) else [label]
         part = name[len(video_of(name)) :]
         rows.add(f"{','.join(sorted(to_key[one] for one in classes))}/{video_stem(video_of(name))}{part}")

@@ -108,7 +108,7 @@ class FileTree:
 
         Args:
             names: paths, file names or ids it may go by, best first. Its ending may differ, and so may the folders above it;
-                where several files fit, the one in the most similar folders is meant.
+                where both have folders, the innermost must agree, and the most similar ones decide.
 
         Raises:
             ValueError: several fit equally well.
@@ -119,8 +119,8 @@ class FileTree:
             found = self._by_stem.get(video_stem(path), [])
             if path in found:
                 return path
-            scores = [_likeness(path, candidate) for candidate in found]
-            best = [candidate for candidate, score in zip(found, scores, strict=True) if score == max(scores)]
+            scores = {candidate: _likeness(path, candidate) for candidate in found}
+            best = [candidate for candidate, score in scores.items() if score > 0 and score == max(scores.values())]
             if len(best) > 1:
                 raise ValueError(
                     f"{self.root}: {name} could be {best[0]} or {best[1]}. Keep one of them, or say with videos= which "
@@ -193,12 +193,14 @@ def video_stem(path: str) -> str:
     return stem if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES else name
 
 
-def _likeness(path: str, candidate: str) -> tuple[int, bool]:
-    """Count the folders above both that have the same name, from the file upwards; then the endings decide."""
+def _likeness(path: str, candidate: str) -> float:
+    """Count the folders above both that have the same name, from the file upwards, and compare the endings; 0 if they differ."""
     wanted, given = path.split("/")[::-1], candidate.split("/")[::-1]
     count = 0
     for one, other in zip(wanted[1:], given[1:], strict=False):
         if (split_name(one) or match_key(one)) != (split_name(other) or match_key(other)):
             break
         count += 1
-    return count, wanted[0] == given[0]
+    if count == 0 and len(wanted) > 1 and len(given) > 1:
+        return 0
+    return 1 + count + (0.5 if wanted[0] == given[0] else 0)

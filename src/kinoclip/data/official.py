@@ -116,8 +116,9 @@ def _read_kinetics(wanted: Wanted, files: _Files) -> Annotations:
                 continue
             labels.add(label)
             if wanted.includes(match[1]):
-                folder = f"{match[1]}/{label}"
-                entries.append(Entry((f"{folder}/{name}_{start:06d}_{end:06d}", f"{folder}/{name}"), (label,)))
+                ids = (f"{name}_{start:06d}_{end:06d}", name)
+                names = (one for stem in ids for one in (f"{match[1]}/{label}/{stem}", stem))
+                entries.append(Entry(tuple(names), (label,)))
     return Annotations(tuple(entries), wanted.facts.class_names or sorted(labels))
 
 
@@ -129,7 +130,7 @@ def _read_ucf(wanted: Wanted, files: _Files) -> Annotations:
                 # the class is the folder: training lists add its number, counted from 1, and test lists do not
                 video = line.strip().partition(".avi")[0]
                 if video:
-                    entries.append(Entry((video,), (video.partition("/")[0],)))
+                    entries.append(Entry((video, video.rpartition("/")[2]), (video.partition("/")[0],)))
     return Annotations(tuple(entries), wanted.facts.class_names)
 
 
@@ -140,9 +141,9 @@ def _read_hmdb(wanted: Wanted, files: _Files) -> Annotations:
         if int(match[2]) != wanted.fold:
             continue
         for line in read_text(path).splitlines():
-            video, _, use = line.strip().rpartition(" ")
+            video, _, use = (part.strip() for part in line.strip().rpartition(" "))
             if video and use in kept:
-                entries.append(Entry((f"{match[1]}/{video.strip()}",), (match[1],)))
+                entries.append(Entry((f"{match[1]}/{video}", video), (match[1],)))
     return Annotations(tuple(entries), wanted.facts.class_names)
 
 

@@ -82,7 +82,7 @@ def keep_classes(dataset: datasets.Dataset, classes: Sequence[str]) -> datasets.
     new = {numbers[match_key(name)]: number for number, name in enumerate(classes)}
     rows = [row for row, label in enumerate(_labels(dataset)) if label in new]
     kept = dataset.select(rows)
-    labels = [new[label] for label in kept["label"]]
+    labels = [new[label] for label in kept["label"][:]]
     return kept.remove_columns("label").add_column("label", labels, feature=ClassLabel(names=list(classes)))
 
 
@@ -114,7 +114,7 @@ def write_list(dataset: datasets.Dataset, path: str | Path) -> Path:
         ValueError: the data set has parts of videos, or several labels for one, which a list cannot say.
     """
     path = Path(path)
-    labels, names = _labels(dataset), list(dataset["name"])
+    labels, names = _labels(dataset), list(dataset["name"][:])
     if any(video_of(name) != name for name in names):
         raise ValueError("The data set has parts of videos, which a list cannot say. Save it with save_to_disk.")
     partial = path.with_name(f".{path.name}.partial")
@@ -130,7 +130,7 @@ def select_list(dataset: datasets.Dataset, path: str | Path) -> datasets.Dataset
     Raises:
         ValueError: one of them is not in the data set, or has another label there.
     """
-    rows = {name: row for row, name in enumerate(dataset["name"])}
+    rows = {name: row for row, name in enumerate(dataset["name"][:])}
     labels = _labels(dataset)
     kept = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -143,7 +143,7 @@ def select_list(dataset: datasets.Dataset, path: str | Path) -> datasets.Dataset
 
 
 def _labels(dataset: datasets.Dataset) -> list[int]:
-    labels = list(dataset["label"])
+    labels = list(dataset["label"][:])
     if labels and isinstance(labels[0], list):
         raise ValueError("Videos with several labels cannot be divided by class. Choose them by hand: dataset.select.")
     return labels
@@ -151,7 +151,7 @@ def _labels(dataset: datasets.Dataset) -> list[int]:
 
 def _by_class(dataset: datasets.Dataset) -> list[list[int]]:
     """Give the rows of each class, by name."""
-    names = list(dataset["name"]) if "name" in dataset.column_names else [f"{i:08d}" for i in range(len(dataset))]
+    names = list(dataset["name"][:]) if "name" in dataset.column_names else [f"{i:08d}" for i in range(len(dataset))]
     groups: list[list[int]] = [[] for _ in class_names(dataset)]
     for row, label in sorted(enumerate(_labels(dataset)), key=lambda pair: names[pair[0]]):
         groups[label].append(row)

@@ -31,6 +31,14 @@ def test_of_files_with_one_name_the_one_in_the_most_similar_folders_is_meant(pla
     assert tree.find(["/home/me/validation/jump/1.avi"]) == "val/jump/1.mp4"
 
 
+def test_a_file_of_the_same_name_in_another_folder_is_another_video(plant):
+    assert FileTree(plant("a/1.mp4")).find(["b/1.mp4"]) is None
+
+
+def test_a_file_in_no_folder_is_found_by_its_name(plant):
+    assert FileTree(plant("1.mp4")).find(["b/1.avi"]) == "1.mp4"
+
+
 def test_a_name_that_several_files_fit_is_refused(plant):
     tree = FileTree(plant("a/1.mp4", "b/1.mp4"))
     with pytest.raises(ValueError, match=r"1.mp4 could be a/1.mp4 or b/1.mp4.*videos="):
