@@ -24,13 +24,23 @@ _NAMES = ("name", "__key__")
 
 
 def load_shards(source: str | Path, layout: str, streaming: bool) -> Any:
-    """Open what `datasets` has a loader for: a saved data set, WebDataset or Parquet shards, the Hub."""
+    """Open what `datasets` has a loader for: a saved data set, WebDataset or Parquet shards, the Hub.
+
+    Raises:
+        FileNotFoundError: the Hub has no such data set, or cannot be reached.
+    """
     from datasets import load_dataset, load_from_disk
 
     if layout == "saved":
         return load_from_disk(str(source))
     if layout == "hub":
-        return load_dataset(str(source), streaming=streaming)
+        try:
+            return load_dataset(str(source), streaming=streaming)
+        except (FileNotFoundError, ConnectionError) as error:
+            why = " ".join(str(error).split())
+            raise FileNotFoundError(
+                f"There is no file or folder {source}, and the Hub gave no data set of that name ({why})."
+            ) from error
     where = {"data_dir" if Path(source).is_dir() else "data_files": str(source)}
     return load_dataset(layout, **where, streaming=streaming)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -64,9 +65,12 @@ def load_videos(
 
     Raises:
         FileNotFoundError: there is no such file or folder.
+        ImportError: the library `datasets` is not installed.
         MissingSplitError: the data has splits, and not this one, or it has none.
         ValueError: nothing is found, or more than one thing could be meant; the message says what to do.
     """
+    if find_spec("datasets") is None:
+        raise ImportError("Data sets are read by the library datasets. `pip install 'kinoclip[train]'`.")
     if split is not None and split_name(split) is None:
         raise ValueError(f"There is no split {split!r}. Use 'train', 'validation' or 'test'.")
     split = split_name(split)

@@ -213,6 +213,21 @@ def test_a_folder_that_is_not_there_is_said_so(tmp_path):
         load_videos(tmp_path / "nowhere")
 
 
+def test_a_name_that_the_hub_does_not_give_is_no_file_either(monkeypatch):
+    def unreachable(*args, **options):
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(FileNotFoundError, match=r"no file or folder some/typo, and the Hub .*Couldn't reach it"):
+        load_videos("some/typo")
+
+
+def test_without_the_library_datasets_the_install_command_is_named(monkeypatch, plant):
+    monkeypatch.setattr("kinoclip.data.loading.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'kinoclip\[train\]'"):
+        load_videos(plant("a/x.mp4"))
+
+
 def test_an_unknown_split_layout_or_data_set_is_refused_with_the_known_ones(plant):
     root = plant(*FOLDERS)
     with pytest.raises(ValueError, match="no split 'all'"):
