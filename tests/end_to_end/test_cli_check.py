@@ -27,7 +27,7 @@ def test_a_folder_of_readable_videos_is_success(folder, capsys):
 
 def test_an_unreadable_video_is_failure_and_is_named(folder, capsys):
     (folder / "bad.mp4").write_bytes(b"no video")
-    assert main(["check", str(folder), "--workers", "1", "--json"]) == 1
+    assert main(["check", str(folder), "--workers", "0", "--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["unreadable"] == 1
     assert "bad.mp4" in captured.err
