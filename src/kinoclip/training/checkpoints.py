@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -100,14 +101,15 @@ def read_checkpoint(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
         ValueError: a file is missing, or is not what was written.
     """
     try:
-        manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
         changed = [name for name, known in manifest.items() if describe_file(place / name) != known]
         if changed:
             raise ValueError(f"{changed[0]} is not what was written")
         tensors = {Path(name).stem: load_file(place / name) for name in manifest if name.endswith(".safetensors")}
         state: dict[str, Any] = torch.load(place / "state.pt", weights_only=True)
-    except (OSError, ValueError, SafetensorError, AttributeError) as error:
-        raise ValueError(f"The checkpoint {place} is damaged: {error}.") from error
+    except (OSError, ValueError, SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"The checkpoint {place} is damaged: {reason}.") from error
     return tensors, state
 
 

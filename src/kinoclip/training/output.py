@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +18,16 @@ from kinoclip.processing import RecognizerProcessor
 from kinoclip.recognizer import VideoRecognizer
 
 RECORD, RESULT, CHECKPOINTS, _LOCK = "run.json", "training.json", "checkpoints", ".lock"
+# of the runs of this process; the workers that decode must not keep them after it was killed
+_LOCKS: set[TextIO] = set()
+
+
+def _close_locks() -> None:
+    for lock in _LOCKS:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_close_locks)
 
 
 class RunFolder:
@@ -63,19 +74,26 @@ class RunFolder:
             raise RuntimeError(
                 f"Another run writes to {self.path} now. Wait for it, or name another folder."
             ) from error
-        self._check()
-        write_json(self.path / RECORD, self.record)
-        for leftover in (
-            *self.checkpoints.glob(".*/"),
-            *self.path.glob(".model.*/"),
-        ):  # of a run that was killed while it wrote
+        _LOCKS.add(self._lock)
+        try:
+            self._check()
+            write_json(self.path / RECORD, self.record)
+        except BaseException:
+            self._release()
+            raise
+        # what a run left that was killed while it wrote
+        for leftover in (*self.checkpoints.glob(".*/"), *self.path.glob(".model.*/")):
             shutil.rmtree(leftover)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
+            _LOCKS.discard(self._lock)
             self._lock.close()
 
     def _check(self) -> None:

@@ -1,0 +1,110 @@
+import pytest
+
+from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
+
+ROW = """
+[defaults]
+method = "bike"
+start = "mini"
+[defaults.training]
+objective = "captions"
+epochs = 3
+[default]
+title = "mine"
+[default.paper]
+top1 = 1.0
+[second]
+like = "default"
+[second.training]
+epochs = 4
+"""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_of_the_package_holds(name):
+    assert load_recipe(name).name == name
+
+
+def test_a_row_stands_over_the_defaults_of_its_file():
+    recipe = load_recipe("bike/t6a-vcs")
+    assert (recipe.method, recipe.training.batch_size, recipe.model["temporal_head"]) == ("bike", 256, "none")
+    assert recipe.paper == {"top1": 78.5}
+
+
+def test_a_file_of_ones_own_gives_its_default_row(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(ROW)
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.title, recipe.training.epochs) == ("mine", "mine", 3)
+
+
+def test_a_row_that_is_like_another_has_its_settings_but_not_its_numbers():
+    from kinoclip.training.recipe import _rows
+
+    rows = _rows(ROW, "mine.toml")
+    assert rows["second"]["title"] == "mine"
+    assert rows["second"]["training"] == {"objective": "captions", "epochs": 4}
+    assert "paper" not in rows["second"]
+
+
+def test_a_recipe_written_out_and_read_again_is_the_same():
+    recipe = load_recipe("kinoshapes/sllm")
+    assert Recipe.from_dict(recipe.name, recipe.to_dict()) == recipe
+
+
+def test_a_setting_is_changed_by_its_dotted_name_and_the_recipe_stays_as_it_was():
+    recipe = load_recipe("kinoshapes/bike")
+    changed = recipe.with_settings({"training.lora.rank": 4, "model.num_frames": 6, "start": "elsewhere"})
+    assert (changed.training.lora.rank, changed.model["num_frames"], changed.start) == (4, 6, "elsewhere")
+    assert (recipe.training.lora.rank, recipe.model["num_frames"], recipe.start) == (0, 4, "mini")
+
+
+ERRORS = {
+    "an unknown name": (
+        {"training.epoch": 2},
+        r"no setting 'training.epoch'. The nearest known one is 'training.epochs'",
+    ),
+    "a name without its section": ({"epochs": 2}, r"nearest known one is 'training.epochs'"),
+    "an unknown model field": (
+        {"model.num_fames": 2},
+        r"'num_fames' is no setting of BikeConfig. Settings: .*num_frames",
+    ),
+    "a value of another kind": ({"training.epochs": "2"}, r"\[training\]: Field 'epochs' expected int, got str"),
+    "a value that is not offered": ({"data.augmentation": "flip"}, r"expected one of \('none', 'resized_crop'"),
+    "a model value that is not offered": (
+        {"model.temporal_head": "rnn"},
+        r"expected one of \('transformer', 'none'\)",
+    ),
+    "micro-batches that do not fit": (
+        {"training.batch_size": 6, "training.accumulation": 4},
+        "6, which 4 micro-batches",
+    ),
+    "one beta": ({"training.betas": [0.9]}, "AdamW takes two numbers"),
+    "no epoch": ({"training.epochs": 0}, "epochs is 0. It is at least 1"),
+    "mixed captions": ({"data.mixup": 0.8}, 'mixup needs training.objective = "candidates"'),
+    "a contrast with all classes": ({"training.objective": "candidates"}, 'Set model.loss = "cross_entropy"'),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), ERRORS.values(), ids=ERRORS)
+def test_a_wrong_setting_is_refused_with(settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("kinoshapes/bike").with_settings(settings)
+
+
+def test_labels_are_not_smoothed_twice():
+    content = {"method": "alt", "data": {"label_smoothing": 0.1}}
+    with pytest.raises(ValueError, match=r"smooths labels inside of its loss \(model.label_smoothing = 0.1\)"):
+        Recipe.from_dict("alt", content)
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_one():
+    with pytest.raises(ValueError, match=r"no recipe 'kinoshapes/bikes'. The nearest known one is 'kinoshapes/bike'"):
+        load_recipe("kinoshapes/bikes")
+
+
+def test_an_unknown_section_and_method_are_refused():
+    with pytest.raises(ValueError, match=r"no setting 'trainig'. The nearest known one is 'training'"):
+        Recipe.from_dict("x", {"method": "bike", "trainig": {}})
+    with pytest.raises(ValueError, match=r"no method 'bikes'. Use one of"):
+        Recipe.from_dict("x", {"method": "bikes"})

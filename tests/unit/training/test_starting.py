@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from kinoclip.training.recipe import Recipe, load_recipe
+from kinoclip.training.starting import label_texts, start_model
+
+TAM = {"method": "tam", "model": {"depth": 18, "stage_widths": [8] * 4, "stem_width": 8, "image_size": 32}}
+
+
+def _save(tmp_path, recipe, labels=("a", "b")):
+    model, processor = start_model(recipe, labels)
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    return model, tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["kinoshapes/bike", "kinoshapes/text4vis", "kinoshapes/sllm"])
+def test_a_recognizer_is_trained_further_from_its_weights_with_the_recipes_settings(name, tmp_path):
+    recipe = load_recipe(name)
+    before, folder = _save(tmp_path, recipe)
+    model, processor = start_model(recipe.with_settings({"model.num_frames": 6}), ["c"], folder)
+    assert (model.config.num_frames, processor.video_processor.num_frames) == (6, 6)
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.state_dict().values(), model.state_dict().values(), strict=True)
+    )
+
+
+def test_new_weights_depend_on_the_seed_alone(recipe):
+    torch.manual_seed(1)
+    first = start_model(recipe, ["a"])[0].state_dict()
+    torch.manual_seed(2)
+    second = start_model(recipe, ["a"])[0].state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_wrapper_starts_from_what_it_wraps(tmp_path):
+    before, folder = _save(tmp_path, load_recipe("kinoshapes/text4vis"))
+    model, _ = start_model(load_recipe("kinoshapes/sllm"), ["a"], folder)
+    assert torch.equal(model.recognizer.visual_projection.weight, before.visual_projection.weight)
+
+
+def test_a_classifier_gets_a_row_for_each_label(tmp_path):
+    recipe = Recipe.from_dict("tam", TAM)
+    before, folder = _save(tmp_path, recipe, ["a", "b", "c"])
+    assert before.config.id2label == {0: "a", 1: "b", 2: "c"}
+    model, _ = start_model(recipe, ["x", "y"], folder)
+    assert (model.fc.out_features, model.config.id2label) == (2, {0: "x", 1: "y"})
+    assert torch.equal(model.conv1.weight, before.conv1.weight)
+
+
+def test_a_model_of_another_method_is_refused(tmp_path):
+    _, folder = _save(tmp_path, load_recipe("kinoshapes/text4vis"))
+    with pytest.raises(ValueError, match="is a 'kinoclip_text4vis' model, and kinoshapes/bike trains 'kinoclip_bike'"):
+        start_model(load_recipe("kinoshapes/bike"), ["a"], folder)
+
+
+def test_weights_without_a_place_are_refused(tmp_path, recipe):
+    _, folder = _save(tmp_path, recipe)
+    with pytest.raises(ValueError, match=r"weights that kinoshapes/bike has no place for, first temporal_head"):
+        start_model(recipe.with_settings({"model.temporal_head": "none"}), ["a"], folder)
+
+
+def test_a_recipe_that_continues_another_says_what_is_missing(recipe):
+    with pytest.raises(ValueError, match=r"trains the result of bike/t6a-vcs further. Train that one"):
+        start_model(recipe.with_settings({"start": "bike/t6a-vcs"}), ["a"])
+
+
+def test_labels_are_spelled_out_or_described_as_the_recipe_has_it(recipe):
+    assert label_texts(recipe, ["ApplyLipstick"]) == ["ApplyLipstick"]
+    assert label_texts(recipe.with_settings({"data.label_style": "words"}), ["ApplyLipstick"]) == ["apply lipstick"]
+    [text] = label_texts(recipe.with_settings({"data.descriptions": "ucf101"}), ["ApplyLipstick"])
+    assert text.startswith("ApplyLipstick")
+    assert len(text) > len("ApplyLipstick")
+
+
+def test_a_template_is_given_by_name_or_in_full(recipe):
+    _, named = start_model(recipe.with_settings({"data.templates": "text4vis"}), ["a"])
+    _, written = start_model(recipe.with_settings({"data.templates": ["{}", "a {}"]}), ["a"])
+    assert (named.templates, written.templates) == (["a video of a person {}."], ["{}", "a {}"])
