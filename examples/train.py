@@ -6,6 +6,8 @@ Run it once more with the same OUTPUT to continue a run that stopped.
 import sys
 from pathlib import Path
 
+from accelerate import PartialState
+
 from kinoclip.cli.options import read_settings
 from kinoclip.training.loop import train
 from kinoclip.training.preparing import prepare_data
@@ -15,4 +17,5 @@ name, data, output, *settings = sys.argv[1:]
 recipe = load_recipe(name).with_settings(read_settings(settings))
 videos, validation = prepare_data(recipe, data)
 result = train(recipe, videos, output, validation=validation, resume=Path(output).exists())
-print(f"{result.output}: {result.updates} updates, best {result.best}")
+if PartialState().is_main_process:
+    print(f"{result.output}: {result.updates} updates, best {result.best}")

@@ -31,6 +31,8 @@ def add_command(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from accelerate import PartialState
+
     from kinoclip.training.loop import train
     from kinoclip.training.preparing import prepare_data
     from kinoclip.training.recipe import load_recipe
@@ -54,5 +56,6 @@ def _train(options: argparse.Namespace) -> int:
         trackers=options.tracker,
         features=options.features,
     )
-    print(result.output)
+    if PartialState().is_main_process:
+        print(result.output)
     return 0

@@ -116,7 +116,8 @@ def train(
         if trackers:
             accelerator.end_training()
         accelerator.wait_for_everyone()
-        return _result(folder)
+        progress = run.progress
+        return TrainingResult(folder.path, progress.update, progress.history, progress.best, progress.failures)
 
 
 def _train_epoch(parts: Setup, interruption: Interruption, num_workers: int, save_every: int | None) -> None:

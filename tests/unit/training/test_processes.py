@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
 from kinoclip.training.processes import asked_processes, check_processes
 
+CONFIGS = Path(__file__).parents[3] / "examples" / "accelerate"
 LAUNCH = ["/venv/bin/python", "/venv/bin/accelerate", "launch"]
 
 
@@ -28,3 +32,10 @@ def test_fewer_processes_than_asked_for_are_refused_with_the_way_to_get_them(mon
     with pytest.raises(RuntimeError, match=r"asked for 2 processes, but this is 1 .*ACCELERATE_USE_CPU=true torchrun"):
         check_processes(1)
     check_processes(2)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_every_config_file_of_the_examples(config):
+    read = load_config_from_file(str(config))
+    assert read.num_processes > 1
+    assert asked_processes(None, [*LAUNCH, "--config_file", str(config)]) == read.num_processes
