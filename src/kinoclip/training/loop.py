@@ -108,6 +108,8 @@ def train(
             _train_epoch(parts, interruption, num_workers, save_every)
             _end_epoch(parts, recipe, validation, num_workers)
             run.save()
+            if run.progress.epoch < recipe.training.epochs and _any_process(interruption.asked, accelerator):
+                raise KeyboardInterrupt
         weights = run.best_weights()
         if accelerator.is_main_process:
             _publish(folder, recipe, labels, start, parts.processor, weights)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinoclip.data import load_videos
+from kinoclip.data import MissingSplitError, load_videos
 from kinoclip.data.leaks import check_leaks
 from kinoclip.data.samples import class_names
 from kinoclip.data.splits import divide, few_shot
@@ -43,9 +43,12 @@ def prepare_data(
     held_out = _load_split(source, data.validation_split, **options)
     if held_out is None:
         held_out = _load_split(source, "test", **options)
-    if train is None or held_out is None:
-        whole = train if train is not None else load_videos(source, segments=data.segments, **options)
-        train, held_out = divide(whole, validation, recipe.training.seed)
+    if train is None and held_out is not None:
+        raise ValueError(f"{source} has videos to measure on, and none of the split {data.train_split!r} to train on.")
+    if train is None:
+        train = load_videos(source, segments=data.segments, **options)
+    if held_out is None:
+        train, held_out = divide(train, validation, recipe.training.seed)
     if data.shots:
         train = few_shot(train, data.shots, recipe.training.seed)
     if class_names(train) != class_names(held_out):
@@ -58,10 +61,8 @@ def _load_split(source: str | Path, split: str, **options: Any) -> datasets.Data
     """Load a split, or give None where the data has none of that name."""
     try:
         return load_videos(source, split=split, **options)
-    except ValueError as error:
-        if "no folder of the split" in str(error) or "no labelled video of that split" in str(error):
-            return None
-        raise
+    except MissingSplitError:
+        return None
 
 
 def keep_labelled(dataset: datasets.Dataset, multi_label: str) -> datasets.Dataset:
