@@ -67,12 +67,17 @@ def make_accelerator(recipe: Recipe, output: str | Path, trackers: Sequence[str]
         AcceleratorState._reset_state()  # of an earlier run in this process
     # a method freezes what takes no part in its loss; whoever unfreezes everything trains unused weights too
     unused = DistributedDataParallelKwargs(find_unused_parameters=settings.freeze == "nothing")
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=settings.precision,
         log_with=list(trackers) or None,
         project_config=ProjectConfiguration(str(output), logging_dir=str(Path(output) / "logs")),
         kwargs_handlers=[unused],
     )
+    if len(accelerator.log_with) < len(trackers):  # accelerate leaves out what is not installed
+        there = [str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with]
+        missing = [tracker for tracker in trackers if tracker not in there]
+        raise ImportError(f"The tracker {missing[0]} is not installed: pip install {missing[0]}.")
+    return accelerator
 
 
 def set_up(

@@ -74,7 +74,7 @@ class UpdateStep:
         """
         self.model.train()
         accumulate = self._compare_at_once if self.compares_at_once else self._add_up
-        losses = accumulate([to_device(batch, self.accelerator.device) for batch in micro_batches], update)
+        losses = accumulate(micro_batches, update)
         values = self.accelerator.reduce(torch.stack([loss.detach().float() for loss in losses.values()]), "mean")
         named = dict(zip(losses, values.tolist(), strict=True))
         if not torch.isfinite(values).all():
@@ -94,13 +94,16 @@ class UpdateStep:
     def _seed(self, update: int, micro_batch: int) -> None:
         seed_micro_batch(self.settings.seed, update, micro_batch, self.accelerator.process_index)
 
-    def _add_up(self, micro_batches: list[dict[str, Any]], update: int) -> dict[str, Tensor]:
+    def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return self.objective.inputs(to_device(batch, self.accelerator.device))
+
+    def _add_up(self, micro_batches: Sequence[dict[str, Any]], update: int) -> dict[str, Tensor]:
         """Add the gradients of micro-batches, each with a loss of its own."""
         total: dict[str, Tensor] = {}
         count = len(micro_batches)
         for number, batch in enumerate(micro_batches):
             self._seed(update, number)
-            inputs = self.objective.inputs(batch)
+            inputs = self._inputs(batch)
             is_last = number == count - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 losses = self.objective.losses(self.model(**inputs), inputs["labels"])
@@ -109,27 +112,28 @@ class UpdateStep:
                 total[name] = total.get(name, 0) + loss.detach() / count
         return total
 
-    def _compare_at_once(self, micro_batches: list[dict[str, Any]], update: int) -> dict[str, Tensor]:
+    def _compare_at_once(self, micro_batches: Sequence[dict[str, Any]], update: int) -> dict[str, Tensor]:
         """Encode micro-batches without gradient, compare all features, and encode once more with the gradient they got."""
-        inputs: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
         features: list[tuple[FrameFeatures, TextFeatures]] = []
         with torch.no_grad(), _unchanged_statistics(self.recognizer):
             for number, batch in enumerate(micro_batches):
                 self._seed(update, number)
-                inputs.append(self.objective.inputs(batch))
-                features.append(self._encode(inputs[-1]))
+                inputs = self._inputs(batch)
+                features.append(self._encode(inputs))
+                encoded = (*_ENCODED, *self.objective.encoded)
+                others.append({name: value for name, value in inputs.items() if name not in encoded})
         frames = join_frames([frames for frames, _ in features])
         text = join_texts([text for _, text in features])
         leaves = [tensor.requires_grad_() for tensor in _floats(frames, text)]
         self._seed(update, len(micro_batches))
-        others = [name for name in inputs[0] if name not in (*_ENCODED, *self.objective.encoded)]
-        joined = {name: torch.cat([part[name] for part in inputs]) for name in others}
+        joined = {name: torch.cat([part[name] for part in others]) for name in others[0]}
         output = self.recognizer(frame_features=frames, text_features=text, **joined)
         losses = self.objective.losses(output, joined["labels"])
         self.accelerator.backward(torch.stack(list(losses.values())).sum())
         # gathering gives each process the gradient of its own rows alone, and the mean over processes follows
         gradients = [leaf.grad * self.accelerator.num_processes if leaf.grad is not None else None for leaf in leaves]
-        self._pass_on(inputs, update, (frames, text), dict(zip(map(id, leaves), gradients, strict=True)))
+        self._pass_on(micro_batches, update, (frames, text), dict(zip(map(id, leaves), gradients, strict=True)))
         self._average_gradients()
         return losses
 
@@ -146,18 +150,18 @@ class UpdateStep:
 
     def _pass_on(
         self,
-        inputs: list[dict[str, Any]],
+        micro_batches: Sequence[dict[str, Any]],
         update: int,
         features: tuple[FrameFeatures, TextFeatures],
         gradients: dict[int, Tensor | None],
     ) -> None:
         """Give each micro-batch's features their part of the gradient; nothing, where they need none."""
-        size = len(inputs[0]["labels"])
-        for number, given in enumerate(inputs):
+        size = len(micro_batches[0]["labels"])
+        for number, batch in enumerate(micro_batches):
             self._seed(update, number)
             part = slice(number * size, (number + 1) * size)
             pairs = []
-            for tensor, whole, axis in _aligned(self._encode(given), features):
+            for tensor, whole, axis in _aligned(self._encode(self._inputs(batch)), features):
                 gradient = gradients.get(id(whole))
                 if tensor.requires_grad and gradient is not None:
                     pairs.append((tensor, gradient.movedim(axis, 0)[part].movedim(0, axis)))

@@ -150,3 +150,9 @@ def test_videos_without_a_label_are_left_out_where_labels_share_the_target(shape
     train(recipe.with_settings(settings), several, tmp_path / "run")
     told = json.loads((tmp_path / "run" / "training.json").read_text())
     assert told["videos"]["training"][0] == 11
+
+
+def test_a_tracker_that_is_not_installed_is_missed_before_training(shapes, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.is_comet_ml_available", lambda: False)
+    with pytest.raises(ImportError, match=r"The tracker comet_ml is not installed: pip install comet_ml"):
+        train(recipe, shapes, tmp_path / "run", trackers=["comet_ml"])
