@@ -61,6 +61,8 @@ def _claims(rows: dict[str, Any]) -> list[str]:
         ("SLLM: restoring beats leaving out, r = 4", "sllm-r4", "sllm-r4-unrestored", every),
         ("SLLM: supervision of the restoration helps", "sllm-r2", "sllm-r2-unsupervised", every),
         ("ALT: aligning with a corpus beats learned queries", "alt-r0", "alt-learned", every),
+        ("ALT as printed tells motions that the mean cannot", "alt-r0", "bike-mean", "motion"),
+        ("ALT with positions tells motions that the mean cannot", "alt-positions", "bike-mean", "motion"),
         ("ALT: merging a few tokens costs nothing", "alt-r2", "alt-r0", "equal"),
         ("ALT: merging many tokens costs nothing", "alt-r8", "alt-r0", "equal"),
         ("ALT: a corpus of all categories beats objects alone", "alt-r0", "alt-objects", every),
