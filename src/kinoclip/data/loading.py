@@ -16,11 +16,14 @@ from .catalog import DatasetFacts, dataset_facts
 from .columns import from_columns, load_shards
 from .coverage import Coverage
 from .detecting import Layout, detect_layout, find_tables, folder_of, is_table_of
+from .kinoshapes.benchmark import TASKS, benchmark_dataset
 from .layouts import FileTree, MissingSplitError, class_folders, split_name
 from .official import Wanted, read_official
 
 if TYPE_CHECKING:
     import datasets
+
+_KINOSHAPES = "kinoshapes/"
 
 
 def load_videos(
@@ -49,6 +52,7 @@ def load_videos(
     | webdataset, parquet | shards, or a folder of them |
     | saved | a folder of `Dataset.save_to_disk` |
     | hub | the name of a data set on the Hub; or a data set that is loaded already |
+    | | "kinoshapes/actions", or another task of the benchmark that this package draws itself |
 
     Args:
         source: see above.
@@ -77,6 +81,9 @@ def load_videos(
     facts = None if dataset is None else dataset_facts(dataset)
     names = None if labels is None else load_names(labels)
     coverage = Coverage(dataset, split, "hub", None if facts is None else facts.official_size(split, fold))
+    if str(source).startswith(_KINOSHAPES) and not Path(str(source)).exists():
+        coverage = replace(coverage, dataset="kinoshapes")
+        return from_columns(_draw_kinoshapes(str(source), split), names, coverage, streaming)
     if not isinstance(source, str | Path):
         return from_columns(source, names, coverage, streaming)
     if layout is None:
@@ -103,6 +110,18 @@ def load_videos(
     if not len(loaded):
         raise _explain_nothing(files, annotations, facts, split)
     return loaded.to_iterable_dataset() if streaming else loaded
+
+
+def _draw_kinoshapes(source: str, split: str | None) -> dict[str, datasets.Dataset]:
+    """Draw a split of a task of KinoShapes."""
+    task = source.removeprefix(_KINOSHAPES)
+    if task not in TASKS:
+        raise ValueError(
+            f"KinoShapes has no task {task!r}. Use one of {', '.join(_KINOSHAPES + one for one in TASKS)}."
+        )
+    if split is None:
+        raise MissingSplitError(f"{source} is drawn split by split. Say which: split='train', 'validation' or 'test'.")
+    return {split: benchmark_dataset(task, split)}  # type: ignore[arg-type]  # checked above
 
 
 def _read_official(

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from kinoclip.data import Coverage, MissingSplitError, load_videos
 from kinoclip.data.kinoshapes import render
-from kinoclip.data.kinoshapes.benchmark import TASKS, action_classes, benchmark_dataset, chinese_names
+from kinoclip.data.kinoshapes.benchmark import CLIPS_PER_CLASS, TASKS, action_classes, benchmark_dataset, chinese_names
 from kinoclip.data.samples import class_names
 from kinoclip.video import VideoReader
 
@@ -103,3 +104,20 @@ def test_unknown_tasks_and_splits_are_named():
         action_classes("verbs")
     with pytest.raises(ValueError, match="'dev' is no split"):
         benchmark_dataset(split="dev")
+
+
+def test_a_task_is_loaded_by_name(monkeypatch):
+    monkeypatch.setitem(CLIPS_PER_CLASS, "test", 1)
+
+    loaded = load_videos("kinoshapes/unseen", split="test")
+
+    assert len(loaded) == 10
+    assert loaded[0]["name"] == "unseen/test/00000.mp4"
+    assert Coverage.of(loaded).dataset == "kinoshapes"
+
+
+def test_a_task_without_a_split_or_of_another_name_is_refused():
+    with pytest.raises(MissingSplitError, match="drawn split by split"):
+        load_videos("kinoshapes/actions")
+    with pytest.raises(ValueError, match="no task 'sports'"):
+        load_videos("kinoshapes/sports", split="test")
