@@ -268,7 +268,8 @@ class VideoRecognizer(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module is self:
+        # a CLIP starts its own weights before there is room for candidates
+        if module is self and hasattr(self, "candidate_embeds"):
             for name in self.config.candidate_shapes or ():
                 init.zeros_(getattr(self, f"candidate_{name}"))
 

@@ -35,6 +35,12 @@ def test_the_config_names_the_stored_candidates(closed):
     assert closed.config.num_labels == 3
 
 
+def test_a_config_with_candidates_builds_a_model_with_room_for_them(closed):
+    built = type(closed)(closed.config)
+
+    assert built.candidates().embeds.shape == closed.candidates().embeds.shape
+
+
 @pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForVideoClassification])
 def test_stored_candidates_survive_saving(closed, open_set, closed_inputs, tmp_path, auto_class):
     closed.save_pretrained(tmp_path)
