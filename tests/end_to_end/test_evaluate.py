@@ -9,6 +9,7 @@ import pytest
 
 from kinoclip.cli import main
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.text.attributes import write_attributes
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,15 @@ def test_frozen_features_are_probed(folder, capsys):
 def test_a_probe_without_training_videos_is_wrong_use(folder, capsys):
     assert main(["evaluate", "mini", "--data", str(folder), "--probe", "knn"]) == 2
     assert "belong together" in capsys.readouterr().err
+
+
+def test_attributes_need_a_model_that_reads_them(folder, tmp_path, capsys):
+    write_attributes(tmp_path / "phrases.json", {"red/0.mp4": ["red"]})
+
+    code = main(["evaluate", "mini", "--data", str(folder), "--attributes", str(tmp_path / "phrases.json")])
+
+    assert code == 2
+    assert "no attributes branch" in capsys.readouterr().err
 
 
 def test_an_unknown_protocol_is_wrong_use(folder, capsys):

@@ -21,6 +21,9 @@ def add_command(commands: Any) -> None:
     evaluate.add_argument("--split", help="which part of it (default: all)")
     evaluate.add_argument("--fold", type=int, default=1, help="of UCF-101 and HMDB-51 (default: %(default)s)")
     evaluate.add_argument("--protocol", default="single_view", help="how to score (default: %(default)s)")
+    evaluate.add_argument(
+        "--attributes", metavar="FILE", help="phrases for each video, as BIKE's authors publish them"
+    )
     evaluate.add_argument("--probe", choices=("linear", "knn"), help="classify frozen features instead; needs --train")
     evaluate.add_argument("--train", metavar="DATA", help="labeled videos for --probe")
     evaluate.add_argument("--train-split", help="which part of them (default: all)")
@@ -39,6 +42,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from kinoclip.evaluation.probing import probe
     from kinoclip.evaluation.protocols import find_protocol
     from kinoclip.inference.loading import load_recognizer
+    from kinoclip.text.attributes import read_attributes
 
     find_protocol(options.protocol)
     if (options.probe is None) != (options.train is None):
@@ -60,6 +64,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         dataset,
         options.protocol,
         labels=read_label_options(options),
+        attributes=None if options.attributes is None else read_attributes(options.attributes),
         name=options.model,
         dataset_name=options.dataset or Path(options.data).name,
         accelerator=accelerator,

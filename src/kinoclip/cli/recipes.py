@@ -29,10 +29,9 @@ def _recipes(options: argparse.Namespace) -> int:
     for recipe in recipes:
         numbers = ", ".join(f"{name} {value}" for name, value in recipe.paper.items())
         where = f"{recipe.table}, as the paper prints it: {numbers}" if numbers else "no number of a paper"
-        print(f"{recipe.name:28} {recipe.title}")
-        print(f"{'':28} {where}")
+        print(f"{recipe.name}\n    {recipe.title}\n    {where}")
         for caveat in recipe.caveats:
-            print(f"{'':28} ! {caveat}")
+            print(f"    ! {caveat}")
     if len(recipes) == 1:
         print(_settings(recipes[0].to_dict()))
     return 0

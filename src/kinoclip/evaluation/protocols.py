@@ -49,9 +49,11 @@ PROTOCOLS = {
     "halves": Protocol("ten random halves of the classes, and all of them", classes="halves"),
     "bike_single_view": Protocol("BIKE's test.py: scores without scale, softmax twice", scoring="bike"),
     "bike_multi_view": Protocol("BIKE's test.py, 4 x 3 views", 4, 3, "bike"),
+    "bike_four_clips": Protocol("BIKE's test.py, four clips, center crop", 4, 1, "bike"),
     "bike_zero_shot": Protocol("BIKE's test_zeroshot.py: each frame votes", scoring="frame_vote", classes="halves"),
     "bike_charades": Protocol("BIKE's test_charades.py", scoring="bike_charades", running_map=True),
     "text4vis_multi_view": Protocol("Text4Vis' test.py: embeddings of 4 x 3 views averaged", 4, 3, "text4vis"),
+    "text4vis_three_crops": Protocol("Text4Vis' test.py: embeddings of three crops averaged", 1, 3, "text4vis"),
     "text4vis_zero_shot": Protocol("Text4Vis' test_zeroshot.py", scoring="text4vis", classes="halves"),
     "actionclip": Protocol("ActionCLIP's test.py: probabilities of all templates averaged", scoring="actionclip"),
 }

@@ -17,6 +17,7 @@ from kinoclip.data.coverage import Coverage
 from kinoclip.data.samples import class_names
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.processing import RecognizerProcessor
+from kinoclip.text.attributes import read_attributes
 
 from .batching import update_batches
 from .freezing import choose_trained, merge_adapters
@@ -155,20 +156,22 @@ def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None
     is_due = epoch % rules.every == 0 or epoch == recipe.training.epochs
     if validation is not None and is_due:
         model = run.evaluated
+        attributes = _attributes_of(recipe, validation)
         report = evaluate(
             model,
             parts.processor,
             validation,
             rules.validation_protocol,
             labels=parts.texts if model.config.reads_text else None,
+            attributes=attributes,
             accelerator=run.accelerator,
             batch_size=rules.batch_size,
             num_workers=num_workers,
         )
         metric = rules.metric if rules.metric in report.metrics else next(iter(report.metrics))
         facts |= {"metrics": report.metrics, "metric": metric}
-        # an attributes branch is measured without attributes, which says nothing of it
-        if recipe.data["attributes"] is None:
+        # without its attributes, a measurement says nothing of that branch
+        if recipe.data["attributes"] is None or attributes is not None:
             run.save_best(report.metrics[metric])
     run.gather_failures()
     ended = run.progress.end_epoch(**facts)
@@ -177,6 +180,14 @@ def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None
     if run.accelerator.is_main_process:
         measured = f", {facts['metric']} {facts['metrics'][facts['metric']]:.4f}" if "metric" in facts else ""
         say(f"epoch {epoch} of {recipe.training.epochs}: loss {ended['loss']:.4f}{measured}")
+
+
+def _attributes_of(recipe: Recipe, validation: datasets.Dataset) -> dict[str, list[str]] | None:
+    """Read the attributes of the videos that are measured, if the recipe's file has those of all."""
+    if recipe.data["attributes"] is None:
+        return None
+    known = read_attributes(recipe.data["attributes"])
+    return known if all(name in known for name in validation["name"]) else None
 
 
 def _publish(

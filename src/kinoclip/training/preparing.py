@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from kinoclip.data import MissingSplitError, load_videos
 from kinoclip.data.leaks import check_leaks
 from kinoclip.data.samples import class_names
 from kinoclip.data.splits import divide, few_shot
+from kinoclip.text.attributes import read_attributes
 
 from .recipe import Recipe
 
@@ -75,8 +75,8 @@ def keep_labelled(dataset: datasets.Dataset, multi_label: str) -> datasets.Datas
     return dataset.select([row for row, classes in enumerate(labels) if classes])
 
 
-def read_attributes(path: str | None, dataset: datasets.Dataset, processor: Any) -> Tensor | None:
-    """Read the attributes of each video, {"name": ["phrase", ...]}, as one sentence each: (N, L).
+def encode_attributes(path: str | None, dataset: datasets.Dataset, processor: Any) -> Tensor | None:
+    """Make one sentence of the attributes of each video in a file of `kinoclip.text.attributes`: (N, L).
 
     Raises:
         FileNotFoundError: no such file.
@@ -84,7 +84,7 @@ def read_attributes(path: str | None, dataset: datasets.Dataset, processor: Any)
     """
     if path is None:
         return None
-    known = json.loads(Path(path).read_text(encoding="utf-8"))
+    known = read_attributes(path, processor.num_attributes)
     names: Sequence[str] = list(dataset["name"])
     missing = [name for name in names if name not in known]
     if missing:

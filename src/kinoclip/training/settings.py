@@ -27,7 +27,7 @@ class DataSettings(Settings):
     """What is read of a data set, and what is done to it: `[data]` of a recipe.
 
     Args:
-        sampling: rule of `sample_indices` for the frames; None is the method's own.
+        sampling: rule of `sample_indices` for the frames, in evaluation too; None is the method's own.
         augmentation: crop of `ClipAugmentation`; "none" trains on what evaluation sees.
         flip: of `ClipAugmentation`, like the next four.
         grayscale: see there.
@@ -44,7 +44,7 @@ class DataSettings(Settings):
         corpus: entities for a method that aligns with them (ALT): a corpus by name, or a file.
         chinese_labels: Chinese names for a model with a Chinese branch (DSTPR): a packaged set or a file.
         chinese_clip: folder or hub id of the Chinese-CLIP that reads them.
-        attributes: JSON file of phrases by name of the video, for a model with an attributes branch (BIKE).
+        attributes: file of phrases for each video (`kinoclip.text.attributes.write_attributes`), for a model with an attributes branch (BIKE).
         shots: videos of each class that are kept for training; 0 for all.
         repeat: how often one epoch passes over the videos (few-shot training).
         fold: of UCF101 and HMDB51.
@@ -122,7 +122,7 @@ class TrainingSettings(Settings):
     """How the weights are changed: `[training]` of a recipe.
 
     Args:
-        epochs: passes over the data.
+        epochs: passes over the data; 0 only writes what the recipe starts from, to be measured.
         batch_size: videos per update, over all processes and accumulated micro-batches.
         accumulation: micro-batches that an update is computed in, for memory.
         accumulated_loss: of objectives that compare the videos of a batch: the loss of the whole "batch", as if it were
@@ -175,8 +175,8 @@ class TrainingSettings(Settings):
 
     def check(self) -> None:
         """Check numbers."""
-        _at_least(self, 1, "epochs", "batch_size", "accumulation", "refresh_every")
-        _at_least(self, 0, "lr", "backbone_scale", "weight_decay", "warmup_epochs", "final_lr_scale", "seed")
+        _at_least(self, 1, "batch_size", "accumulation", "refresh_every")
+        _at_least(self, 0, "epochs", "lr", "backbone_scale", "weight_decay", "warmup_epochs", "final_lr_scale", "seed")
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size is {self.batch_size}, which {self.accumulation} micro-batches do not share evenly. "

@@ -21,7 +21,7 @@ from .freezing import choose_trained
 from .objective import Objective
 from .optimizer import parameter_groups
 from .output import RunFolder
-from .preparing import read_attributes
+from .preparing import encode_attributes
 from .recipe import Recipe
 from .run import Run, say
 from .schedule import build_scheduler
@@ -95,7 +95,7 @@ def set_up(
     model.to(accelerator.device)
     choose_trained(model, settings)
     texts = label_texts(recipe, labels)
-    attributes = read_attributes(recipe.data["attributes"], dataset, processor)
+    attributes = encode_attributes(recipe.data["attributes"], dataset, processor)
     objective = Objective(model, processor, recipe, texts, attributes)
     samples = _samples(recipe, dataset, model, processor)
     if settings.cache_features:

@@ -190,6 +190,8 @@ def _give_texts(model: VideoRecognizer, reader: RecognizerProcessor, recipe: Rec
 def _set_prompts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
     """Give the processor the sentences around labels, and their Chinese names."""
     data = recipe.data_settings
+    if data.sampling is not None:
+        processor.video_processor.sampling = data.sampling
     if data.templates is not None:
         named = TEMPLATES.get(data.templates, data.templates) if isinstance(data.templates, str) else None
         processor.templates = list(data.templates) if named is None else [named]

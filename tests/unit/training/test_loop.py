@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kinoclip.data.samples import class_names
 from kinoclip.inference.loading import load_recognizer
 from kinoclip.training import loop
 from kinoclip.training.loop import train
+from kinoclip.training.starting import start_model
 
 
 def _weights(folder):
@@ -156,3 +158,12 @@ def test_a_tracker_that_is_not_installed_is_missed_before_training(shapes, recip
     monkeypatch.setattr("accelerate.tracking.is_comet_ml_available", lambda: False)
     with pytest.raises(ImportError, match=r"The tracker comet_ml is not installed: pip install comet_ml"):
         train(recipe, shapes, tmp_path / "run", trackers=["comet_ml"])
+
+
+def test_no_epochs_write_what_the_recipe_starts_from(shapes, recipe, tmp_path):
+    result = train(recipe.with_settings({"training.epochs": 0}), shapes, tmp_path / "run")
+
+    start, _ = start_model(recipe, class_names(shapes))
+    written = load_file(tmp_path / "run" / "model.safetensors")
+    assert result.updates == 0
+    assert all(torch.equal(written[name], weight) for name, weight in start.state_dict().items() if name in written)

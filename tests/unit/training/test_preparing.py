@@ -1,9 +1,8 @@
-import json
-
 import pytest
 
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.training.preparing import prepare_data, read_attributes
+from kinoclip.text.attributes import write_attributes
+from kinoclip.training.preparing import encode_attributes, prepare_data
 from kinoclip.training.starting import start_model
 
 
@@ -63,9 +62,9 @@ def test_attributes_are_found_by_the_names_of_videos(shapes, recipe, tmp_path):
     _, processor = start_model(recipe, ["a"])
     known = {name: [f"phrase {number}"] for number, name in enumerate(shapes["name"])}
     path = tmp_path / "attributes.json"
-    path.write_text(json.dumps(known))
-    assert read_attributes(str(path), shapes, processor).shape == (12, processor.context_length)
+    write_attributes(path, known)
+    assert encode_attributes(str(path), shapes, processor).shape == (12, processor.context_length)
     del known["clip-3.mp4"]
-    path.write_text(json.dumps(known))
+    write_attributes(path, known)
     with pytest.raises(ValueError, match=r"has no attributes of clip-3.mp4 \(1 of 12 videos are missing\)"):
-        read_attributes(str(path), shapes, processor)
+        encode_attributes(str(path), shapes, processor)

@@ -77,3 +77,8 @@ def test_a_template_is_given_by_name_or_in_full(recipe):
     _, named = start_model(recipe.with_settings({"data.templates": "text4vis"}), ["a"])
     _, written = start_model(recipe.with_settings({"data.templates": ["{}", "a {}"]}), ["a"])
     assert (named.templates, written.templates) == (["a video of a person {}."], ["{}", "a {}"])
+
+
+def test_the_processor_keeps_the_sampling_of_the_recipe(recipe):
+    _, processor = start_model(recipe.with_settings({"data.sampling": "segment_center"}), ["a"])
+    assert processor.video_processor.sampling == "segment_center"
