@@ -1,0 +1,127 @@
+"""Cards of checkpoints to come: `python -m kinoclip.hub.planned --output hub_cards`.
+
+What the papers name, with the architecture counted on the meta device and the papers' numbers; and the embedded model, with what was
+measured: the reports beside its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.inference.profile import CLIP_SHAPES, profile_config
+from kinoclip.methods import METHODS, PLAIN_CLIP_METHOD, Method
+from kinoclip.recognizer_config import RecognizerConfig
+from kinoclip.text.templates import TEMPLATES
+from kinoclip.training.recipe import Recipe, load_recipe
+from kinoclip.video_processing import RecognizerVideoProcessor
+
+from .card_facts import base_model
+from .cards import REPORTS, Subject, find_method, make_card, model_card
+from .converting import convert
+
+_EMBEDDED_CARD = f"{PLAIN_CLIP_METHOD}-{EMBEDDED}"
+_EMBEDDED_TEXT = """
+## About this model
+
+It is the CLIP of 2 MB that the package carries, without training as a recognizer: it saw still frames of procedural clips and their
+captions. It knows colored shapes and nothing else, serves tests and examples, and cannot tell motions or orders apart, as the
+numbers above show.
+"""
+
+
+def planned_cards(folder: str | Path) -> Iterator[tuple[str, ModelCard]]:
+    """Give the name and the card of each checkpoint.
+
+    Args:
+        folder: with the reports of the embedded model, in `bike-mini/reports/`.
+    """
+    for name, row in tomllib.loads((files("kinoclip.hub") / "planned.toml").read_text(encoding="utf-8")).items():
+        yield name, make_card(_plan(name, row))
+    yield _EMBEDDED_CARD, _embedded_card(Path(folder) / _EMBEDDED_CARD)
+
+
+def _plan(name: str, row: dict[str, Any]) -> Subject:
+    recipes = [load_recipe(one) for one in row["rows"]]
+    method, clip = METHODS[recipes[0].method], base_model(recipes[0].start)
+    shape = {} if clip is None else {"clip": _shape_of(clip)}
+    config = profile_config(recipes[0].method, **shape, **recipes[0].model)  # type: ignore[arg-type]  # clip is a text
+    videos, templates = _sampling(method, config, recipes[0])
+    return Subject(
+        source=name,
+        config=config,
+        videos=videos,
+        templates=templates if config.reads_text else (),
+        recipes=recipes,
+        notes=[
+            "The weights are not published yet. What stands here is counted from the architecture, and nothing was measured.",
+            *([row["note"]] if "note" in row else []),
+            _way_there(name, recipes[0], clip, row.get("convert", False)),
+        ],
+        clip=clip,
+    )
+
+
+def _sampling(
+    method: Method, config: RecognizerConfig, recipe: Recipe
+) -> tuple[RecognizerVideoProcessor, Sequence[str]]:
+    """Give the video processor and the templates of a recipe, without a tokenizer."""
+    processor = method.processor.for_config(config, None)
+    videos = getattr(processor, "video_processor", processor)
+    if recipe.data["sampling"] is not None:
+        videos.sampling = recipe.data["sampling"]
+    templates = recipe.data["templates"]
+    if templates is None:
+        inner = find_method(getattr(config, "recognizer_config", config))
+        return videos, inner.processor.default_templates
+    return videos, [TEMPLATES.get(templates, templates)] if isinstance(templates, str) else templates
+
+
+def _shape_of(clip: str) -> str:
+    """Name the shape of one of OpenAI's CLIPs: openai/clip-vit-large-patch14-336 -> vitl14-336."""
+    shape = clip.partition("clip-")[2].replace("vit-base-patch", "vitb").replace("vit-large-patch", "vitl")
+    if shape not in CLIP_SHAPES:
+        raise ValueError(f"{clip} is none of OpenAI's CLIPs whose sizes are known: {', '.join(CLIP_SHAPES)}.")
+    return shape
+
+
+def _way_there(name: str, recipe: Recipe, clip: str | None, convertible: bool) -> str:
+    train = f"train them with `kinoclip train {recipe.name} --data DIR --output {name}`"
+    if not convertible:
+        return f"{train[0].upper()}{train[1:]}."
+    tower = f" --clip {clip}" if clip else ""
+    return (
+        f"Convert the authors' file with `kinoclip convert {recipe.method} FILE{tower} --output {name}`, or {train}."
+    )
+
+
+def _embedded_card(folder: Path) -> ModelCard:
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary) / folder.name
+        for _ in convert(PLAIN_CLIP_METHOD, EMBEDDED, place):
+            pass
+        card = model_card(place, reports=sorted((folder / REPORTS).glob("*.json")), license="apache-2.0")
+    card.text += _EMBEDDED_TEXT
+    return card
+
+
+def main() -> None:
+    """Write all cards."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("hub_cards"))
+    output = parser.parse_args().output
+    for name, card in planned_cards(output):
+        (output / name).mkdir(parents=True, exist_ok=True)
+        card.save(output / name / "README.md")
+
+
+if __name__ == "__main__":
+    main()
