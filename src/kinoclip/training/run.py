@@ -139,9 +139,9 @@ class Run:
                 self.progress.failures |= failures
 
     def save_best(self, value: float) -> None:
-        """Keep the weights if they are the best so far."""
+        """Keep the weights if none before them were better; of equal ones the later have seen more."""
         best = self.progress.best
-        if best is not None and value <= best["value"]:
+        if best is not None and value < best["value"]:
             return
         update = self.progress.update
         self.progress.best = {"epoch": self.progress.epoch, "update": update, "value": value}
