@@ -12,11 +12,11 @@ from huggingface_hub.errors import StrictDataclassError
 
 from kinoclip.inference.jobs import error_line
 
-from . import check, classify, convert, demo, evaluate, profile, recipes, train
+from . import check, classify, convert, demo, evaluate, profile, publish, recipes, train
 from .options import FAILURE, INTERRUPTED, USAGE, UsageError
 
 # in the order of the help
-COMMANDS = (classify, evaluate, train, recipes, convert, profile, check, demo)
+COMMANDS = (classify, evaluate, train, recipes, convert, publish, profile, check, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -97,6 +97,8 @@ def model_card(
     folder = Path(folder)
     config = read_config(str(folder))
     processor = read_processor(folder)
+    place = folder / "README.md"
+    written = place.read_text(encoding="utf-8") if place.is_file() else ""
     subject = Subject(
         source=repo_id or folder.name,
         config=config,
@@ -105,11 +107,10 @@ def model_card(
         reports=[*read_reports(folder, reports, config.model_type).values()],
         recipes=[] if recipe is None else [_fitting(load_recipe(recipe), config)],
         training=read_training(folder),
-        license=license,
+        license=license or ModelCard(written, ignore_metadata_errors=True).data.get("license"),
         processor_class="AutoProcessor" if hasattr(processor, "video_processor") else "AutoVideoProcessor",
     )
-    written = folder / "README.md"
-    return keep_own(make_card(subject), written.read_text(encoding="utf-8") if written.is_file() else "", str(written))
+    return keep_own(make_card(subject), written, str(place))
 
 
 def make_card(subject: Subject) -> ModelCard:
