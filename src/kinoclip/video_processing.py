@@ -194,6 +194,11 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
             )
         return frames
 
+    def prepare_frames(self, frames: Tensor) -> Tensor:
+        """Resize, center-crop and normalize frames that are decoded already: (N, 3, H, W) uint8 -> (N, 3, h, w)."""
+        crops = torch.cat([self._crop(frame, 1) for frame in frames])
+        return normalize_frames(crops, self.image_mean, self.image_std)
+
     def _crop(self, frame: Tensor, num_crops: int) -> Tensor:
         """Resize and crop one frame; within a video its size may change. (3, H, W) -> (crops, 3, h, w)."""
         interpolation = _INTERPOLATION[PILImageResampling(self.resample)]

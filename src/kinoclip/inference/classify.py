@@ -215,6 +215,17 @@ class Classifier:
             self._labels = labels
         return labels
 
+    @property
+    def text(self) -> TextFeatures:
+        """What the labels of `set_labels` were encoded to.
+
+        Raises:
+            ValueError: no labels were set.
+        """
+        if self._text is None:
+            raise ValueError("No labels were set. Call `set_labels` first.")
+        return self._text
+
     def read(self, video: VideoSource) -> SampledVideo:
         """Decode the frames of a video that the model looks at; may run in a thread of its own."""
         sample: SampledVideo = self.video_processor.sample(video)
@@ -229,9 +240,7 @@ class Classifier:
         Raises:
             ValueError: no labels were set.
         """
-        text = self._text
-        if text is None:
-            raise ValueError("No labels were set. Call `set_labels` first.")
+        text = self.text
         pixels = sample.pixel_values.to(self.model.device, self.model.dtype)
         found = None if self.attributes is None else self.attributes.find_in(sample)
         inputs = {} if found is None else self.processor(attributes=[found] * len(pixels)).to(self.model.device)
