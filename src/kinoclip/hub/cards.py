@@ -107,7 +107,7 @@ def model_card(
         reports=[*read_reports(folder, reports, config.model_type).values()],
         recipes=[] if recipe is None else [_fitting(load_recipe(recipe), config)],
         training=read_training(folder),
-        license=license or ModelCard(written, ignore_metadata_errors=True).data.get("license"),
+        license=license or (ModelCard(written, ignore_metadata_errors=True).data.get("license") if written else None),
         processor_class="AutoProcessor" if hasattr(processor, "video_processor") else "AutoVideoProcessor",
     )
     return keep_own(make_card(subject), written, str(place))

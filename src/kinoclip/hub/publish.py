@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RemoteEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]  # of whatever sends its requests
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -191,7 +191,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
         }
         reason = reasons.get(status, "run the same command again later; it goes on where it was")
         raise RuntimeError(f"The Hub refused {repo_id} ({status}: {said}): {reason}.") from error
-    except (TransportError, ConnectionError) as error:
+    except (TransportError, ConnectionError, LocalEntryNotFoundError) as error:
         raise RuntimeError(
             f"The Hub could not be reached for {repo_id}: {' '.join(str(error).split())}. Check the network, HF_ENDPOINT and "
             "HF_HUB_OFFLINE; the same command goes on where it was."
