@@ -20,6 +20,13 @@ def add_command(commands: Any) -> None:
     classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
     classify.add_argument("--explain", action="store_true", help="add why: what each frame counted, and more")
     classify.add_argument("--pictures", metavar="DIR", help="folder for a picture of each video with the reasons")
+    classify.add_argument("--spans", action="store_true", help="long videos: which labels from when to when")
+    classify.add_argument("--background", help="with --spans: names of what is no action of interest, with commas")
+    classify.add_argument("--threshold", type=float, default=0.5, help="with --spans (default: %(default)s)")
+    classify.add_argument(
+        "--fps", type=float, default=4.0, help="with --spans: looks per second (default: %(default)s)"
+    )
+    classify.add_argument("--min-seconds", type=float, default=0.0, help="with --spans: leave out shorter ones")
     classify.add_argument("--descriptions", help="a sentence for each label: .json, .csv, or a set: kinetics400, ...")
     classify.add_argument(
         "--chinese-labels", metavar="FILE", help="Chinese names of the labels, for a Chinese branch: .json, or a set"
@@ -42,9 +49,12 @@ def _classify(options: argparse.Namespace) -> int:
     videos = find_videos(options.paths)
     classifier = _load_classifier(Classifier, options)
     pictures = None if options.pictures is None else Path(options.pictures)
-    job = Job(classifier, labels, options.top_k, options.explain, pictures)
-    known = classifier.set_labels(labels)
-    top_k = min(options.top_k, len(known))
+    job: Any
+    if options.spans:
+        job, top_k = _span_job(classifier, labels, options), 0
+    else:
+        job = Job(classifier, labels, options.top_k, options.explain, pictures)
+        top_k = min(options.top_k, len(classifier.set_labels(labels)))
     if options.output is None:
         progress = Progress(len(videos))
         for record in job.label(videos, progress):
@@ -58,6 +68,22 @@ def _classify(options: argparse.Namespace) -> int:
         for record in job.label(waiting, progress):
             records.write(record)
     return progress.exit_code
+
+
+def _span_job(classifier: Any, labels: tuple[str, ...] | None, options: argparse.Namespace) -> Any:
+    from kinoclip.inference.span_job import SpanJob
+
+    if options.explain or options.pictures or options.lexicon:
+        raise UsageError("--spans goes without --explain, --pictures and --lexicon.")
+    if not 0 <= options.threshold <= 1:
+        raise UsageError(f"--threshold {options.threshold}: it is a probability, from 0 to 1.")
+    if not 0 < options.fps < float("inf") or options.min_seconds < 0:
+        raise UsageError("--fps is above 0, and --min-seconds not below 0.")
+    background = tuple(name.strip() for name in (options.background or "").split(",") if name.strip())
+    if background and labels is None:
+        raise UsageError("--background competes with labels: give --labels too.")
+    classifier.set_labels(None if labels is None else (*labels, *background))
+    return SpanJob(classifier, labels, background, options.threshold, options.fps, options.min_seconds)
 
 
 def _read_descriptions(source: str | None) -> dict[str, str] | None:

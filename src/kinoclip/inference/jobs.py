@@ -22,9 +22,9 @@ from .explain import draw_explanation
 
 Record = dict[str, Any]
 # what may be wrong with one video; anything else is a fault of the job and ends it
-_VIDEO_ERRORS = (VideoDecodeError, OSError)
-# fields of a record that say why, in the order of their columns
-_REASONS = ("saliency", "entities", "languages", "agreement")
+VIDEO_ERRORS = (VideoDecodeError, OSError)
+# fields of a record beside the answer, in the order of their columns
+_FURTHER = ("saliency", "entities", "languages", "agreement", "spans")
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,8 @@ class Job:
     def _record(self, video: str, decoded: Future[SampledVideo]) -> Record:
         try:
             sample = decoded.result()
-        except _VIDEO_ERRORS as error:
-            return {
-                "video": video,
-                "error": {"type": type(error).__name__, "message": error_line(error)},
-                "job": self.identity,
-            }
+        except VIDEO_ERRORS as error:
+            return {**error_record(video, error), "job": self.identity}
         explain = self.explain or self.pictures is not None
         answer = self.classifier.answer(sample, top_k=self.top_k, explain=explain, video=video)
         record = classification_record(answer)
@@ -284,7 +280,7 @@ def _csv_header(top_k: int) -> list[str]:
         "timestamps",
         "frame_indices",
         "attributes",
-        *_REASONS,
+        *_FURTHER,
         "picture",
         "job",
     ]
@@ -303,7 +299,7 @@ def _csv_values(record: Record, top_k: int) -> list[Any]:
         " ".join(map(str, record.get("timestamps") or [])),
         " ".join(map(str, record.get("frame_indices") or [])),
         ", ".join(record.get("attributes") or []),
-        *(json.dumps(record[name], ensure_ascii=False) if name in record else "" for name in _REASONS),
+        *(json.dumps(record[name], ensure_ascii=False) if name in record else "" for name in _FURTHER),
         record.get("picture", ""),
         record["job"],
     ]
@@ -317,6 +313,11 @@ def _csv_line(values: Sequence[Any]) -> bytes:
 
 def _rounded(values: Sequence[float] | None, digits: int = 3) -> list[float] | None:
     return None if values is None else [round(value, digits) for value in values]
+
+
+def error_record(video: str, error: BaseException) -> Record:
+    """Give the record of a video that cannot be read."""
+    return {"video": video, "error": {"type": type(error).__name__, "message": error_line(error)}}
 
 
 def error_line(error: BaseException) -> str:

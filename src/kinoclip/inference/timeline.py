@@ -84,12 +84,7 @@ def find_spans(
         ValueError: it has no clock, or a number is not usable.
     """
     watcher = Watcher(classifier, labels, background=background, window=window)
-    found: list[Span] = []
-    with VideoReader(video) as reader:
-        moments = watcher.moments(read_evenly(reader, frames_per_second))
-        for span in join_moments(moments, watcher.labels, len(watcher.labels) - len(background), threshold):
-            found += [span] if span.end_seconds - span.start_seconds >= min_seconds else []
-    return found
+    return watcher.find_spans(video, threshold=threshold, frames_per_second=frames_per_second, min_seconds=min_seconds)
 
 
 def read_evenly(reader: VideoReader, frames_per_second: float) -> Iterator[TimedFrame]:
@@ -134,12 +129,27 @@ class Watcher:
         if labels is None and background:
             raise ValueError("A background competes with labels that are given. Give labels too.")
         self.labels = classifier.set_labels(None if labels is None else (*labels, *background))
+        self.num_wanted = len(self.labels) - len(background)
         self.classifier, self.model = classifier, classifier.model
         if window is not None and window < 1:
             raise ValueError(f"window is {window}. Look at one frame at least.")
         self.num_frames: int = window or classifier.video_processor.num_frames
         self.hop = hop or max(1, self.num_frames // 4)
         self.encodes_alone = encodes_alone(self.model, self.num_frames, classifier.video_processor.crop_size)
+
+    def find_spans(
+        self,
+        video: VideoSource,
+        *,
+        threshold: float = 0.5,
+        frames_per_second: float = 4.0,
+        min_seconds: float = 0.0,
+    ) -> list[Span]:
+        """Tell which labels a video shows, and from when to when; see the function of this name."""
+        with VideoReader(video) as reader:
+            moments = self.moments(read_evenly(reader, frames_per_second))
+            spans = join_moments(moments, self.labels, self.num_wanted, threshold)
+            return [span for span in spans if span.end_seconds - span.start_seconds >= min_seconds]
 
     @torch.inference_mode()
     def moments(self, frames: Iterable[TimedFrame]) -> Iterator[Moment]:

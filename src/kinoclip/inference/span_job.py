@@ -1,0 +1,63 @@
+"""Many long videos to records of their spans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from .classify import Classifier
+from .jobs import VIDEO_ERRORS, Record, error_record
+from .timeline import Span, Watcher
+
+
+@dataclass(frozen=True)
+class SpanJob:
+    """How spans are looked for; records of different jobs never share a file.
+
+    Args:
+        classifier: the model.
+        labels: names to choose from; None for those of the checkpoint.
+        background: of `find_spans`, like the rest.
+        threshold: see there.
+        frames_per_second: see there.
+        min_seconds: see there.
+    """
+
+    classifier: Classifier
+    labels: tuple[str, ...] | None
+    background: tuple[str, ...] = ()
+    threshold: float = 0.5
+    frames_per_second: float = 4.0
+    min_seconds: float = 0.0
+
+    @property
+    def identity(self) -> str:
+        """Twelve hex digits that say which model, labels and options made a record."""
+        numbers = [self.threshold, self.frames_per_second, self.min_seconds]
+        window = [self.classifier.video_processor.num_frames, self.classifier.video_processor.keep_every]
+        said = ["spans", self.classifier.name, self.labels, self.background, numbers, window]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+    def label(self, videos: Sequence[str], report: Callable[[Record], None] | None = None) -> Iterator[Record]:
+        """Give the record of each video in order; one that cannot be read gives an error record."""
+        watcher = Watcher(self.classifier, self.labels, background=self.background)
+        options = {name: getattr(self, name) for name in ("threshold", "frames_per_second", "min_seconds")}
+        for video in videos:
+            try:
+                spans = watcher.find_spans(video, **options)
+                record: Record = {"video": video, "spans": [span_record(span) for span in spans]}
+            except VIDEO_ERRORS as error:
+                record = error_record(video, error)
+            record["job"] = self.identity
+            if report is not None:
+                report(record)
+            yield record
+
+
+def span_record(span: Span) -> dict[str, Any]:
+    """Give a span as JSON has it."""
+    start, end, label, probability = astuple(span)
+    return {"start": round(start, 3), "end": round(end, 3), "label": label, "probability": round(probability, 4)}
