@@ -2,7 +2,12 @@
 
 import csv
 import json
+import subprocess
+import sys
+from fractions import Fraction
 
+import av
+import numpy as np
 import pytest
 
 from kinoclip.cli import main
@@ -70,3 +75,36 @@ def test_a_background_takes_part_and_gets_no_span(videos, capsys):
     record = json.loads(capsys.readouterr().out)
     assert name not in [span["label"] for span in record["spans"]]
     assert len(record["spans"]) == len(rows[0]["spans"]) - 1
+
+
+def write_long_video(path, minutes):
+    """Write a video of 8 frames per second that changes its color every ten seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(8), options={"preset": "ultrafast", "g": "40"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        colors = [np.full((96, 128, 3), tone, np.uint8) for tone in ((200, 20, 20), (20, 20, 200))]
+        for number in range(minutes * 480):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(colors[number // 80 % 2], format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def peak_memory(video):
+    """Label a video in a process of its own: its record, and the most memory it held, in KiB."""
+    code = (
+        "import resource, sys; from kinoclip.cli import main; main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    command = ["classify", str(video), "--labels", "red,blue", "--spans", "--threshold", "0"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout), int(done.stderr.split()[-1])
+
+
+def test_half_an_hour_takes_no_more_memory_than_a_minute(tmp_path):
+    write_long_video(tmp_path / "short.mp4", 1)
+    write_long_video(tmp_path / "long.mp4", 30)
+
+    _, short = peak_memory(tmp_path / "short.mp4")
+    record, long = peak_memory(tmp_path / "long.mp4")
+
+    assert long < 1.3 * short
+    assert record["spans"][-1]["end"] == pytest.approx(1800, abs=1)
