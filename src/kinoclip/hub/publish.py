@@ -189,7 +189,12 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
             404: "there is no such place for you. Check the name and the token",
             412: "somebody else changed it meanwhile. Run the same command again",
         }
-        reason = reasons.get(status, "run the same command again later; it goes on where it was")
+        later = (
+            "run the same command again later; it goes on where it was"
+            if status >= 500 or status in (408, 429)
+            else "check HF_ENDPOINT"
+        )
+        reason = reasons.get(status, later)
         raise RuntimeError(f"The Hub refused {repo_id} ({status}: {said}): {reason}.") from error
     except (TransportError, ConnectionError, LocalEntryNotFoundError) as error:
         raise RuntimeError(

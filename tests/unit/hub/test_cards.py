@@ -146,7 +146,8 @@ def test_every_method_says_which_paper_it_is(name):
 
 def test_the_cards_in_the_repository_are_what_the_package_writes():
     written = {path.parent.name: path.read_text() for path in HUB_CARDS.glob("*/README.md")}
-    assert {name: str(card) for name, card in planned_cards(HUB_CARDS)} == written
+    made = {name: str(card) for name, card in planned_cards(HUB_CARDS)}
+    assert made == written, "write them anew: python -m kinoclip.hub.planned --output hub_cards"
 
 
 @pytest.mark.parametrize("path", sorted(HUB_CARDS.glob("*/reports/*.json")), ids=lambda path: path.stem)
