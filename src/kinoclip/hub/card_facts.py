@@ -159,7 +159,7 @@ def training_facts(training: dict[str, Any]) -> dict[str, str]:
         "epochs": f"{settings['epochs']}, {training['updates']} updates of {training['batch_size']} videos",
         "parameters": f"{training['trained_parameters'] / 1e6:.1f} M trained, {training['frozen_parameters'] / 1e6:.1f} M not",
         "best epoch": f"{best['epoch'] + 1}, of the validation videos: {best['value']:.4f}" if best else "",
-        "took": f"{training['seconds'] / 3600:.2f} hours on {training['processes']} x {training['device']}",
+        "took": f"{training['seconds'] / 60:.1f} minutes on {training['processes']} x {training['device']}",
         "versions": ", ".join(f"{name} {version}" for name, version in training["versions"].items()),
     }
     return {fact: value for fact, value in facts.items() if value}

@@ -133,7 +133,7 @@ def test_training_facts_name_no_folder_of_whoever_trained():
     )
     assert facts["started from"] == "`my_clip`"
     assert facts["epochs"] == "2, 20 updates of 64 videos"
-    assert facts["took"] == "0.01 hours on 1 x cpu"
+    assert facts["took"] == "0.6 minutes on 1 x cpu"
 
 
 @pytest.mark.parametrize("name", METHODS)
