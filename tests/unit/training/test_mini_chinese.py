@@ -3,7 +3,7 @@
 import pytest
 from transformers import BertTokenizer, ChineseCLIPModel
 
-from kinoclip import DstprModel
+from kinoclip import DstprModel, DstprProcessor
 from kinoclip.data.kinoshapes.benchmark import action_classes
 from kinoclip.data.mini_clip import mini_clip_path
 from kinoclip.training.mini_clip.chinese import train_chinese, translations
@@ -23,7 +23,9 @@ def test_a_few_steps_bring_chinese_nearer_to_english_and_leave_a_folder_that_loa
     assert ChineseCLIPModel.from_pretrained(tmp_path / "some").config.projection_dim == 64
     assert BertTokenizer.from_pretrained(tmp_path / "some")("红色圆形")["input_ids"].count(1) == 0  # no unknown letter
     model = DstprModel.from_clip(mini_clip_path(), num_frames=2, reparam="mlp").load_chinese(tmp_path / "some")
-    assert model.config.chinese_branch
+    processor = DstprProcessor.from_clip(mini_clip_path(), model.config)
+    processor.set_chinese(tmp_path / "some", {"red circle": "红色圆形"})
+    assert model.encode_text(**processor(text=["red circle"])).branches["chinese"].shape == (1, 1, 64)
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):

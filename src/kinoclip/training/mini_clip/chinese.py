@@ -23,7 +23,8 @@ from kinoclip.data.mini_clip import mini_clip_path
 
 from .settings import PROMPT
 
-_WIDTH, _LENGTH, _BATCH = 64, 16, 64
+# texts are trained at their length, and padded to 52 where they are used, as those of Chinese-CLIP are
+_WIDTH, _LENGTH, _POSITIONS, _BATCH = 64, 16, 52, 64
 
 
 def translations() -> list[tuple[str, str]]:
@@ -63,7 +64,7 @@ def train_chinese(output: str | Path, steps: int = 400, seed: int = 0) -> float:
     targets = _english([english for english, _ in pairs])
     letters = sorted({letter for _, chinese in pairs for letter in chinese})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, model_max_length=_LENGTH)
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, model_max_length=_POSITIONS)
     torch.manual_seed(seed)
     model = ChineseCLIPModel(_config(len(vocabulary))).train()
     ids = torch.tensor(
@@ -103,7 +104,7 @@ def _chinese(model: ChineseCLIPModel, ids: Tensor) -> Tensor:
 
 def _config(vocab_size: int) -> ChineseCLIPConfig:
     sizes: dict[str, Any] = {"hidden_size": _WIDTH, "intermediate_size": 4 * _WIDTH, "num_attention_heads": 1}
-    text = {**sizes, "vocab_size": vocab_size, "num_hidden_layers": 2, "max_position_embeddings": _LENGTH}
+    text = {**sizes, "vocab_size": vocab_size, "num_hidden_layers": 2, "max_position_embeddings": _POSITIONS}
     text |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": 0}
     vision = {**sizes, "image_size": 8, "patch_size": 8, "num_hidden_layers": 1}
     return ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=_WIDTH)
