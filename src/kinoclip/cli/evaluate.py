@@ -66,7 +66,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         labels=read_label_options(options),
         attributes=None if options.attributes is None else read_attributes(options.attributes),
         name=options.model,
-        dataset_name=options.dataset or Path(options.data).name,
+        dataset_name=options.dataset or (Path(options.data).name if Path(options.data).exists() else options.data),
         accelerator=accelerator,
         report=progress.add if accelerator is None else None,
         **size,
