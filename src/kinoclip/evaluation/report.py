@@ -30,7 +30,7 @@ class Report:
         dataset: name of the data.
         protocol: its name and settings.
         metrics: name to value; fractions from 0 to 1.
-        intervals: name to the ends of its 95 % interval: Wilson's for accuracies, resampled videos for the rest.
+        intervals: name to the ends of its 95 % interval: Wilson's for accuracies, resampled videos for several labels' map.
         per_class: for each class its name, number of videos, and accuracy or average precision.
         num_videos: how many were scored.
         failures: name of a video that could not be read to the reason; they are in no metric.
