@@ -72,7 +72,8 @@ def measure_speed(folders: dict[str, Path], device: str, rounds: int = 7, videos
     jobs = {}
     for name, folder in folders.items():
         model, processor = load_recognizer(folder, device=device)
-        frames = model.config.encoded_frames(processor.video_processor.num_frames)
+        sampled = getattr(processor, "video_processor", processor).num_frames
+        frames = model.config.encoded_frames(sampled)
         size = model.config.frame_size
         pixels = torch.randn(videos, frames, 3, size, size, device=device)
         jobs[name] = (model, pixels, model.candidates())

@@ -26,7 +26,7 @@ from kinoclip.inference.profile import profile
 from kinoclip.text.entities import Entity, save_corpus
 from kinoclip.training.loop import train
 from kinoclip.training.mini_clip.chinese import train_chinese
-from kinoclip.training.recipe import load_recipe, recipe_names
+from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
 
 HERE = Path(__file__).parent
 UNTRAINED = "clip"
@@ -78,6 +78,17 @@ def write_texts(work: Path) -> None:
     save_corpus(work / "corpus.jsonl", entities)
 
 
+def name_texts(recipe: Recipe, work: Path) -> dict[str, str]:
+    """Give the settings that name what `write_texts` wrote, as far as a recipe reads it."""
+    texts = {}
+    if recipe.method == "alt" and recipe.model.get("query_source") != "learned":
+        texts["data.corpus"] = str(work / "corpus.jsonl")
+    if recipe.model.get("chinese_branch"):
+        texts["data.chinese_labels"] = str(work / "chinese.json")
+        texts["data.chinese_clip"] = str(work / "chinese_clip")
+    return texts
+
+
 def run_recipe(work: Path, clips: int, device: str, name: str) -> dict[str, Any]:
     """Train and measure one recipe, and keep what was found."""
     torch.set_num_threads(1)
@@ -87,15 +98,7 @@ def run_recipe(work: Path, clips: int, device: str, name: str) -> dict[str, Any]
         row: dict[str, Any] = {"title": "CLIP as it is: the mean of the frames", "method": "clip"}
     else:
         recipe = load_recipe(f"benchmark/{name}")
-        texts = {}
-        if recipe.method == "alt" and recipe.model.get("query_source") != "learned":
-            texts["data.corpus"] = str(work / "corpus.jsonl")
-        if recipe.model.get("chinese_branch"):
-            texts |= {
-                "data.chinese_labels": str(work / "chinese.json"),
-                "data.chinese_clip": str(work / "chinese_clip"),
-            }
-        recipe = recipe.with_settings(texts)
+        recipe = recipe.with_settings(name_texts(recipe, work))
         task = "several" if name.endswith("several") else "actions"
         dataset = benchmark_dataset(task, "train", clips_per_class=clips)
         if recipe.data["shots"]:
