@@ -14,9 +14,11 @@ HEAD = """# KinoShapes: all methods on one benchmark
 Made by `python examples/kinoshapes/run.py`; nothing here was typed by hand. Every row is a recipe (`kinoclip recipes
 benchmark/bike`), trained from the embedded CLIP with {clips_per_class} clips of each class, 8 frames a clip, and the same rates and
 lengths for all: none was tuned for a method. Accuracy is on 440 unseen clips of the 22 classes; a row's 95 % interval is about
-plus and minus {half:.0%}. Motion and order classes come in pairs that are each other's time reversed, so that a mean of frames cannot
-pass 50 % there. Two rows differ clearly from {clear:.0%} on, in a group of classes from more on. "Unseen" are 10 classes that no recipe trained on. Videos per second are from pixels to logits on {device}, torch
-{torch}, all models taking turns.
+plus and minus {half:.0%}. Two rows differ clearly from {clear:.0%} on; within a group of classes, which has fewer clips, from more on.
+
+Motion and order classes come in pairs that are each other's time reversed, so that a mean of frames cannot pass 50 % there.
+"Unseen" are 10 classes that no recipe trained on. Videos per second are from pixels to logits on {device}, torch {torch}, all models
+taking turns.
 
 These are procedural videos and a CLIP of half a million parameters: what holds here need not hold on real ones, nor the other
 way round.
