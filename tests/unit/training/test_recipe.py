@@ -80,7 +80,7 @@ ERRORS = {
         "6, which 4 micro-batches",
     ),
     "one beta": ({"training.betas": [0.9]}, "AdamW takes two numbers"),
-    "no epoch": ({"training.epochs": 0}, "epochs is 0. It is at least 1"),
+    "no epoch": ({"training.epochs": -1}, "epochs is -1. It is at least 0"),
     "mixed captions": ({"data.mixup": 0.8}, 'mixup needs training.objective = "candidates"'),
     "a contrast with all classes": ({"training.objective": "candidates"}, 'Set model.loss = "cross_entropy"'),
 }
