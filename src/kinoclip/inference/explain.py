@@ -14,7 +14,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _INK, _QUIET, _PAPER, _ACCENT, _PALE = (24, 24, 27), (100, 106, 120), (255, 255, 255), (37, 99, 235), (214, 222, 240)
 # from where nothing is looked at to where most is
 _COLD, _WARM, _HOT = (12, 18, 56), (214, 51, 108), (255, 226, 102)
-_ENTITY_COLORS = ((255, 140, 0), (30, 144, 255), (50, 190, 90), (190, 80, 220), (240, 215, 30))
+ENTITY_COLORS = ((255, 140, 0), (30, 144, 255), (50, 190, 90), (190, 80, 220), (240, 215, 30))
 _GAP, _BAR, _LINE, _MIN_WIDTH = 6, 44, 22, 360
 
 
@@ -48,7 +48,7 @@ def draw_explanation(answer: Classification, *, height: int = 112, max_frames: i
     if answer.frames is None:
         raise ValueError("This answer holds no frames. Classify with explain=True.")
     shown = _evenly(len(answer.frames), max_frames)
-    tiles = [_tile(answer.frames[i], height) for i in shown]
+    tiles = [frame_tile(answer.frames[i], height) for i in shown]
     rows = list(_draw_rows(answer, shown, tiles, max(_GAP + sum(tile.width + _GAP for tile in tiles), _MIN_WIDTH)))
     picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows) + _GAP), _PAPER)
     top = 0
@@ -67,11 +67,11 @@ def _draw_rows(
     if answer.attention is not None:
         yield _draw_line("where it looked", width, _QUIET)
         heat = answer.attention[shown] / answer.attention[shown].max()
-        yield _draw_tiles([_heat(tile, map_) for tile, map_ in zip(tiles, heat, strict=True)], None, width)
+        yield _draw_tiles([paint_attention(tile, map_) for tile, map_ in zip(tiles, heat, strict=True)], None, width)
     if answer.entity_map is not None and answer.entities:
         yield _draw_line("what it saw", width, _QUIET)
         maps = answer.entity_map[shown]
-        yield _draw_tiles([_color(tile, map_) for tile, map_ in zip(tiles, maps, strict=True)], None, width)
+        yield _draw_tiles([paint_entities(tile, map_) for tile, map_ in zip(tiles, maps, strict=True)], None, width)
         yield _draw_legend(list(answer.entities), width)
     if answer.attributes:
         yield _draw_line(f"attributes: {', '.join(answer.attributes)}", width, _QUIET)
@@ -137,14 +137,14 @@ def _draw_legend(names: list[str], width: int) -> Image.Image:
     """Name the colors of entities, two in a line."""
     row = Image.new("RGB", (width, (len(names) + 1) // 2 * _LINE), _PAPER)
     draw = ImageDraw.Draw(row)
-    for number, (name, color) in enumerate(zip(names, _ENTITY_COLORS, strict=False)):
+    for number, (name, color) in enumerate(zip(names, ENTITY_COLORS, strict=False)):
         left, top = _GAP + number % 2 * width // 2, number // 2 * _LINE
         draw.rectangle((left, top + 4, left + 12, top + 16), fill=color)
         draw.text((left + 18, top + 3), _fit(draw, name, width // 2 - 30, 12), fill=_INK, font=_font(12))
     return row
 
 
-def _heat(tile: Image.Image, weights: Tensor) -> Image.Image:
+def paint_attention(tile: Image.Image, weights: Tensor) -> Image.Image:
     """Color a frame by weights (rows, columns) from 0 to 1, the more the higher they are."""
     pixels = Image.fromarray((255 * weights.float().numpy()).astype(np.uint8))
     pixels = pixels.resize(tile.size, Image.Resampling.BICUBIC)
@@ -154,16 +154,16 @@ def _heat(tile: Image.Image, weights: Tensor) -> Image.Image:
     )
 
 
-def _color(tile: Image.Image, entities: Tensor) -> Image.Image:
+def paint_entities(tile: Image.Image, entities: Tensor) -> Image.Image:
     """Color the patches of a frame by the entity (rows, columns) that each shows; those of no named one stay gray."""
     ranks = entities.numpy()
-    colors = np.array(_ENTITY_COLORS, np.uint8)[ranks]
+    colors = np.array(ENTITY_COLORS, np.uint8)[ranks]
     masks = np.where(ranks < 0, 0, 150).astype(np.uint8)
     painted, mask = (Image.fromarray(a).resize(tile.size, Image.Resampling.NEAREST) for a in (colors, masks))
     return Image.composite(painted, ImageOps.grayscale(tile).convert("RGB"), mask)
 
 
-def _tile(frame: Tensor, height: int) -> Image.Image:
+def frame_tile(frame: Tensor, height: int) -> Image.Image:
     image = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
     # a frame of one pixel's height must not become a picture of a mile's width
     width = min(max(1, round(image.width * height / image.height)), 4 * height)
