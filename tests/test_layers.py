@@ -13,7 +13,7 @@ LAYERS = (
     ("data", "methods"),
     ("training", "evaluation", "inference", "hub"),
     ("registration", "__init__"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 METHODS = sorted(path.name for path in (PACKAGE / "methods").iterdir() if (path / "__init__.py").exists())

@@ -16,7 +16,7 @@ from transformers import BertTokenizer
 
 from kinoclip import AltModel, AltProcessor, BikeConfig, BikeModel, BikeProcessor, SllmModel
 from kinoclip.cli import main
-from kinoclip.inference.jobs import RecordFile
+from kinoclip.inference.record_file import RecordFile
 
 LABELS = "red circle,blue square,green star"
 

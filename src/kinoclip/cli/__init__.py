@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from huggingface_hub.errors import StrictDataclassError
 
-from kinoclip.inference.jobs import error_line
+from kinoclip.inference.records import error_line
 
 from . import check, classify, convert, demo, evaluate, profile, publish, recipes, train
 from .options import FAILURE, INTERRUPTED, USAGE, UsageError

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
-FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 class UsageError(Exception):
@@ -34,9 +38,92 @@ def read_label_options(options: argparse.Namespace) -> tuple[str, ...] | None:
         return tuple(load_names(options.labels_file))
     if options.labels is None:
         return None
-    labels = tuple(label.strip() for label in options.labels.split(",") if label.strip())
+    labels = read_names(options.labels)
     check_labels(labels)
     return labels
+
+
+def read_names(text: str | None) -> tuple[str, ...]:
+    """Give the names in a text with commas between them."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def add_model_options(command: argparse.ArgumentParser) -> None:
+    """Let a command choose a model, and how and where it computes."""
+    command.add_argument("--model", default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
+    command.add_argument("--frames", type=int, help="frames per video, if not the model's own number")
+    command.add_argument(
+        "--batch-size",
+        type=int,
+        default=8,
+        metavar="N",
+        help="videos that go through the model at once: more are faster on a GPU and need its memory, and the answers stay "
+        "the same (default: %(default)s)",
+    )
+    command.add_argument(
+        "--features",
+        metavar="DIR",
+        help="keep what the model knows of the frames of each video in this folder, where other labels find it again: they "
+        "need no decoding and no vision tower then; addresses are read each time",
+    )
+    command.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
+    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+
+
+def read_model_options(options: argparse.Namespace, launch: Any = None) -> dict[str, Any]:
+    """Check the options of `add_model_options`, and give those of `load_recognizer`; `launch` is that of `find_launch`."""
+    import torch
+
+    if options.model == "mini":
+        print(
+            "kinoclip: the embedded model knows colored shapes only; give --model for your own videos, "
+            "such as --model openai/clip-vit-base-patch32",
+            file=sys.stderr,
+        )
+    for name in ("frames", "batch_size"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: it is at least 1.")
+    try:
+        device = torch.device(options.device) if launch is None else launch.device
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    return {"device": device, "dtype": getattr(torch, options.dtype)}
+
+
+def find_launch(device: str) -> Any:
+    """Give the accelerator of a command that was started in several processes, or None for one.
+
+    Raises:
+        RuntimeError: several were asked for, but this one is by itself.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if any(name.startswith("ACCELERATE_") for name in os.environ):
+            from kinoclip.training.processes import check_processes
+
+            check_processes(1)
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=device == "cpu")
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """End a command that is asked to, as Ctrl-C does, with its own exit code."""
+
+    def stop(*_: object) -> NoReturn:
+        print("kinoclip: terminated; what was written is whole, and the same command continues it", file=sys.stderr)
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:

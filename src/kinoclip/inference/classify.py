@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, Self
 
 import torch
 
@@ -19,73 +18,14 @@ from kinoclip.video import VideoSource
 from kinoclip.video_processing import SampledVideo, is_one_video
 
 from .attributes import AttributeFinder
+from .classification import Classification, Prediction
+from .encoding import EncodedVideo, encode_videos, join_features
 from .evidence import read_evidence
 from .loading import load_recognizer
 
+__all__ = ["Classification", "Classifier", "Prediction", "classify"]
+
 ChineseNames = str | Path | Mapping[str, str | Sequence[str]]
-
-
-class Prediction(NamedTuple):
-    """One label and how probable it is among those that were given."""
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Classification(Sequence[Prediction]):
-    """The answer for one video: a sequence of predictions, best first.
-
-    Args:
-        predictions: the best labels.
-        video: name of the video, where it has one.
-        frame_indices: which frames were looked at.
-        timestamps: when they are shown, in seconds after the first frame; None where the source has no clock.
-        duration_seconds: of the video; None where the source has no clock.
-        attributes: the phrases that described the video, best first; only with an attributes branch and a lexicon.
-        saliency: label to how much each frame counted for it (sums to one); only when an explanation was asked for and
-            the method weighs frames.
-        frames: (T, 3, h, w) uint8, the frames that were looked at; like what follows, only when an explanation was asked for.
-        attention: (T, rows, columns), how much the model looked at each patch of a frame (sums to one over it); of the
-            first crop, as `frames` are.
-        regions: (T, rows, columns), the region that each patch belongs to, where the model merges patches.
-        entities: entity of the model's corpus to its score in each frame, the sum of the cosines of the regions that show
-            it; those with the highest total, best first.
-        entity_map: (T, rows, columns), which of `entities` each patch shows, -1 for another.
-        languages: "english" and "chinese" to label to its probability by the names in that language alone; only with a
-            Chinese branch.
-        agreement: the share of the probability that both languages give to the same labels, from 0 to 1.
-    """
-
-    predictions: tuple[Prediction, ...]
-    video: str | None = None
-    frame_indices: list[int] = field(default_factory=list)
-    timestamps: list[float] | None = None
-    duration_seconds: float | None = None
-    attributes: list[str] | None = None
-    saliency: dict[str, list[float]] | None = None
-    frames: torch.Tensor | None = field(default=None, repr=False, compare=False)
-    attention: torch.Tensor | None = field(default=None, repr=False, compare=False)
-    regions: torch.Tensor | None = field(default=None, repr=False, compare=False)
-    entities: dict[str, list[float]] | None = None
-    entity_map: torch.Tensor | None = field(default=None, repr=False, compare=False)
-    languages: dict[str, dict[str, float]] | None = None
-    agreement: float | None = None
-
-    def __len__(self) -> int:
-        return len(self.predictions)
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
-    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
-        return self.predictions[index]
-
-    @property
-    def label(self) -> str:
-        """The most probable label."""
-        return self.predictions[0].label
 
 
 class Classifier:
@@ -231,7 +171,6 @@ class Classifier:
         sample: SampledVideo = self.video_processor.sample(video)
         return sample
 
-    @torch.inference_mode()
     def answer(
         self, sample: SampledVideo, *, top_k: int = 5, explain: bool = False, video: str | None = None
     ) -> Classification:
@@ -240,31 +179,61 @@ class Classifier:
         Raises:
             ValueError: no labels were set.
         """
+        return self.answers([sample], top_k=top_k, explain=explain, names=[video])[0]
+
+    @torch.inference_mode()
+    def answers(
+        self,
+        videos: Sequence[SampledVideo | EncodedVideo],
+        *,
+        top_k: int = 5,
+        explain: bool = False,
+        names: Sequence[str | None] | None = None,
+    ) -> list[Classification]:
+        """Classify several videos at once, as `answer` does each; those that are encoded already skip the vision tower.
+
+        Raises:
+            ValueError: no labels were set; or reasons or attributes are asked for, and only features are there.
+        """
         text = self.text
+        samples = [video for video in videos if isinstance(video, SampledVideo)]
+        if len(samples) < len(videos) and (explain or self.attributes is not None):
+            raise ValueError("Reasons and attributes are found in the frames, and these videos are features alone.")
+        encoded = encode_videos(self.model, videos)
+        frames = join_features(self.model, encoded)
+        found = None if self.attributes is None else [self.attributes.find_in(sample) for sample in samples]
+        views = len(frames.embeds) // len(videos)
+        inputs = {}
+        if found is not None:
+            rows = [phrases for phrases in found for _ in range(views)]
+            inputs = self.processor(attributes=rows).to(self.model.device)
+        logits = self.model(frame_features=frames, text_features=text, **inputs).logits
+        best = logits.float().softmax(-1).unflatten(0, (-1, views)).mean(1).topk(min(top_k, len(self._labels)))
+        answers = []
+        for number, (video, values, indices) in enumerate(
+            zip(encoded, best.values.tolist(), best.indices.tolist(), strict=True)
+        ):
+            evidence: dict[str, Any] = {}
+            if explain:
+                evidence = self._explain(samples[number], video, indices)
+            answers.append(
+                Classification(
+                    tuple(Prediction(self._labels[i], p) for p, i in zip(values, indices, strict=True)),
+                    video=None if names is None else names[number],
+                    frame_indices=video.indices,
+                    timestamps=video.timestamps,
+                    duration_seconds=video.duration_seconds,
+                    attributes=None if found is None else found[number],
+                    **evidence,
+                )
+            )
+        return answers
+
+    def _explain(self, sample: SampledVideo, video: EncodedVideo, chosen: Sequence[int]) -> dict[str, Any]:
         pixels = sample.pixel_values.to(self.model.device, self.model.dtype)
-        found = None if self.attributes is None else self.attributes.find_in(sample)
-        inputs = {} if found is None else self.processor(attributes=[found] * len(pixels)).to(self.model.device)
-        output = self.model(pixel_values_videos=pixels, text_features=text, **inputs)
-        probabilities = output.logits.float().softmax(-1).mean(0)
-        best = probabilities.topk(min(top_k, len(self._labels)))
-        predictions = tuple(
-            Prediction(self._labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        )
-        evidence = {}
-        if explain:
-            explanation = self.model.explain(output.frames, text, pixels)
-            indices = best.indices.tolist()
-            evidence = read_evidence(explanation, self._labels, indices, self.video_processor.num_clips)
-        return Classification(
-            predictions,
-            video=video,
-            frame_indices=list(sample.indices),
-            timestamps=sample.timestamps,
-            duration_seconds=sample.duration_seconds,
-            attributes=found,
-            frames=sample.frames if explain else None,
-            **evidence,
-        )
+        explanation = self.model.explain(video.features, self.text, pixels)
+        evidence = read_evidence(explanation, self._labels, chosen, self.video_processor.num_clips)
+        return {"frames": sample.frames, **evidence}
 
     def classify(
         self,

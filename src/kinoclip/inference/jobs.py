@@ -1,30 +1,31 @@
-"""Many videos to one file of records: resumable, one record per video, nothing lost."""
+"""Many videos to records: decoded ahead, classified in batches, one record per video."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
-from kinoclip.video import VideoDecodeError
+import torch
+
 from kinoclip.video.pictures import IMAGE_SUFFIXES
-from kinoclip.video_processing import SampledVideo
 
-from .classify import Classification, Classifier
+from .classification import Classification
+from .classify import Classifier
 from .explain import draw_explanation
+from .feature_cache import FeatureCache
+from .records import VIDEO_ERRORS, Record, classification_record, error_record
 
-Record = dict[str, Any]
-# what may be wrong with one video; anything else is a fault of the job and ends it
-VIDEO_ERRORS = (VideoDecodeError, OSError)
-# fields of a record beside the answer, in the order of their columns
-_FURTHER = ("saliency", "entities", "languages", "agreement", "spans")
+Result = TypeVar("Result")
+Report = Callable[[Record], None]
+# more threads than that decode no faster than a model on a GPU takes in
+_MAX_DECODERS = 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Job:
         top_k: how many labels a record names.
         explain: add the reasons.
         pictures: folder that gets a picture of the reasons for each video.
+        threshold: of `Classification.decide`, like the next.
+        background: further names that compete with the labels and are never the answer.
+        batch_size: videos that go through the model at once. Records do not depend on it, up to the rounding of floats.
+        features: where frame features are kept; None computes them anew.
     """
 
     classifier: Classifier
@@ -44,11 +49,15 @@ class Job:
     top_k: int = 5
     explain: bool = False
     pictures: Path | None = None
+    threshold: float = 0.0
+    background: tuple[str, ...] = ()
+    batch_size: int = 8
+    features: FeatureCache | None = None
 
     @property
     def identity(self) -> str:
         """Twelve hex digits that say which model, labels and options made a record."""
-        processor = self.classifier.video_processor
+        processor, model = self.classifier.video_processor, self.classifier.model
         contract = [processor.sampling, processor.num_frames, processor.num_clips, processor.num_crops]
         finder = self.classifier.attributes
         lexicon = None if finder is None else finder.lexicon
@@ -57,38 +66,107 @@ class Job:
         said += [] if described is None else [dict(described)]
         said += [] if self.classifier.chinese is None else [{"chinese": self.classifier.chinese}]
         said += [] if self.pictures is None else [{"pictures": str(self.pictures)}]
+        said += [] if not (self.threshold or self.background) else [{"none": [self.threshold, self.background]}]
+        said += [] if model.dtype == torch.float32 else [{"dtype": str(model.dtype)}]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
-    def label(self, videos: Sequence[str], report: Callable[[Record], None] | None = None) -> Iterator[Record]:
-        """Give the record of each video in order; the next video is decoded while this one is classified.
+    def set_labels(self) -> tuple[str, ...]:
+        """Encode all names, those of the background last, and give them.
 
-        A video that cannot be read gives an error record. `report` hears of each record.
+        Raises:
+            ValueError: see `Classifier.set_labels`; or the checkpoint's own labels cannot have a background.
         """
-        self.classifier.set_labels(self.labels)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kinoclip-decode") as decoder:
-            pending: Future[SampledVideo] | None = None
-            try:
-                for i, video in enumerate(videos):
-                    current = pending or decoder.submit(self.classifier.read, video)
-                    pending = decoder.submit(self.classifier.read, videos[i + 1]) if i + 1 < len(videos) else None
-                    record = self._record(video, current)
+        if self.labels is None and self.background:
+            raise ValueError("A background competes with labels that are given. Give labels too.")
+        return self.classifier.set_labels(None if self.labels is None else (*self.labels, *self.background))
+
+    def label(
+        self,
+        videos: Sequence[str],
+        report: Report | None = None,
+        *,
+        done: Container[str] = (),
+        process: int = 0,
+        processes: int = 1,
+    ) -> Iterator[Record]:
+        """Give the record of each video in order; the next ones are decoded while these are classified.
+
+        Args:
+            videos: all of them. Which of them go through the model together depends on this list alone, so that a job that is
+                continued, or shared out to several processes, gives the same records to the last digit.
+            report: hears of each record.
+            done: videos that have their record already.
+            process: which of several processes this is.
+            processes: how many there are.
+        """
+        self.set_labels()
+        batches = share_out(videos, self.batch_size, process, processes)
+        batches = [batch for batch in batches if any(video not in done for video in batch)]
+        read = self.classifier.read if self.features is None else self.features.read
+        decoded = read_ahead(read, [video for batch in batches for video in batch], self.batch_size, processes)
+        for batch in batches:
+            for record in self._label_batch([next(decoded) for _ in batch], batch):
+                if record["video"] not in done:
                     if report is not None:
                         report(record)
                     yield record
-            finally:
-                decoder.shutdown(wait=False, cancel_futures=True)
 
-    def _record(self, video: str, decoded: Future[SampledVideo]) -> Record:
-        try:
-            sample = decoded.result()
-        except VIDEO_ERRORS as error:
-            return {**error_record(video, error), "job": self.identity}
+    def _label_batch(self, decoded: Sequence[Future[Any]], videos: Sequence[str]) -> Iterator[Record]:
+        samples, errors = {}, {}
+        for video, future in zip(videos, decoded, strict=True):
+            try:
+                samples[video] = future.result()
+            except VIDEO_ERRORS as error:
+                errors[video] = error_record(video, error)
+        records = {video: self._record(answer) for video, answer in zip(samples, self._answer(samples), strict=True)}
+        for video in videos:
+            yield {**(errors.get(video) or records[video]), "job": self.identity}
+
+    def _answer(self, samples: dict[str, Any]) -> list[Classification]:
+        if not samples:
+            return []
+        found = list(samples.values())
+        if self.features is not None:
+            found = self.features.encode(found)
         explain = self.explain or self.pictures is not None
-        answer = self.classifier.answer(sample, top_k=self.top_k, explain=explain, video=video)
-        record = classification_record(answer)
+        return self.classifier.answers(found, top_k=self.top_k, explain=explain, names=list(samples))
+
+    def _record(self, answer: Classification) -> Record:
+        record = classification_record(answer, answer.decide(self.threshold, self.background))
         if self.pictures is not None:
             record["picture"] = str(save_picture(answer, self.pictures))
-        return {**record, "job": self.identity}
+        return record
+
+
+def share_out(videos: Sequence[str], batch_size: int, process: int = 0, processes: int = 1) -> list[Sequence[str]]:
+    """Cut videos into batches, and give every n-th of these: the share of one of several processes.
+
+    >>> share_out("abcdefg", 2, process=1, processes=2)
+    ['cd', 'g']
+    """
+    starts = range(process * batch_size, len(videos), processes * batch_size)
+    return [videos[start : start + batch_size] for start in starts]
+
+
+def read_ahead(
+    read: Callable[[str], Result], videos: Sequence[str], ahead: int, processes: int = 1
+) -> Iterator[Future[Result]]:
+    """Give what is read of each video, in order, while threads read the next ones, `ahead` of them and what is being read.
+
+    The threads are as many as there are processor cores for this one of several processes.
+    """
+    threads = max(1, min(_MAX_DECODERS, (os.cpu_count() or 1) // processes))
+    with ThreadPoolExecutor(threads, thread_name_prefix="kinoclip-decode") as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for video in videos:
+                waiting.append(pool.submit(read, video))
+                if len(waiting) > ahead + threads:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def save_picture(answer: Classification, folder: Path) -> Path:
@@ -100,30 +178,6 @@ def save_picture(answer: Classification, folder: Path) -> Path:
     path = folder / f"{Path(video).stem[:40]}-{digits}.png"
     draw_explanation(answer).save(path)
     return path
-
-
-def classification_record(answer: Classification) -> Record:
-    """Give what a record says of one video."""
-    record: Record = {
-        "video": answer.video,
-        "predictions": [{"label": p.label, "probability": round(p.probability, 6)} for p in answer],
-        "frame_indices": answer.frame_indices,
-        "timestamps": _rounded(answer.timestamps),
-        "duration_seconds": None if answer.duration_seconds is None else round(answer.duration_seconds, 3),
-    }
-    if answer.attributes is not None:
-        record["attributes"] = answer.attributes
-    if answer.saliency is not None:
-        record["saliency"] = {label: _rounded(weights, 4) for label, weights in answer.saliency.items()}
-    if answer.entities is not None:
-        record["entities"] = {name: _rounded(scores) for name, scores in answer.entities.items()}
-    if answer.languages is not None:
-        by_language = answer.languages.items()
-        record["languages"] = {
-            name: {label: round(vote, 4) for label, vote in votes.items()} for name, votes in by_language
-        }
-        record["agreement"] = round(answer.agreement or 0.0, 4)
-    return record
 
 
 def find_videos(paths: Sequence[str]) -> list[str]:
@@ -161,168 +215,12 @@ def _is_frame_folder(folder: Path) -> bool:
     return bool(visible) and all(e.is_file() and e.suffix.lower() in IMAGE_SUFFIXES for e in visible)
 
 
-class RecordFile:
-    """A JSONL or CSV file that grows by whole records and can be continued after any interruption.
-
-    Args:
-        path: ends in .jsonl or .csv.
-        job: the identity that its records carry.
-        top_k: columns of a CSV.
-
-    Raises:
-        ValueError: another ending, or the file holds records of another job or something else.
-        OSError: the file cannot be written.
-    """
-
-    def __init__(self, path: str | Path, job: str, top_k: int = 5):
-        self.path = Path(path)
-        if self.path.suffix not in (".jsonl", ".csv"):
-            raise ValueError(f"The output {path} ends in {self.path.suffix or 'nothing'}. Use .jsonl or .csv.")
-        self.job = job
-        self.top_k = top_k
-        self.done: set[str] = set()
-        if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"The output {path} is no regular file. Name a new file or one to continue.")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b", buffering=0)
-        try:
-            self._resume()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, record: Record) -> None:
-        """Append one record; when that fails, what was half written is taken back.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written.
-        """
-        end = self._file.seek(0, os.SEEK_END)
-        try:
-            self._append(self._encode(record))
-        except OSError:
-            self._file.truncate(end)
-            raise
-        self.done.add(record["video"])
-
-    def _append(self, line: bytes) -> None:
-        while line:
-            line = line[self._file.write(line) :]
-
-    def _encode(self, record: Record) -> bytes:
-        if self.path.suffix == ".jsonl":
-            line = json.dumps(record, ensure_ascii=False) + "\n"
-            # a file name that is no text survives as an escape, which JSON reads back
-            return line.encode("utf-8", "backslashreplace")
-        return _csv_line(_csv_values(record, self.top_k))
-
-    def _resume(self) -> None:
-        """Drop a last line that was cut off, and remember which videos have their record."""
-        self._file.seek(0)
-        content = self._file.read()
-        whole = _whole_length(content, self.path.suffix)
-        for video, job in _read_records(self.path, content[:whole]):
-            if job != self.job:
-                raise ValueError(
-                    f"{self.path} holds records that were made with another model, other labels or options. "
-                    "Choose another output file, or remove this one."
-                )
-            self.done.add(video)
-        if whole < len(content):
-            self._file.truncate(whole)
-        if self.path.suffix == ".csv" and whole == 0:
-            self._append(_csv_line(_csv_header(self.top_k)))
-
-
-def _read_records(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
-    """Give video and job of each record."""
-    try:
-        if path.suffix == ".jsonl":
-            for line in content.splitlines():
-                record = json.loads(line)
-                yield record["video"], record["job"]
-        else:
-            for row in csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")):
-                yield row["video"], row["job"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} holds something else than records of kinoclip. Choose another output file."
-        ) from error
-
-
-def _whole_length(content: bytes, suffix: str) -> int:
-    """Give the length of the part that ends with a whole record."""
-    if suffix == ".jsonl":
-        return content.rfind(b"\n") + 1
-    end = 0
-    quoted = False
-    for i, byte in enumerate(content):  # a line end inside quotes belongs to a name
-        if byte == 0x22:
-            quoted = not quoted
-        elif byte == 0x0A and not quoted:
-            end = i + 1
-    return end
-
-
-def _csv_header(top_k: int) -> list[str]:
-    pairs = [name for rank in range(1, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+def leave_out(videos: Sequence[str], own: Sequence[str | Path | None]) -> list[str]:
+    """Drop what a job writes itself, and anything in it if that is a folder, so that it is not taken for videos."""
+    places = [os.path.realpath(path) for path in own if path is not None]
+    beginnings = tuple(beginning for place in places for beginning in (place + os.sep, place + ".part-"))
     return [
-        "video",
-        *pairs,
-        "error",
-        "duration_seconds",
-        "timestamps",
-        "frame_indices",
-        "attributes",
-        *_FURTHER,
-        "picture",
-        "job",
+        video
+        for video in videos
+        if "://" in video or not (os.path.realpath(video) in places or os.path.realpath(video).startswith(beginnings))
     ]
-
-
-def _csv_values(record: Record, top_k: int) -> list[Any]:
-    predictions = record.get("predictions", [])
-    pairs = [value for p in predictions for value in (p["label"], p["probability"])]
-    pairs += [""] * (2 * top_k - len(pairs))
-    error = record.get("error")
-    return [
-        record["video"],
-        *pairs,
-        f"{error['type']}: {error['message']}" if error else "",
-        record.get("duration_seconds"),
-        " ".join(map(str, record.get("timestamps") or [])),
-        " ".join(map(str, record.get("frame_indices") or [])),
-        ", ".join(record.get("attributes") or []),
-        *(json.dumps(record[name], ensure_ascii=False) if name in record else "" for name in _FURTHER),
-        record.get("picture", ""),
-        record["job"],
-    ]
-
-
-def _csv_line(values: Sequence[Any]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _rounded(values: Sequence[float] | None, digits: int = 3) -> list[float] | None:
-    return None if values is None else [round(value, digits) for value in values]
-
-
-def error_record(video: str, error: BaseException) -> Record:
-    """Give the record of a video that cannot be read."""
-    return {"video": video, "error": {"type": type(error).__name__, "message": error_line(error)}}
-
-
-def error_line(error: BaseException) -> str:
-    """Give an error as one line, as a person reads it."""
-    if isinstance(error, OSError) and error.strerror:
-        named = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{named}"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .classify import Classifier
-from .jobs import VIDEO_ERRORS, Record, error_record
+from .jobs import Report
+from .records import VIDEO_ERRORS, Record, error_record
 from .timeline import Span, Watcher
 
 
@@ -32,6 +33,8 @@ class SpanJob:
     threshold: float = 0.5
     frames_per_second: float = 4.0
     min_seconds: float = 0.0
+    # a long video is enough for one process at a time
+    batch_size: ClassVar[int] = 1
 
     @property
     def identity(self) -> str:
@@ -41,11 +44,21 @@ class SpanJob:
         said = ["spans", self.classifier.name, self.labels, self.background, numbers, window]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
-    def label(self, videos: Sequence[str], report: Callable[[Record], None] | None = None) -> Iterator[Record]:
-        """Give the record of each video in order; one that cannot be read gives an error record."""
+    def label(
+        self,
+        videos: Sequence[str],
+        report: Report | None = None,
+        *,
+        done: Container[str] = (),
+        process: int = 0,
+        processes: int = 1,
+    ) -> Iterator[Record]:
+        """Give the record of each video in order, as `Job.label` does; one that cannot be read gives an error record."""
         watcher = Watcher(self.classifier, self.labels, background=self.background)
         options = {name: getattr(self, name) for name in ("threshold", "frames_per_second", "min_seconds")}
-        for video in videos:
+        for video in videos[process::processes]:
+            if video in done:
+                continue
             try:
                 spans = watcher.find_spans(video, **options)
                 record: Record = {"video": video, "spans": [span_record(span) for span in spans]}

@@ -3,7 +3,9 @@ import os
 import pytest
 from PIL import Image
 
-from kinoclip.inference.jobs import RecordFile, error_line, find_videos
+from kinoclip.inference.jobs import find_videos
+from kinoclip.inference.record_file import RecordFile
+from kinoclip.inference.records import error_line
 
 
 @pytest.fixture

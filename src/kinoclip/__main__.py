@@ -1,0 +1,7 @@
+"""`python -m kinoclip`."""
+
+import sys
+
+from kinoclip.cli import main
+
+sys.exit(main())
