@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format clean
+.PHONY: demo space test lint format clean
 
 demo: $(VENV)/.run
 	$(BIN)/kinoclip demo
+
+space: $(VENV)/.space
+	$(BIN)/kinoclip space
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 $(TESTS)
@@ -30,6 +33,10 @@ $(VENV)/bin/python:
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable .
 	touch $@
+
+$(VENV)/.space: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[demo]'
+	touch $@ $(VENV)/.run
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev]'

@@ -61,7 +61,7 @@ class Answer:
     @property
     def label(self) -> str | None:
         """The most probable label; None where it is below the threshold."""
-        return self.ranking.label if self.ranking[0].probability >= self.threshold else None
+        return self.ranking.decide(self.threshold)
 
     def record(self) -> dict[str, Any]:
         """Give everything as JSON has it."""

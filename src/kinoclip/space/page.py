@@ -26,10 +26,10 @@ element.addEventListener('click', (event) => {
 """
 # on a phone the answer stands below the question
 _SHOW_ANSWER = """
-() => {
+() => setTimeout(() => {
   const answer = document.getElementById('kc-answer');
-  if (answer.getBoundingClientRect().top > window.innerHeight / 2) answer.scrollIntoView({behavior: 'smooth'});
-}
+  if (answer.getBoundingClientRect().top > window.innerHeight / 4) answer.scrollIntoView({behavior: 'smooth'});
+}, 150)
 """
 _SHAPES_ONLY = "This small model knows colored shapes only, such as <b>red circle</b> or <b>blue star</b>."
 
@@ -50,7 +50,7 @@ def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
     """Build the fields of a question, by name and in the order of `_Desk.ask`."""
     first = models.names[0]
     fields: dict[str, Any] = {
-        "video": gr.Video(label="Video", sources=["upload", "webcam"], height=270, autoplay=True, elem_id="kc-video"),
+        "video": gr.Video(label="Video", sources=["upload", "webcam"], autoplay=True, elem_id="kc-video"),
         "labels": gr.Textbox(
             label="Labels",
             info="What it may show, one name a line.",
