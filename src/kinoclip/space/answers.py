@@ -173,5 +173,5 @@ def _hide_path(error: Exception, path: str) -> str:
     """Say what is wrong with a file without telling where it lies."""
     line = error_line(error)
     for known in (path, str(Path(path).resolve())):
-        line = line.replace(known, "This file")
+        line = line.replace(f"{known}: ", "This file cannot be used: ").replace(known, "this file")
     return line

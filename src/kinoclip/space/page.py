@@ -75,7 +75,7 @@ def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
     with gr.Accordion("Options", open=False):
         fields["spans"] = gr.Checkbox(False, label="Time line", info="For long videos: when each label is seen.")
         fields["threshold"] = gr.Slider(
-            0, 1, 0.5, step=0.05, label="None of these below", info="A probability under which no label is believed."
+            0, 1, 0.5, step=0.05, label="Threshold", info="Less probable than this, the answer is: none of these."
         )
         fields["frames"] = gr.Slider(
             0, limits.frames, 0, step=1, label="Frames", info="How many to look at; 0 for what suits the model."
@@ -96,6 +96,9 @@ def _build_answer() -> list[Any]:
 def _show(found: Answer) -> list[Any]:
     ranking = gr.Label({p.label: p.probability for p in found.ranking}, visible=True)
     return [show_verdict(found), ranking, show_reasons(found), gr.Accordion(visible=True), found.record()]
+
+
+_NOTHING = [EMPTY, gr.Label(visible=False), "", gr.Accordion(visible=False), None]
 
 
 class _Desk:
@@ -125,7 +128,7 @@ class _Desk:
             return answer(question, self.models, self.limits, report)
         except VisitError as error:
             # the browser reads a message as HTML
-            raise gr.Error(escape(str(error), quote=False), title="Not like this", print_exception=False) from None
+            raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
 
     def show_example(self, event: gr.EventData) -> list[Any]:
         """Fill in an example's question and show the answer that is there already."""
@@ -158,8 +161,10 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
         found = desk.ask(lambda share, what: None, video, labels, model, frames, threshold, spans, chinese)
         return found.record()
 
-    asked = button.click(recognize, inputs, shown, **one_at_a_time, **hidden)
+    asked = button.click(recognize, inputs, shown, show_progress_on=shown[0], **one_at_a_time, **hidden)
     clicked = cards.select(desk.show_example, None, [*inputs, *shown], queue=False, show_progress="hidden", **hidden)
+    # an older answer beside a question that has none would mislead
+    asked.failure(lambda: _NOTHING, None, shown, **hidden)
     for event in (asked, clicked):
         event.success(None, js=_SHOW_ANSWER, **hidden)
     fields["model"].input(desk.adapt, fields["model"], [fields["chinese"], fields["note"]], **one_at_a_time, **hidden)
