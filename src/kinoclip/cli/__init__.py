@@ -12,11 +12,11 @@ from huggingface_hub.errors import StrictDataclassError
 
 from kinoclip.inference.records import error_line
 
-from . import check, classify, convert, demo, evaluate, profile, publish, recipes, space, train
+from . import check, classify, convert, demo, embed, evaluate, export, profile, publish, recipes, search, space, train
 from .options import FAILURE, INTERRUPTED, USAGE, UsageError
 
 # in the order of the help
-COMMANDS = (classify, evaluate, train, recipes, convert, publish, profile, check, demo, space)
+COMMANDS = (classify, embed, search, evaluate, train, recipes, convert, publish, export, profile, check, demo, space)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

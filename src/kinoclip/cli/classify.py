@@ -92,10 +92,12 @@ def _write_records(job: Any, videos: list[str], options: argparse.Namespace, lau
     wait = {} if launch is None else {"wait": launch.wait_for_everyone}
     with RecordOutput(options.output, job.identity, top_k, **share, **wait) as output:
         done = sum(video in output for video in videos)
-        if done and (launch is None or launch.is_main_process):
+        shown = launch is None or launch.is_main_process
+        if done and shown:
             print(f"kinoclip: {done} of {len(videos)} are done already", file=sys.stderr)
         mine = [video for batch in share_out(videos, job.batch_size, **share) for video in batch]
-        progress = Progress(sum(video not in output for video in mine))
+        place = "" if launch is None else f" of process 1 of {launch.num_processes}"
+        progress = Progress(sum(video not in output for video in mine), place, shown)
         for record in job.label(videos, progress, done=output, **share):
             output.write(record)
         output.finish(videos)

@@ -74,7 +74,7 @@ def read_model_options(options: argparse.Namespace, launch: Any = None) -> dict[
     """Check the options of `add_model_options`, and give those of `load_recognizer`; `launch` is that of `find_launch`."""
     import torch
 
-    if options.model == "mini":
+    if options.model == "mini" and (launch is None or launch.is_main_process):
         print(
             "kinoclip: the embedded model knows colored shapes only; give --model for your own videos, "
             "such as --model openai/clip-vit-base-patch32",
@@ -147,10 +147,17 @@ def print_record(record: dict[str, Any]) -> None:
 
 
 class Progress:
-    """Say on standard error what was done, how fast, and how long the rest takes."""
+    """Say on standard error what was done, how fast, and how long the rest takes.
 
-    def __init__(self, total: int):
-        self.total, self.count, self.failed = total, 0, 0
+    Args:
+        total: how many videos there are.
+        share: which of them these are, where there are others too.
+        is_shown: only what cannot be read is told otherwise.
+    """
+
+    def __init__(self, total: int, share: str = "", is_shown: bool = True):
+        self.total, self.share, self.is_shown = total, share, is_shown
+        self.count, self.failed = 0, 0
         self.start = time.monotonic()
 
     @property
@@ -171,6 +178,7 @@ class Progress:
         rate = self.count / max(time.monotonic() - self.start, 1e-9)
         rest = (self.total - self.count) / rate
         end = "\n" if self.count == self.total else ""
-        line = f"\r{self.count}/{self.total} videos, {self.failed} unreadable, {rate:.1f}/s, {rest:.0f} s left "
-        if sys.stderr.isatty() or end:
+        videos = f"{self.count}/{self.total} videos{self.share}"
+        line = f"\r{videos}, {self.failed} unreadable, {rate:.1f}/s, {rest:.0f} s left "
+        if self.is_shown and (sys.stderr.isatty() or end):
             print(line if sys.stderr.isatty() else line.strip(), end=end, file=sys.stderr, flush=True)

@@ -103,24 +103,14 @@ class Job:
         batches = share_out(videos, self.batch_size, process, processes)
         batches = [batch for batch in batches if any(video not in done for video in batch)]
         read = self.classifier.read if self.features is None else self.features.read
-        decoded = read_ahead(read, [video for batch in batches for video in batch], self.batch_size, processes)
-        for batch in batches:
-            for record in self._label_batch([next(decoded) for _ in batch], batch):
-                if record["video"] not in done:
+        for batch, samples, errors in read_batches(read, batches, processes):
+            records = {video: self._record(a) for video, a in zip(samples, self._answer(samples), strict=True)}
+            for video in batch:
+                if video not in done:
+                    record = {**(errors.get(video) or records[video]), "job": self.identity}
                     if report is not None:
                         report(record)
                     yield record
-
-    def _label_batch(self, decoded: Sequence[Future[Any]], videos: Sequence[str]) -> Iterator[Record]:
-        samples, errors = {}, {}
-        for video, future in zip(videos, decoded, strict=True):
-            try:
-                samples[video] = future.result()
-            except VIDEO_ERRORS as error:
-                errors[video] = error_record(video, error)
-        records = {video: self._record(answer) for video, answer in zip(samples, self._answer(samples), strict=True)}
-        for video in videos:
-            yield {**(errors.get(video) or records[video]), "job": self.identity}
 
     def _answer(self, samples: dict[str, Any]) -> list[Classification]:
         if not samples:
@@ -148,23 +138,28 @@ def share_out(videos: Sequence[str], batch_size: int, process: int = 0, processe
     return [videos[start : start + batch_size] for start in starts]
 
 
-def read_ahead(
-    read: Callable[[str], Result], videos: Sequence[str], ahead: int, processes: int = 1
-) -> Iterator[Future[Result]]:
-    """Give what is read of each video, in order, while threads read the next ones, `ahead` of them and what is being read.
+def read_batches(
+    read: Callable[[str], Result], batches: Sequence[Sequence[str]], processes: int = 1
+) -> Iterator[tuple[Sequence[str], dict[str, Result], dict[str, Record]]]:
+    """Give each batch of videos, with what was read of each, and with error records of those that cannot be read.
 
-    The threads are as many as there are processor cores for this one of several processes.
+    Threads read ahead, as many as there are processor cores for this one of several processes: a batch, or one video each.
     """
     threads = max(1, min(_MAX_DECODERS, (os.cpu_count() or 1) // processes))
+    ahead = 1 + threads // max(map(len, batches), default=1)
     with ThreadPoolExecutor(threads, thread_name_prefix="kinoclip-decode") as pool:
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[list[Future[Result]]] = deque()
         try:
-            for video in videos:
-                waiting.append(pool.submit(read, video))
-                if len(waiting) > ahead + threads:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
+            for number, batch in enumerate(batches):
+                for later in batches[number + len(waiting) : number + 1 + ahead]:
+                    waiting.append([pool.submit(read, video) for video in later])
+                samples, errors = {}, {}
+                for video, future in zip(batch, waiting.popleft(), strict=True):
+                    try:
+                        samples[video] = future.result()
+                    except VIDEO_ERRORS as error:
+                        errors[video] = error_record(video, error)
+                yield batch, samples, errors
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
