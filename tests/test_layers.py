@@ -11,7 +11,7 @@ LAYERS = (
     ("components", "video", "text", "outputs", "losses", "metrics", "conversion", "torchscript", "shim"),
     ("recognizer_config", "recognizer", "clip_recognizer_config", "clip_recognizer", "processing", "video_processing"),
     ("data", "methods"),
-    ("training", "evaluation", "inference", "hub"),
+    ("training", "evaluation", "inference", "hub", "export"),
     ("registration", "__init__"),
     ("cli", "__main__"),
 )
@@ -53,7 +53,7 @@ def test_a_method_imports_no_other_method(module):
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in MODULES if m.parts[0] in ("training", "evaluation", "inference", "hub")], ids=str
+    "module", [m for m in MODULES if m.parts[0] in ("training", "evaluation", "inference", "hub", "export")], ids=str
 )
 def test_what_is_general_names_no_method(module):
     named = [name for name in imported(module) if len(name) > 1 and name[0] == "methods" and name[1] in METHODS]
