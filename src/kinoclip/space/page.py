@@ -60,6 +60,7 @@ def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
             elem_id="kc-labels",
         ),
         "chinese": gr.Textbox(
+            "",
             label="Chinese names",
             info="In the order of the labels, one a line. Leave it empty to go by the labels alone.",
             lines=3,

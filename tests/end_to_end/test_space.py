@@ -1,0 +1,255 @@
+"""The Space as a visitor finds it: its server, a real browser, and the client of its function.
+
+The browser is Chromium: `apt-get install chromium`, or `playwright install chromium`.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
+
+gradio = pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
+
+SPACE = Path(__file__).parents[2] / "spaces" / "recognizer"
+EVIL = "<img src=x onerror=alert(1)>"
+SECONDS = 60_000
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A clip of a red circle, and its path."""
+    shown = next(iter(kinoshapes_clips(1, seed=5, split="test", labels=["red circle"])))
+    return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", shown.frames)
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def url(uploads, tmp_path_factory):
+    """The address of the Space, started as Hugging Face starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("log") / "server.txt"
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(uploads),
+        "OMP_NUM_THREADS": "1",
+    }
+    address = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=SPACE, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait_for(address, server, log)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(30)
+    assert "Traceback" not in log.read_text()
+
+
+def _wait_for(address, server, log):
+    for _ in range(480):
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.25)
+        else:
+            return
+    pytest.fail(f"the Space did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as started:
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        path = found or started.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("no browser: apt-get install chromium, or playwright install chromium")
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, url):
+    """Open the page; in the end, nothing went wrong in the browser and nothing was fetched from elsewhere."""
+    wrong, contexts = [], []
+
+    def open_page(width=1440, height=900, theme="light"):
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SECONDS)
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((url, "data:", "blob:")) else wrong.append(request.url),
+        )
+        page.goto(url)
+        page.wait_for_selector(".kc-cards button")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def bring(page, path, labels):
+    """Choose a file, write labels, and press the button."""
+    page.set_input_files("#kc-video input[type=file]", path)
+    page.wait_for_selector("#kc-video [aria-label=Clear]")
+    write_labels(page, labels)
+    page.click("#kc-recognize")
+
+
+def write_labels(page, labels):
+    # typing ten thousand lines takes a browser minutes
+    page.locator("#kc-labels textarea").evaluate(
+        "(field, text) => { field.value = text; field.dispatchEvent(new Event('input', {bubbles: true})); }", labels
+    )
+
+
+def overflow(page):
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_a_visitors_own_clip_is_named_with_the_visitors_own_labels(visit, clip):
+    page = visit()
+    bring(page, clip, f"blue square\nred circle\n{EVIL}\n${{1+1}} {{{{value}}}}")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    assert page.locator(".kc-film figure").count() == 8
+    ranking = page.locator("#kc-ranking").inner_text()
+    assert EVIL in ranking
+    assert "${1+1} {{value}}" in ranking
+    assert page.locator("img[src=x]").count() == 0
+    page.click("text=Where it looked")
+    assert page.locator(".kc-view-1").first.is_visible()
+    assert not page.locator(".kc-view-0").first.is_visible()
+
+
+def test_an_example_is_answered_at_a_click_without_scrolling(visit):
+    page = visit()
+    page.locator(".kc-cards button").nth(2).click()
+    page.wait_for_selector(".kc-line span")
+    assert page.locator(".kc-spans li").count() == 3
+    assert page.locator("#kc-labels textarea").input_value() == "blue square\npurple cross\nyellow triangle"
+    box = page.locator(".kc-line").bounding_box()
+    assert 0 < box["y"] < 450
+    assert overflow(page) <= 0
+
+
+def test_on_a_phone_the_answer_comes_into_view_and_nothing_sticks_out(visit):
+    page = visit(390, 844)
+    assert overflow(page) <= 0
+    page.locator(".kc-cards button").first.click()
+    page.wait_for_selector(".kc-film figure")
+    page.wait_for_function("document.querySelector('.kc-verdict').getBoundingClientRect().top < 300")
+    assert overflow(page) <= 0
+
+
+def test_dark_follows_the_visitors_system(visit):
+    page = visit(theme="dark")
+    background, text = page.evaluate(
+        "['body', '.kc-header h1'].map((name, i) => getComputedStyle(document.querySelector(name))[['backgroundColor', 'color'][i]])"
+    )
+    assert sum(map(int, re.findall(r"\d+", background)[:3])) < 100
+    assert sum(map(int, re.findall(r"\d+", text)[:3])) > 600
+
+
+def test_what_cannot_be_answered_is_said_in_a_sentence_and_an_older_answer_goes(visit, tmp_path):
+    page = visit()
+    page.locator(".kc-cards button").first.click()
+    page.wait_for_selector(".kc-film figure")
+    write_labels(page, "\n".join(f"label {i}" for i in range(10_000)))
+    page.click("#kc-recognize")
+    page.wait_for_selector("text=These are 10,000 labels. Write at most 1,000.")
+    page.wait_for_selector(".kc-film figure", state="detached")
+
+    write_labels(page, "x" * 100_000)
+    page.click("#kc-recognize")
+    page.wait_for_selector("text=Label 1 has 100,000 letters. Write at most 200 in a line.")
+
+    write_labels(page, f"{EVIL}\n{EVIL}")
+    page.click("#kc-recognize")
+    page.wait_for_selector(f"text=The label '{EVIL}' is given twice.")
+
+
+def test_a_file_that_is_no_video_is_refused_without_telling_where_it_lies(visit, tmp_path, uploads):
+    bad = tmp_path / "clip.mp4"
+    bad.write_bytes(b"no video at all")
+    page = visit()
+    bring(page, bad, "red circle")
+    page.wait_for_selector("text=This file cannot be used: this is text, not a video.")
+    assert str(uploads) not in page.locator("body").inner_text()
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    client = pytest.importorskip("gradio_client").Client(url, verbose=False)
+    yield client
+    client.close()
+
+
+def test_the_function_answers_as_the_readme_of_the_space_says(client, url, clip, tmp_path, monkeypatch, capsys):
+    shutil.copy(clip, tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", (SPACE / "README.md").read_text(), re.DOTALL)[1]
+    names = {}
+    exec(compile(code.replace("http://127.0.0.1:7860", url), "README.md", "exec"), names)
+    assert names["answer"]["label"] == "red circle"
+    assert names["answer"]["spans"][0]["label"] == "red circle"
+    assert "red circle" in capsys.readouterr().out
+
+
+def test_only_the_video_and_the_labels_must_be_given(client, clip):
+    from gradio_client import handle_file
+
+    answer = client.predict(video=handle_file(clip), labels="red circle, blue square", api_name="/classify")
+    assert answer["model"] == "mini"
+    assert "spans" not in answer
+
+
+def test_the_function_reads_no_file_of_the_server(client):
+    from gradio_client.exceptions import AppError
+
+    secret = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError) as caught:
+        client.predict(video=secret, labels="red circle", api_name="/classify")
+    assert "root:" not in str(caught.value)
+
+
+def test_the_function_is_the_only_one_that_is_public(client):
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/classify"]
+
+
+def test_the_space_names_the_versions_it_is_tested_with():
+    front = yaml.safe_load((SPACE / "README.md").read_text().split("---")[1])
+    assert front["sdk"] == "gradio"
+    assert (SPACE / front["app_file"]).is_file()
+    tested = (SPACE.parents[1] / "constraints.txt").read_text().splitlines()
+    pins = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if "==" in line]
+    assert pins[0].startswith("kinoclip[demo]==")
+    assert set(pins[1:]) <= set(tested)
+    assert f"gradio=={front['sdk_version']}" in pins

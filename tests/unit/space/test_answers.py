@@ -1,0 +1,133 @@
+"""From a question to an answer, and to one sentence for whatever goes wrong."""
+
+import json
+
+import pytest
+import torch
+from transformers import BertTokenizer
+
+from kinoclip import BikeConfig, BikeModel, BikeProcessor
+from kinoclip.inference.classify import Classification, Prediction
+from kinoclip.space.answers import Answer, Models, Question, answer
+from kinoclip.space.limits import Limits, VisitError
+
+LABELS = ("red circle", "blue square", "green star")
+LIMITS = Limits()
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models()
+
+
+@pytest.fixture
+def chinese_folder(tiny_fields, tokenizer, tmp_path):
+    """A BIKE of random weights that reads Chinese, and its tokenizer."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"红圆蓝方"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    bert = BertTokenizer(str(tmp_path / "vocab.txt"))
+    text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    torch.manual_seed(0)
+    config = BikeConfig(**tiny_fields, chinese_branch=True, chinese_text_config={**text, "vocab_size": len(bert)})
+    folder = tmp_path / "bilingual"
+    BikeModel(config).save_pretrained(folder)
+    BikeProcessor.for_config(config, tokenizer).set_chinese(bert, {"red circle": "红圆"}).save_pretrained(folder)
+    return folder
+
+
+def test_an_answer_ranks_and_explains_and_tells_nothing_of_this_machine(models, video_path):
+    found = answer(Question(str(video_path), LABELS), models, LIMITS)
+
+    record = found.record()
+    assert record["label"] == found.ranking.label
+    assert set(record["saliency"]) == set(LABELS)
+    assert str(video_path.parent) not in json.dumps(record)
+    assert "spans" not in record
+
+
+def test_spans_are_found_when_they_are_asked_for(models, video_path):
+    said = []
+    question = Question(str(video_path), LABELS, spans=True, threshold=0.0)
+    record = answer(question, models, LIMITS, lambda share, what: said.append(what)).record()
+    assert record["spans"][0]["label"] in LABELS
+    assert said == ["Loading mini", "Looking at the frames", "Looking for when each label is seen"]
+
+
+def test_below_the_threshold_the_answer_is_none_of_these():
+    ranking = Classification((Prediction("red circle", 0.6), Prediction("blue square", 0.4)))
+    assert Answer("mini", 0.7, ranking).record()["label"] == "none of these"
+    assert Answer("mini", 0.6, ranking).record()["label"] == "red circle"
+
+
+def test_the_number_of_frames_is_the_visitors(models, video_path):
+    found = answer(Question(str(video_path), LABELS, frames=5), models, LIMITS)
+    assert len(found.ranking.frames) == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"frames": 33}, "The number of frames is 33. Choose from 1 to 32, or 0."),
+        ({"threshold": 2.0}, "The threshold is 2.0. It is a probability"),
+        ({"model": "../etc"}, "There is no model '../etc' here. Choose one of: mini."),
+    ],
+)
+def test_numbers_and_models_that_do_not_exist_are_refused(models, video_path, changed, said):
+    with pytest.raises(VisitError) as caught:
+        answer(Question(str(video_path), LABELS, **changed), models, LIMITS)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", b"\x00\x00\x00\x18ftypmp42" + bytes(200)])
+def test_a_file_that_is_no_video_is_told_so_without_its_path(models, tmp_path, content):
+    file = tmp_path / "bad.mp4"
+    file.write_bytes(content)
+    with pytest.raises(VisitError, match=r"^This file cannot be used: ") as caught:
+        answer(Question(str(file), LABELS), models, LIMITS)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_what_nobody_foresaw_is_one_plain_sentence_and_stands_in_the_log(video_path, monkeypatch, caplog):
+    models = Models()
+    monkeypatch.setattr(models, "load", lambda name: 1 / 0)
+    with pytest.raises(VisitError, match=r"^Sorry, this did not work\. Try another video"):
+        answer(Question(str(video_path), LABELS), models, LIMITS)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_folder_is_shown_by_its_name_and_loaded_once(bike_folder):
+    models = Models([str(bike_folder), "org/model"])
+    assert models.names == ["bike", "org/model", "mini"]
+    assert models.load("bike") is models.load("bike")
+
+
+def test_two_folders_of_one_name_are_refused(bike_folder, tmp_path):
+    other = tmp_path / "other" / "bike"
+    other.mkdir(parents=True)
+    with pytest.raises(ValueError, match="are both called bike"):
+        Models([str(bike_folder), str(other)])
+
+
+def test_the_model_that_was_not_asked_for_longest_is_let_go(bike_folder):
+    models = Models([str(bike_folder)], keep=1)
+    first = models.load("bike")
+    models.load("mini")
+    assert models.load("bike") is not first
+
+
+def test_a_model_that_cannot_be_loaded_is_told_without_its_path(tmp_path, caplog):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    with pytest.raises(VisitError, match=r"^The model broken cannot be loaded at the moment\. Choose another one\.$"):
+        Models([str(broken)]).load("broken")
+    assert "config.json" in caplog.text
+
+
+def test_chinese_names_of_one_visitor_do_not_stay_for_the_next(chinese_folder, video_path):
+    models = Models([str(chinese_folder)])
+    assert models.reads_chinese("bilingual")
+    assert not models.reads_chinese("mini")
+    names = {"red circle": "红圆", "blue square": "蓝方"}
+    found = answer(Question(str(video_path), LABELS[:2], "bilingual", chinese=names), models, LIMITS)
+    assert set(found.ranking.languages) == {"english", "chinese"}
+    assert models.load("bilingual").processor.chinese["labels"] == {"red circle": ["红圆"]}

@@ -1,0 +1,97 @@
+"""An answer as HTML: whatever a visitor wrote is escaped, and what the model has is shown."""
+
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from kinoclip.inference.classify import Classification, Prediction
+from kinoclip.inference.timeline import Span
+from kinoclip.space.answers import Answer
+from kinoclip.space.showing import show_reasons, show_verdict
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def make(spans=None, threshold=0.5, **fields) -> Answer:
+    ranking = Classification(
+        (Prediction(EVIL, 0.7), Prediction("b & c", 0.3)),
+        frame_indices=[0, 8],
+        timestamps=[0.0, 1.0],
+        duration_seconds=2.0,
+        frames=torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
+        **{"saliency": {EVIL: [0.25, 0.75], "b & c": [0.5, 0.5]}, **fields},
+    )
+    return Answer("mini", threshold, ranking, spans)
+
+
+def tags(html: str) -> list[tuple[str, dict]]:
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: found.append((tag, dict(attributes)))
+    parser.feed(html)
+    return found
+
+
+def test_a_label_is_shown_as_it_was_written_and_never_as_html():
+    votes = {EVIL: 0.6, "b & c": 0.4}
+    entities = {EVIL: [0.1, 0.2]}
+    answer = make(
+        spans=[Span(0.0, 1.0, EVIL, 0.9)],
+        languages={"english": votes, "chinese": votes},
+        agreement=1.0,
+        entities=entities,
+        entity_map=torch.zeros(2, 1, 1, dtype=torch.long),
+    )
+    html = show_verdict(answer) + show_reasons(answer)
+    assert all("onerror" not in attributes for _, attributes in tags(html))
+    assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 5
+
+
+def test_the_bar_of_the_frame_that_counted_most_is_full():
+    heights = [a["style"] for tag, a in tags(show_reasons(make())) if tag == "span" and "style" in a]
+    assert heights == ["height:33%", "height:100%"]
+
+
+def test_spans_stand_on_the_time_line_where_they_are_seen():
+    html = show_verdict(make(spans=[Span(0.5, 1.5, "b & c", 0.9)]))
+    bars = [a["style"] for tag, a in tags(html) if tag == "span" and "style" in a]
+    assert bars == ["left:25.00%;width:50.00%;background:#0072b2"]
+    assert "0.5 s to 1.5 s" in html
+
+
+def test_a_video_without_a_span_says_so():
+    assert "No label is seen with a probability of 50% or more." in show_verdict(make(spans=[]))
+
+
+def test_below_the_threshold_the_closest_label_is_named_in_small_letters():
+    html = show_verdict(make(threshold=0.8))
+    assert "None of these" in html
+    assert "The closest is" in html
+
+
+@pytest.mark.parametrize(
+    ("fields", "views"),
+    [
+        ({}, []),
+        ({"attention": torch.rand(2, 4, 4)}, ["Frames", "Where it looked"]),
+        (
+            {
+                "attention": torch.rand(2, 4, 4),
+                "entities": {"a ball": [0.1, 0.2]},
+                "entity_map": torch.zeros(2, 4, 4, dtype=torch.long),
+            },
+            ["Frames", "Where it looked", "What it saw"],
+        ),
+    ],
+)
+def test_there_is_a_button_for_each_way_to_look_at_the_frames(fields, views):
+    html = show_reasons(make(**fields))
+    assert [name for name in ("Frames", "Where it looked", "What it saw") if f">{name}</label>" in html] == views
+    assert html.count("<img") == 2 * max(1, len(views))
+
+
+def test_a_model_that_tells_no_reasons_shows_its_frames_alone():
+    html = show_reasons(make(saliency=None))
+    assert "Bars" not in html
+    assert html.count("<figure>") == 2
