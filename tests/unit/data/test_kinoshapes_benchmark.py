@@ -20,6 +20,15 @@ def test_the_task_of_actions_has_nine_objects_six_motions_four_orders_and_three_
     assert groups == {"appearance": 9, "motion": 6, "order": 4, "needle": 3}
 
 
+def test_the_task_of_motions_has_the_motions_of_actions_in_other_clips():
+    motions = action_classes("motions")
+
+    assert [known.label for known in motions] == [known.label for known in action_classes() if known.group == "motion"]
+    alone = benchmark_dataset("motions", "test", clips_per_class=1)
+    among_others = benchmark_dataset("actions", "test", clips_per_class=1)
+    assert not {row["video"]["bytes"] for row in alone} & {row["video"]["bytes"] for row in among_others}
+
+
 def test_no_unseen_class_is_among_the_actions():
     seen = {known.label for known in action_classes()}
 

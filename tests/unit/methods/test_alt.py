@@ -232,6 +232,13 @@ def test_regions_start_in_the_space_of_the_text(clip_folder, run, pixels):
     assert own.region_projection.projection.weight is not own.visual_projection.weight
 
 
+def test_at_the_start_neighbors_weigh_as_much_as_the_frame_itself(build):
+    convs = [layer.conv for layer in build().decoder.layers]
+    frames = torch.randn(1, 32, 1000, generator=torch.Generator().manual_seed(4))
+
+    assert all(0.7 < (conv(frames) - conv.bias[:, None]).std().item() < 1.4 for conv in convs)
+
+
 def test_regions_count_their_patches_and_the_class_token_counts_once(run):
     frames = run().frames
     tokens = torch.cat([frames.embeds[:, :, None], frames.tokens], 2)

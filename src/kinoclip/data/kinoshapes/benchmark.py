@@ -19,12 +19,18 @@ from .files import encode_video
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Task = Literal["actions", "unseen", "several", "untrimmed"]
+Task = Literal["actions", "motions", "unseen", "several", "untrimmed"]
 Group = Literal["appearance", "motion", "order", "needle"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 # no two tasks and splits share a stream of random numbers
-_SEEDS: dict[Task, int] = {"actions": 20261, "unseen": 20262, "several": 20263, "untrimmed": 20264}
+_SEEDS: dict[Task, int] = {
+    "actions": 20261,
+    "unseen": 20262,
+    "several": 20263,
+    "untrimmed": 20264,
+    "motions": 20265,
+}
 CLIPS_PER_CLASS: dict[Split, int] = {"train": 64, "validation": 8, "test": 20}
 
 ZH_COLORS = {"red": "红色", "green": "绿色", "blue": "蓝色", "yellow": "黄色", "purple": "紫色", "white": "白色"}
@@ -72,18 +78,20 @@ def action_classes(task: Task = "actions") -> tuple[ActionClass, ...]:
     """Give the classes of a task, in the order of their ids.
 
     "actions": nine objects (appearance), six motions, four orders of two objects, and three objects that are there for two
-    frames of sixteen (needle). "unseen": six objects and four motions that "actions" does not have. "several" and "untrimmed":
-    the nine objects, of which three come one after the other.
+    frames of sixteen (needle). "motions": the six motions alone, in other clips. "unseen": six objects and four motions that
+    "actions" does not have. "several" and "untrimmed": the nine objects, of which three come one after the other.
     """
     if task not in TASKS:
         raise ValueError(f"KinoShapes has no task {task!r}. Use one of {', '.join(TASKS)}.")
     if task == "unseen":
         objects = [_object(color, shape) for color in ("yellow", "purple") for shape in ("circle", "square", "star")]
         return (*objects, *(_motion(verb) for verb in VERBS[6:]))
+    motions = [_motion(verb) for verb in VERBS[:6]]
+    if task == "motions":
+        return tuple(motions)
     objects = [_object(color, shape) for color in ("red", "green", "blue") for shape in ("circle", "square", "star")]
     if task != "actions":
         return tuple(objects)
-    motions = [_motion(verb) for verb in VERBS[:6]]
     orders = [
         *(_order(("yellow", "ring"), ("purple", "ring"), turned) for turned in (False, True)),
         *(_order(("yellow", "cross"), ("yellow", "triangle"), turned) for turned in (False, True)),

@@ -15,6 +15,8 @@ There is no official code. What the paper leaves open, and what was chosen:
   parameters where the paper prints 124.6 (B/16), 427.63 where it prints 427.1 (L/14), and Table 7's 38, 42, 45, 49 M trained
   ones. `conv_groups`, `conv_kernel`, `conv_ffn`, `decoder_ffn_after_self`, `mlp_ratio`, `align_mlp_ratio`, `head_mlp_ratio` are
   the other designs that were counted.
+- Start. Decoder and MLPs keep the variance (normal, fan-in): the neighbors of a frame must weigh as much as the frame itself,
+  or the order of frames is not learned.
 - From n tokens to a query. One learned weight for each token, at first a mean, then an MLP (`token_reduction`,
   `align_mlp_first`).
 - Logits are cosines times CLIP's scale, which is not trained (`normalize_logits=False` for eq. 10 as printed).
@@ -54,7 +56,7 @@ from kinoclip.text.entities import Entity, load_corpus
 from .adapters import AdaptedLayer, Adapter
 from .alignment import RegionProjection, TokenReduction, assign_entities, compare_entities, count_patches
 from .configuration_alt import AltConfig
-from .decoder import Mlp, VideoDecoder, stretch_table
+from .decoder import Attention, DecoderLayer, Mlp, VideoDecoder, stretch_table
 from .processing_alt import AltProcessor
 
 _ADAPTERS = ("S", "SM", "STM")
@@ -274,7 +276,9 @@ class AltModel(ClipRecognizer):
         """Start what must not start at random; weights that were loaded stay."""
         super().initialize_weights()
         for module in self.modules():
-            if isinstance(module, Adapter):
+            if isinstance(module, Mlp | Attention | DecoderLayer):
+                _keep_variance(module)
+            elif isinstance(module, Adapter):
                 init.zeros_(module.up.weight)
             elif isinstance(module, TokenReduction) and module.weights is not None:
                 init.constant_(module.weights.weight, 1 / module.weights.in_features)
@@ -287,3 +291,10 @@ class AltModel(ClipRecognizer):
             init.copy_(region.norm.weight, self.vision_model.post_layernorm.weight)
             init.copy_(region.norm.bias, self.vision_model.post_layernorm.bias)
             init.copy_(region.projection.weight, self.visual_projection.weight)
+
+
+def _keep_variance(module: nn.Module) -> None:
+    """Start the layers right inside a module so that what leaves one varies as much as what enters it."""
+    for layer in module.children():
+        if isinstance(layer, nn.Linear | nn.Conv1d):
+            init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
