@@ -136,9 +136,10 @@ class RecordOutput:
         if self.process == 0:
             self._lock.take()
         if self.processes > 1:
-            self.wait()
-            self._lock.share()
-            self.wait()
+            for turn in (self.process == 0, self.process > 0):
+                if turn:
+                    self._lock.share()
+                self.wait()
 
     def _name(self, video: str) -> str:
         return table_name(video) if self.path.suffix == ".parquet" else video

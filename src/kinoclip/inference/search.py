@@ -138,8 +138,8 @@ def embed_videos(
         read, encode = cache.read, cache.encode
     rows: dict[str, Tensor] = {}
     errors: dict[str, Record] = {}
+    text = _any_text(classifier)
     with _pooled(classifier, pooling):
-        text = _any_text(classifier)
         for batch, samples, failed in read_batches(read, share_out(found, batch_size)):
             errors |= failed
             if samples:
@@ -236,12 +236,16 @@ def _pooled(classifier: Classifier, pooling: Pooling) -> Iterator[None]:
             setattr(config, name, value)
 
 
+@torch.inference_mode()
 def _any_text(classifier: Classifier) -> TextFeatures:
     """Give candidates to aggregate with: which ones does not matter, where videos have a vector of their own."""
     stored = classifier.model.candidates()
-    if stored is None:
-        classifier.set_labels(["a video"])
-    return stored or classifier.text
+    if stored is not None:
+        return stored
+    inputs = classifier.processor(text=["a video"])
+    return classifier.model.encode_text(
+        **{name: tensor.to(classifier.model.device) for name, tensor in inputs.items()}
+    )
 
 
 @torch.inference_mode()

@@ -1,0 +1,200 @@
+import json
+import logging
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinoclip import Classifier, Text4VisConfig, Text4VisModel, VideoDecodeError
+from kinoclip.inference.feature_cache import FeatureCache, hash_model
+from kinoclip.inference.jobs import Job
+
+LABELS = ("red circle", "blue square")
+
+
+@pytest.fixture
+def classifier(clip_folder):
+    return Classifier.load(clip_folder)
+
+
+@pytest.fixture
+def cache(classifier, tmp_path):
+    return FeatureCache(tmp_path / "features", classifier.model, classifier.video_processor)
+
+
+@pytest.fixture
+def clip(video_path, tmp_path):
+    return shutil.copy(video_path, tmp_path / "clip.mp4")
+
+
+def label(classifier, cache, video, labels=LABELS):
+    return json.dumps(list(Job(classifier, labels, features=cache).label([str(video)])))
+
+
+@pytest.fixture
+def no_pixels(classifier, monkeypatch):
+    """Make decoding and the vision tower fail from here on, when it is called."""
+
+    def refuse(*_, **__):
+        raise AssertionError("something was decoded or encoded")
+
+    def apply():
+        monkeypatch.setattr(type(classifier.video_processor), "sample", refuse)
+        monkeypatch.setattr(type(classifier.model), "encode_images", refuse)
+
+    return apply
+
+
+def test_a_second_job_decodes_and_encodes_nothing_and_gives_the_same_records(classifier, cache, clip, no_pixels):
+    plain = label(classifier, None, clip)
+    first = label(classifier, cache, clip)
+    others = label(classifier, None, clip, ("green star", "red ring"))
+    no_pixels()
+    assert label(classifier, cache, clip) == first == plain
+    assert label(classifier, cache, clip, ("green star", "red ring")) == others
+
+
+def test_a_video_that_was_moved_is_known_again(classifier, cache, clip, tmp_path, no_pixels):
+    label(classifier, cache, clip)
+    moved = tmp_path / "moved.mp4"
+    clip.rename(moved)
+    no_pixels()
+    label(classifier, cache, moved)
+
+
+def test_a_video_that_was_changed_is_read_anew_though_name_size_and_time_stay(classifier, cache, clip):
+    label(classifier, cache, clip)
+    before = clip.stat()
+    content = bytearray(clip.read_bytes())
+    content[-1] ^= 1
+    clip.write_bytes(content)
+    os.utime(clip, ns=(before.st_atime_ns, before.st_mtime_ns))
+    label(classifier, cache, clip)
+    assert len(list(cache.folder.iterdir())) == 2
+
+
+def test_a_video_that_changes_while_it_is_read_is_not_kept(classifier, cache, clip, monkeypatch):
+    sample = type(classifier.video_processor).sample
+
+    def change(self, video, **options):
+        found = sample(self, video, **options)
+        clip.write_bytes(clip.read_bytes() + b"more")
+        return found
+
+    monkeypatch.setattr(type(classifier.video_processor), "sample", change)
+    label(classifier, cache, clip)
+    assert not list(cache.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model, processor: setattr(processor, "num_frames", 4),
+        lambda model, processor: setattr(processor, "sampling", "uniform"),
+        lambda model, processor: model.to(torch.bfloat16),
+        lambda model, processor: next(model.vision_model.parameters()).data.mul_(2),
+    ],
+    ids=["frames", "sampling", "dtype", "weights"],
+)
+def test_another_model_or_processor_has_features_of_its_own(classifier, cache, clip, change):
+    label(classifier, cache, clip)
+    change(classifier.model, classifier.video_processor)
+    other = FeatureCache(cache.folder, classifier.model, classifier.video_processor)
+    label(Classifier(classifier.model, classifier.processor), other, clip)
+    assert len(list(cache.folder.iterdir())) == 2
+
+
+def test_the_name_of_a_model_does_not_count(clip_folder, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(clip_folder, copied)
+    assert hash_model(Classifier.load(clip_folder).model) == hash_model(Classifier.load(copied).model)
+
+
+def flip_last_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is not used"),
+        (lambda path: path.write_bytes(b""), "is not used"),
+        (lambda path: path.write_bytes(b"something else, and long enough"), "is not used"),
+        (flip_last_bit, "its content has changed"),
+    ],
+    ids=["truncated", "empty", "foreign", "flipped bit"],
+)
+def test_a_damaged_file_is_named_and_computed_again(classifier, cache, clip, damage, said, caplog):
+    first = label(classifier, cache, clip)
+    [path] = cache.folder.iterdir()
+    damage(path)
+    with caplog.at_level(logging.WARNING):
+        assert label(classifier, cache, clip) == first
+    assert str(path) in caplog.text
+    assert said in caplog.text
+    caplog.clear()
+    assert label(classifier, cache, clip) == first
+    assert not caplog.text
+
+
+def test_features_of_another_video_are_not_believed(classifier, cache, clip, tmp_path, caplog):
+    first = label(classifier, cache, clip)
+    [path] = cache.folder.iterdir()
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes() + b"more")
+    label(classifier, cache, other)
+    [second] = set(cache.folder.iterdir()) - {path}
+    shutil.copy(second, path)
+    assert label(classifier, cache, clip) == first
+    assert "it holds something else" in caplog.text
+
+
+def test_a_folder_of_pictures_is_kept_too(classifier, cache, tmp_path, no_pixels):
+    from PIL import Image
+
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 48), (80 * number, 0, 0)).save(frames / f"{number}.png")
+    first = label(classifier, cache, frames)
+    no_pixels()
+    assert label(classifier, cache, frames) == first
+
+
+def test_a_video_that_cannot_be_read_leaves_nothing(cache, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoDecodeError):
+        cache.read(str(tmp_path / "broken.mp4"))
+    with pytest.raises(FileNotFoundError):
+        cache.read(str(tmp_path / "none.mp4"))
+    assert not list(cache.folder.iterdir())
+
+
+def test_two_caches_that_write_at_once_leave_whole_files(classifier, cache, clip):
+    other = FeatureCache(cache.folder, classifier.model, classifier.video_processor)
+    reads = [each.read(str(clip)) for each in (cache, other)]
+    for each, read in zip((cache, other), reads, strict=True):
+        each.encode([read])
+    [path] = cache.folder.iterdir()
+    assert load_file(path)["embeds"].shape == (1, 8, 64)
+
+
+def test_a_model_whose_frames_depend_on_more_is_refused_with_the_reason(tiny_fields, bike_processor, tmp_path):
+    class Prompted(Text4VisModel):
+        def encode_frames(self, pixel_values_videos, input_ids):
+            raise NotImplementedError
+
+    model = Prompted(Text4VisConfig(**tiny_fields))
+    with pytest.raises(ValueError, match=r"depend on more than the pixels \(input_ids\)"):
+        FeatureCache(tmp_path / "features", model, bike_processor.video_processor)
+
+
+def test_features_alone_cannot_be_explained(classifier, cache, clip):
+    encoded = cache.encode([cache.read(str(clip))])
+    classifier.set_labels(LABELS)
+    with pytest.raises(ValueError, match="features alone"):
+        classifier.answers(encoded, explain=True)
