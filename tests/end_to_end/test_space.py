@@ -62,6 +62,7 @@ def url(uploads, tmp_path_factory):
             server.terminate()
             server.wait(30)
     assert "Traceback" not in log.read_text()
+    assert not [file for file in uploads.rglob("*") if file.is_file()], "uploads outlive the server"
 
 
 def _wait_for(address, server, log):

@@ -24,11 +24,20 @@ def add_command(commands: Any) -> None:
 def _space(options: argparse.Namespace) -> int:
     if not 1 <= options.port <= _HIGHEST_PORT:
         raise UsageError(f"--port {options.port}: choose from 1 to {_HIGHEST_PORT}.")
+    from kinoclip.data.mini_clip import EMBEDDED
+    from kinoclip.inference.loading import read_config
+
+    for model in options.model:
+        if model != EMBEDDED:
+            read_config(model)  # a wrong name is told now, not to the first visitor
     try:
         from kinoclip.space.app import build_app, launch_app
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
         raise UsageError("the page needs Gradio: pip install 'kinoclip[demo]'") from error
-    launch_app(build_app(options.model), server_name=options.host, server_port=options.port)
+    try:
+        launch_app(build_app(options.model), server_name=options.host, server_port=options.port)
+    except OSError as error:
+        raise UsageError(f"--port {options.port}: {options.host} is not free there. Choose another.") from error
     return 0

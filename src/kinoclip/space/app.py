@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
         limits: the same; larger files are refused while they are sent.
         options: of `gradio.Blocks.launch`.
     """
+    # a container is stopped by SIGTERM; uploads are to be deleted then as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return app.launch(
         theme=_theme(),
         css_paths=Path(__file__).with_name("style.css"),

@@ -135,8 +135,8 @@ class _Desk:
         """Fill in an example's question and show the answer that is there already."""
         example = self.examples[event.index]
         asked = example.question
-        fields = [asked.video, "\n".join(asked.labels), asked.model, 0, asked.threshold, asked.spans, ""]
-        return [*fields, *_show(example.answer)]
+        fields = [asked.video, "\n".join(asked.labels), asked.model, 0, asked.threshold, asked.spans]
+        return [*fields, gr.Textbox("", visible=False), _note(asked.model), *_show(example.answer)]
 
     def adapt(self, model: str) -> list[Any]:
         """Ask for Chinese names where the model reads them, and say what it knows."""
@@ -163,7 +163,9 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
         return found.record()
 
     asked = button.click(recognize, inputs, shown, show_progress_on=shown[0], **one_at_a_time, **hidden)
-    clicked = cards.select(desk.show_example, None, [*inputs, *shown], queue=False, show_progress="hidden", **hidden)
+    clicked = cards.select(
+        desk.show_example, None, [*inputs, fields["note"], *shown], queue=False, show_progress="hidden", **hidden
+    )
     # an older answer beside a question that has none would mislead
     asked.failure(lambda: _NOTHING, None, shown, **hidden)
     for event in (asked, clicked):
