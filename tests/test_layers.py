@@ -12,7 +12,7 @@ LAYERS = (
     ("recognizer_config", "recognizer", "clip_recognizer_config", "clip_recognizer", "processing", "video_processing"),
     ("data", "methods"),
     ("training", "evaluation", "inference", "hub", "export"),
-    ("registration", "__init__"),
+    ("registration", "public", "__init__"),
     ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

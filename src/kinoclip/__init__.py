@@ -4,51 +4,22 @@ Importing the package makes its models known to Transformers: `AutoModel`, `Auto
 `AutoModelForVideoClassification` and two pipelines load them.
 """
 
-from kinoclip.inference.classify import Classification, Classifier, Prediction, classify
-from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
-from kinoclip.methods.alt import AltConfig, AltModel, AltProcessor
-from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
-from kinoclip.methods.dstpr import DstprConfig, DstprModel, DstprProcessor
-from kinoclip.methods.sllm import SllmConfig, SllmModel, SllmProcessor
-from kinoclip.methods.tam import TamConfig, TamModel, TamProcessor
-from kinoclip.methods.text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor
-from kinoclip.processing import RecognizerProcessor
-from kinoclip.registration import register
-from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError
-from kinoclip.video_processing import RecognizerVideoProcessor
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = [
-    "ActionClipConfig",
-    "ActionClipModel",
-    "ActionClipProcessor",
-    "AltConfig",
-    "AltModel",
-    "AltProcessor",
-    "BikeConfig",
-    "BikeModel",
-    "BikeProcessor",
-    "Classification",
-    "Classifier",
-    "DstprConfig",
-    "DstprModel",
-    "DstprProcessor",
-    "Prediction",
-    "RecognizerProcessor",
-    "RecognizerVideoProcessor",
-    "SllmConfig",
-    "SllmModel",
-    "SllmProcessor",
-    "TamConfig",
-    "TamModel",
-    "TamProcessor",
-    "Text4VisConfig",
-    "Text4VisModel",
-    "Text4VisProcessor",
-    "VideoDecodeError",
-    "VideoReader",
-    "VideoRefusedError",
-    "classify",
-]
 
-register()
+if Path(sys.argv[0]).stem == "kinoclip" or sys.orig_argv[1:3] == ["-m", "kinoclip"]:
+    # the command line: its help must not wait for torch, and a command imports what it needs
+
+    def __getattr__(name: str) -> Any:
+        try:
+            return getattr(import_module("kinoclip.public"), name)
+        except AttributeError:
+            raise AttributeError(f"module 'kinoclip' has no attribute {name!r}") from None
+
+else:
+    from kinoclip.public import *  # noqa: F403
+    from kinoclip.public import __all__ as __all__

@@ -8,10 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from huggingface_hub.errors import StrictDataclassError
-
-from kinoclip.inference.records import error_line
-
 from . import check, classify, convert, demo, embed, evaluate, export, profile, publish, recipes, search, space, train
 from .options import FAILURE, INTERRUPTED, USAGE, UsageError
 
@@ -25,12 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
+        return _run(options)
+    except KeyboardInterrupt:
+        return _say("interrupted; what was written is whole, and the same command continues it", INTERRUPTED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from huggingface_hub.errors import StrictDataclassError
+
+    import kinoclip.public  # noqa: F401  (makes the methods known to Transformers)
+    from kinoclip.inference.records import error_line
+
+    try:
         _quiet_libraries()
         code: int = options.run(options)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _say("interrupted; what was written is whole, and the same command continues it", INTERRUPTED)
     except BrokenPipeError:
         # the reader of our output has gone; python would complain once more on closing it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,6 +57,8 @@ def _say(message: str, code: int) -> int:
 
 
 def _disk_line(error: OSError) -> str:
+    from kinoclip.inference.records import error_line
+
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk is full; what was written is whole. Make room, and the same command continues."
     return error_line(error)

@@ -164,6 +164,7 @@ def paint_entities(tile: Image.Image, entities: Tensor) -> Image.Image:
 
 
 def frame_tile(frame: Tensor, height: int) -> Image.Image:
+    """Give a frame (3, h, w) uint8 as a picture of this height."""
     image = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
     # a frame of one pixel's height must not become a picture of a mile's width
     width = min(max(1, round(image.width * height / image.height)), 4 * height)
