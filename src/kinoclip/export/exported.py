@@ -30,6 +30,9 @@ from .stages import (
 )
 
 
+_OWN_LABELS = "This export is one graph for its own labels. Leave other labels out."
+
+
 class ExportedRecognizer(VideoRecognizer):
     """What `export_recognizer` wrote, with the stages of the model that it came from; it computes on the CPU in float32.
 
@@ -84,9 +87,13 @@ class ExportedRecognizer(VideoRecognizer):
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D).
 
+        Where one graph does all, it encodes frames later, and they wait as their pixels.
+
         Raises:
             ValueError: there is no graph for it, or it takes another T, H or W.
         """
+        if FUSED in self.graphs:
+            return FrameFeatures(embeds=pixel_values_videos.float())
         graph = self._graph("frames", "encodes frames")
         return tensors_to_frames(graph({"pixel_values_videos": pixel_values_videos.float()}))
 
@@ -102,6 +109,8 @@ class ExportedRecognizer(VideoRecognizer):
         Raises:
             ValueError: there is no graph for it, or it takes other inputs or shapes.
         """
+        if FUSED in self.graphs:
+            raise ValueError(_OWN_LABELS)
         graph = self._graph("text", "encodes labels")
         if attention_mask is not None:
             raise ValueError("An export takes no attention_mask. Make the inputs with the processor in its folder.")
@@ -116,7 +125,7 @@ class ExportedRecognizer(VideoRecognizer):
         texts: Tensors = {name: tensor for name in wanted if (tensor := given[name]) is not None}
         if "length" in graph.spec.limits:
             texts = _cut(texts)
-        size = graph.spec.limits["labels"][1] or input_ids.shape[1]
+        size = graph.spec.limits.get("labels", (1, 1))[1] or input_ids.shape[1]
         chunks = [
             graph({name: tensor[:, start : start + size] for name, tensor in texts.items()})
             for start in range(0, input_ids.shape[1], size)
@@ -137,24 +146,24 @@ class ExportedRecognizer(VideoRecognizer):
         """Name the videos; arguments are those of `VideoRecognizer.forward`, without labels and losses."""
         self._check_inputs(pixel_values_videos, input_ids, text_features, frame_features, inputs)
         text = text_features if text_features is not None else self.candidates()
-        if FUSED in self.graphs and pixel_values_videos is not None:
-            return self._run_fused(pixel_values_videos, input_ids, text)
         if input_ids is not None:
             further = {name: inputs.pop(name) for name in self.text_inputs if name in inputs}
             text = self.encode_text(input_ids, attention_mask, word_mask, **further)
         frames = frame_features if pixel_values_videos is None else self.encode_frames(pixel_values_videos)
         if frames is None or text is None:
             raise ValueError("An export matches videos with labels. Give pixel_values_videos or frame_features.")
+        if FUSED in self.graphs:
+            return self._run_fused(frames.embeds, text)
         head = self._graph(HEAD_WITH_ATTRIBUTES if ATTRIBUTES in inputs else "head", "matches videos with labels")
         output = tensors_to_output(head({**frames_to_tensors(frames), **text_to_tensors(text), **inputs}))
         output.frames, output.text = frames, text
         return output
 
-    def _run_fused(self, pixels: Tensor, input_ids: Tensor | None, text: TextFeatures | None) -> RecognitionOutput:
+    def _run_fused(self, pixels: Tensor, text: TextFeatures) -> RecognitionOutput:
         own = self.candidates()
-        if input_ids is not None or text is None or own is None or text.embeds is not own.embeds:
-            raise ValueError("This export is one graph for its own labels. Leave other labels out.")
-        output = tensors_to_output(self.graphs[FUSED]({"pixel_values_videos": pixels.float()}))
+        if own is None or text.embeds is not own.embeds:
+            raise ValueError(_OWN_LABELS)
+        output = tensors_to_output(self.graphs[FUSED]({"pixel_values_videos": pixels}))
         output.text = text
         return output
 

@@ -30,6 +30,7 @@ def check_libraries(names: tuple[str, ...] = _LIBRARIES) -> None:
         raise ImportError(f"Graphs of ONNX need {missing[0]}. `pip install 'kinoclip[export]'`.")
 
 
+@quiet()
 def write_graph(
     program: ExportedProgram, spec: GraphSpec, folder: Path, name: str, format: Format, dtype: DType
 ) -> GraphSpec:
@@ -62,14 +63,13 @@ def _drop_unused(program: ExportedProgram) -> None:
 def _write_onnx(program: ExportedProgram, spec: GraphSpec, path: Path) -> None:
     import onnx_ir
 
-    with quiet():
-        written = torch.onnx.export(
-            program,
-            input_names=[tensor.name for tensor in spec.inputs],
-            output_names=[tensor.name for tensor in spec.outputs],
-            custom_translation_table={torch.ops.aten.sort.stable: _sort},
-            verbose=False,
-        )
+    written = torch.onnx.export(
+        program,
+        input_names=[tensor.name for tensor in spec.inputs],
+        output_names=[tensor.name for tensor in spec.outputs],
+        custom_translation_table={torch.ops.aten.sort.stable: _sort},
+        verbose=False,
+    )
     if written is None:  # as for another way of exporting
         raise RuntimeError(f"torch wrote no graph for {path.name}.")
     graph = written.model.graph
@@ -102,8 +102,9 @@ def _quantize(path: Path) -> None:
 
     model = onnx.load(path)
     path.unlink()
-    with quiet():
-        quantize_dynamic(model, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+    # the quantizer turns some weights over, and trips over their old shapes
+    del model.graph.value_info[:]
+    quantize_dynamic(model, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
 class Graph:
@@ -179,8 +180,10 @@ def _open_onnx(path: Path, spec: GraphSpec) -> Any:
     return run
 
 
+@quiet()
 def _open_torch(path: Path) -> Any:
-    program = torch.export.load(path).module()
+    # the tracer's guards are stricter than the graph; `Graph` checks the sizes that were tried
+    program = torch.export.load(path).module(check_guards=False)
 
     def run(inputs: list[Tensor]) -> tuple[Tensor, ...]:
         with torch.no_grad():

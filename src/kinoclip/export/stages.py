@@ -21,6 +21,8 @@ FUSED = "video"
 HEAD_WITH_ATTRIBUTES = "head_attributes"
 ATTRIBUTES, CHINESE = "attribute_input_ids", "chinese_input_ids"
 
+# texts in one piece: recognizers encode more in several, of which a graph has a fixed number
+_ROWS = 64
 _LABELS = ("running", "opening a door", "a red circle", "swimming", "playing chess")
 
 
@@ -33,12 +35,14 @@ class Stage:
         run: what it computes.
         inputs: tensors to trace it with, by name.
         cuts_text: whether texts may be shorter than the tower's length, because only their end is read.
+        most_labels: that it takes at once, where the tracer cannot know.
     """
 
     name: str
     run: Callable[[Tensors], Tensors]
     inputs: Tensors
     cuts_text: bool = False
+    most_labels: int | None = None
 
     def axes(self, name: str) -> dict[int, str]:
         """Name the axes of an input that may have any size."""
@@ -142,7 +146,7 @@ def find_stages(examples: Examples, parts: Sequence[str]) -> list[Stage]:
     pixels = examples.pixels(2)
     stages = {
         "frames": lambda: Stage("frames", _encode_frames(model), {"pixel_values_videos": pixels}),
-        "text": lambda: _text_stage(model, examples.texts(3)),
+        "text": lambda: _text_stage(examples),
         "head": lambda: Stage("head", _match(model), _head_inputs(examples, pixels)),
         FUSED: lambda: Stage(FUSED, _recognize(model), {"pixel_values_videos": pixels}),
     }
@@ -165,9 +169,13 @@ def _encode_frames(model: VideoRecognizer) -> Callable[[Tensors], Tensors]:
     return lambda inputs: frames_to_tensors(model.encode_frames(**inputs))
 
 
-def _text_stage(model: VideoRecognizer, inputs: Tensors) -> Stage:
+def _text_stage(examples: Examples) -> Stage:
+    model = examples.model
+    templates = max(len(ids) for ids in examples.texts(1).values())
+    most = max(1, _ROWS // templates)
+    inputs = examples.texts(min(3, most))
     reads_words = model.encode_text(**inputs).words is not None
-    return Stage("text", lambda given: text_to_tensors(model.encode_text(**given)), inputs, cuts_text=not reads_words)
+    return Stage("text", lambda given: text_to_tensors(model.encode_text(**given)), inputs, not reads_words, most)
 
 
 def _match(model: VideoRecognizer) -> Callable[[Tensors], Tensors]:

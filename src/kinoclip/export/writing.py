@@ -144,7 +144,7 @@ def _write(
 ) -> Iterator[str]:
     num_frames = encoded_frames(model, processor)
     cast = model if manifest.dtype != "bfloat16" else copy.deepcopy(model).bfloat16()
-    examples = Examples(cast, processor, num_frames)
+    examples = Examples(cast, processor, _traced_frames(cast, processor, num_frames))
     if parts is None:
         parts = PARTS if examples.reads_text else [part for part in PARTS if part != "text"]
     for stage in find_stages(examples, parts):
@@ -157,11 +157,23 @@ def _write(
     if "text" not in parts:
         yield "labels: the model's own" if model.candidates() is not None else "labels: no graph reads them"
     if not takes_any_frames(exported):
-        yield f"frames: {num_frames} only, which the method fixes; --frames chooses another number"
+        yield f"frames: {num_frames} only, which this model fixes"
     comparison = compare(model, processor, exported, num_frames)
     yield from _report(comparison, manifest.dtype)
     same_best = (comparison.same_best, comparison.answers) if comparison.answers else None
     replace(manifest, difference=comparison.difference, same_best=same_best).save(folder)
+
+
+def _traced_frames(model: VideoRecognizer, processor: Any, num_frames: int) -> int:
+    """Give how many frames to trace with: three where fewer would fix the number, because tracers take a single gap as fixed."""
+    try:
+        if num_frames < 3:
+            with torch.no_grad():
+                model.encode_frames(Examples(model, processor, 3).pixels(1).to(model.dtype))
+            return 3
+    except ValueError:  # the method takes its own number only
+        pass
+    return num_frames
 
 
 def _save_rest(model: VideoRecognizer, processor: Any, folder: Path) -> None:
