@@ -139,25 +139,40 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
                 "This checkpoint was saved without its text tower: it knows only its own candidates. "
                 "Use a checkpoint with a text tower for other labels."
             )
-        templates, num_candidates, length = input_ids.shape
-        # the causal mask makes what follows the last end-of-text token irrelevant; a graph cannot depend on where it is
-        if not self.reads_words and not torch.compiler.is_compiling():
-            length = int(end_of_text(input_ids, self.config.text_config.eos_token_id).max()) + 1
-        ids = input_ids[..., :length].flatten(0, 1).split(_TEXT_CHUNK)
-        masks = [None] * len(ids)
-        if attention_mask is not None:
-            masks = attention_mask[..., :length].flatten(0, 1).split(_TEXT_CHUNK)
-        outputs = [self.text_model(input_ids=i, attention_mask=m) for i, m in zip(ids, masks, strict=True)]
-        embeds = self.text_projection(torch.cat([output.pooler_output for output in outputs]))
-        features = TextFeatures(embeds=embeds.unflatten(0, (templates, num_candidates)))
-        if self.reads_words:
-            words = self.text_projection(torch.cat([output.last_hidden_state for output in outputs]))
-            words = words.unflatten(0, (templates, num_candidates))
+        templates, num_candidates = input_ids.shape[:2]
+        pooled, tokens = self._read_texts(
+            input_ids.flatten(0, 1), None if attention_mask is None else attention_mask.flatten(0, 1)
+        )
+        features = TextFeatures(embeds=self.text_projection(pooled).unflatten(0, (templates, num_candidates)))
+        if tokens is not None:
+            words = self.text_projection(tokens).unflatten(0, (templates, num_candidates))
             features.words = words.transpose(0, 1).flatten(1, 2)
             if word_mask is not None:
                 features.word_mask = word_mask.transpose(0, 1).flatten(1, 2).bool()
         features.branches = self._encode_branches(input_ids, chinese_input_ids)
         return features
+
+    def _read_texts(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Read texts (N, L): what stands at their end (N, D), and at each token (N, L, D) if the method reads words.
+
+        The causal mask makes what follows the end-of-text token irrelevant. Where only that token is read, texts are read
+        shortest first, each chunk no longer than its longest; a graph cannot depend on where the ends are.
+        """
+        order = None
+        if not self.reads_words and not torch.compiler.is_compiling():
+            lengths = end_of_text(input_ids, self.config.text_config.eos_token_id) + 1
+            order = lengths.argsort(stable=True)
+            input_ids, attention_mask = input_ids[order], None if attention_mask is None else attention_mask[order]
+        chunks = input_ids.split(_TEXT_CHUNK)
+        masks = [None] * len(chunks) if attention_mask is None else attention_mask.split(_TEXT_CHUNK)
+        if order is not None:
+            longest = [int(chunk[-1]) for chunk in lengths[order].split(_TEXT_CHUNK)]
+            chunks = [chunk[:, :length] for chunk, length in zip(chunks, longest, strict=True)]
+            masks = [m if m is None else m[:, :length] for m, length in zip(masks, longest, strict=True)]
+        outputs = [self.text_model(input_ids=i, attention_mask=m) for i, m in zip(chunks, masks, strict=True)]
+        pooled = torch.cat([output.pooler_output for output in outputs])
+        words = torch.cat([output.last_hidden_state for output in outputs]) if self.reads_words else None
+        return (pooled if order is None else pooled[order.argsort()]), words
 
     def _encode_branches(self, input_ids: Tensor, chinese_input_ids: Tensor | None) -> dict[str, Tensor] | None:
         """Encode the candidates for the branches that have a text tower of their own: name -> (P, K, E)."""

@@ -137,6 +137,21 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
         BikeModel.from_clip(tmp_path)
 
 
+def test_texts_of_all_lengths_are_encoded_as_each_alone_and_in_their_order(tiny_fields):
+    torch.manual_seed(0)
+    model = BikeModel(BikeConfig(**tiny_fields, interaction="mean")).eval()
+    end = model.config.text_config.eos_token_id
+    ids = torch.full((1, 150, 30), end)  # more than are encoded at once
+    for row, length in zip(ids[0], torch.randint(1, 29, (150,)).tolist(), strict=True):
+        row[:length] = torch.randint(1, 40, (length,))
+
+    with torch.no_grad():
+        together = model.encode_text(ids).embeds[0]
+        alone = torch.cat([model.encode_text(row[None, None]).embeds[0] for row in ids[0]])
+
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
 def test_texts_longer_than_their_end_are_encoded_as_if_cut_there(tiny_fields, inputs):
     torch.manual_seed(0)
     model = BikeModel(BikeConfig(**tiny_fields, interaction="mean")).eval()
