@@ -29,7 +29,6 @@ from .stages import (
     text_to_tensors,
 )
 
-
 _OWN_LABELS = "This export is one graph for its own labels. Leave other labels out."
 
 

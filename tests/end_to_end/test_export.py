@@ -1,0 +1,84 @@
+"""`kinoclip export` as a person uses it, and what it wrote in a process that has no model."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kinoclip.cli import main
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+USE = """
+import sys
+from kinoclip import Classifier
+from kinoclip.export import load_exported
+
+video, folder = sys.argv[1:]
+answer = Classifier(*load_exported(folder)).classify(video, ["red circle", "blue square", "green star"])
+print(answer.label, answer.predictions[0].probability)
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The embedded model as graphs of ONNX."""
+    folder = tmp_path_factory.mktemp("exports") / "mini"
+    assert main(["export", "mini", "--output", str(folder)]) == 0
+    return folder
+
+
+def test_an_export_answers_in_another_process_as_the_model_does(exported, video_path, capsys):
+    labels = "red circle,blue square,green star"
+    assert main(["classify", str(video_path), "--labels", labels]) == 0
+    wanted = json.loads(capsys.readouterr().out)["predictions"][0]
+
+    command = [sys.executable, "-c", USE, str(video_path), str(exported)]
+    label, probability = subprocess.run(command, capture_output=True, text=True, check=True).stdout.rsplit(" ", 1)
+
+    assert label == wanted["label"]
+    assert float(probability) == pytest.approx(wanted["probability"], abs=1e-5)
+
+
+def test_the_graphs_are_those_of_the_manifest_to_any_runtime(exported):
+    import onnx
+
+    manifest = json.loads((exported / "export.json").read_text())
+    head = manifest["graphs"]["head"]
+    graph = onnx.load(exported / head["file"]).graph
+    onnx.checker.check_model(exported / head["file"])
+
+    sizes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.input]
+    assert [value.name for value in graph.input] == [tensor["name"] for tensor in head["inputs"]]
+    assert sizes == [tensor["dims"] for tensor in head["inputs"]]
+    assert manifest["source"] == "mini"
+    assert manifest["difference"]["logits"] < 1e-4
+    assert set(manifest["versions"]) == {"kinoclip", "torch", "transformers", "onnx", "onnxruntime"}
+
+
+def test_an_export_is_compared_again_without_being_written(exported, capsys):
+    before = (exported / "export.json").stat().st_mtime_ns
+    assert main(["export", "mini", "--output", str(exported), "--check"]) == 0
+    assert "largest difference to the model" in capsys.readouterr().out
+    assert (exported / "export.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--parts", "frames,tail"], "no part 'tail'"),
+        (["--frames", "0"], "look at one frame at least"),
+        (["--dtype", "bfloat16"], "not written in bfloat16"),
+        (["--fused"], "needs labels that the model carries"),
+        (["--check"], "There is no export"),
+    ],
+)
+def test_wrong_use_is_told_in_one_line(arguments, message, tmp_path, capsys):
+    assert main(["export", "mini", "--output", str(tmp_path / "export"), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
