@@ -8,11 +8,30 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import check, classify, convert, demo, embed, evaluate, export, profile, publish, recipes, search, space, train
+from . import (
+    check,
+    classify,
+    convert,
+    demo,
+    embed,
+    evaluate,
+    export,
+    profile,
+    publish,
+    recipes,
+    search,
+    space,
+    suggest,
+    train,
+    tune,
+)
 from .options import FAILURE, INTERRUPTED, USAGE, UsageError
 
 # in the order of the help
-COMMANDS = (classify, embed, search, evaluate, train, recipes, convert, publish, export, profile, check, demo, space)
+COMMANDS = (
+    *(classify, embed, search, suggest, tune, evaluate, train, recipes),
+    *(convert, publish, export, profile, check, demo, space),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
