@@ -1,17 +1,11 @@
-"""Get one CLIP vector per video, for search or a classifier: python examples/embed_videos.py MODEL VIDEO..."""
+"""Find videos by a text: python examples/embed_videos.py MODEL "a red circle" VIDEO_OR_FOLDER..."""
 
 import sys
 
-import torch
-from transformers import AutoModel, AutoProcessor
+from kinoclip.inference.search import embed_videos, search
 
-import kinoclip  # noqa: F401  (makes the models known to transformers)
-
-model = AutoModel.from_pretrained(sys.argv[1]).eval()
-processor = AutoProcessor.from_pretrained(sys.argv[1])
-inputs = processor(videos=sys.argv[2:])
-with torch.inference_mode():
-    frames = model.encode_frames(inputs["pixel_values_videos"]).embeds
-videos = torch.nn.functional.normalize(frames.mean(1), dim=-1)
-for name, similar in zip(sys.argv[2:], (videos @ videos.T).tolist(), strict=True):
-    print(name, " ".join(f"{cosine:.3f}" for cosine in similar))
+model, query, *videos = sys.argv[1:]
+# the mean of the frames, because BIKE, which a plain CLIP becomes, weighs frames anew for each text
+embeddings = embed_videos(videos, model=model, pooling="mean")
+for video, score in search(embeddings, query)[0]:
+    print(f"{score:.3f} {video}")

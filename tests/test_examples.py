@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 COMMANDS = {
     "classify_my_video.py": ["{video}", "{clip}"],
     "see_why.py": ["{video}", "{folder}/why.png", "{clip}"],
-    "embed_videos.py": ["{bike}", "{video}", "{video}"],
+    "embed_videos.py": ["{bike}", "red circle", "{video}"],
     "find_attributes.py": ["{video}", "--clip", "{clip}"],
     "train.py": ["kinoshapes/bike", "{shapes}", "{folder}/run", "training.epochs=1"],
     "train_one_step.py": ["{clip}", "{video}", "red circle", "{video}", "blue square"],
