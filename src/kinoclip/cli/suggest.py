@@ -64,7 +64,7 @@ def _suggest(options: argparse.Namespace) -> int:
         features=features or None,
     )
     with stop_on_sigterm():
-        table = suggest(videos, job, options.output, Progress(len(videos)))
+        table = suggest(videos, job, options.output, Progress)
     checked = sum(is_checked(row) for row in table.rows)
     unreadable = sum(bool(row["error"]) and not is_checked(row) for row in table.rows)
     print(

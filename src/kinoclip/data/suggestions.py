@@ -179,7 +179,10 @@ def read_corrections(path: str | Path, new_labels: Sequence[str] = ()) -> Correc
             continue
         first_lines[video] = line
         label = row["suggestion"] if said == ACCEPTED else known.get(said)
-        if not said:
+        suggested = row["choices"].partition(_BETWEEN_CHOICES)[0]
+        if row["suggestion"] and suggested and row["suggestion"] != suggested:
+            faults.append(f"line {line}: the suggestion was changed. Write what the video shows into `label`.")
+        elif not said:
             num_open += not row["error"]
         elif said == NO_LABEL:
             num_none += 1

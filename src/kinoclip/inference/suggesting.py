@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from glob import escape
 from pathlib import Path
 
@@ -17,14 +17,16 @@ from .record_output import RecordOutput
 from .records import Record
 
 
-def suggest(videos: Sequence[str], job: Job, path: str | Path, report: Report | None = None) -> SuggestionTable:
+def suggest(
+    videos: Sequence[str], job: Job, path: str | Path, progress: Callable[[int], Report] | None = None
+) -> SuggestionTable:
     """Write a table of suggestions, or renew one; what a person wrote into it is kept, and those videos are not looked at again.
 
     Args:
         videos: what to label.
         job: how; its records name all labels.
         path: the table, .csv. A job that is interrupted leaves a journal beside it, from which the same job continues.
-        report: hears of each record.
+        progress: told how many videos are to be looked at, gives what hears of each record.
 
     Raises:
         ValueError: the labels or the table cannot be used.
@@ -38,6 +40,7 @@ def suggest(videos: Sequence[str], job: Job, path: str | Path, report: Report | 
     todo = [video for name, video in names.items() if name not in known]
     journal = path.with_name(f"{path.name}.part-{job.identity}.jsonl")
     with RecordOutput(journal, job.identity) as output:
+        report = progress and progress(sum(video not in output for video in todo))
         for record in job.label(todo, report, done=output):
             output.write(record)
         fresh = [json.loads(written.line) for written in read_records(journal, job.identity)] if todo else []

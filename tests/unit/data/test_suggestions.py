@@ -110,6 +110,12 @@ def test_a_video_that_cannot_be_read_teaches_nothing(videos, tmp_path):
     assert "line 2: a.mp4 cannot be read" in faults_of(path)
 
 
+def test_a_label_in_the_wrong_column_is_noticed(videos, tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text("video,suggestion,label,choices\na.mp4,stop,,go; stop\n")
+    assert "line 2: the suggestion was changed. Write what the video shows into `label`." in faults_of(path)
+
+
 def test_yes_to_no_suggestion_is_refused(videos, tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("video,suggestion,label,choices\na.mp4,,yes,go; stop\n")

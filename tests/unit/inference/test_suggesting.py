@@ -43,6 +43,16 @@ def note(path, **labels):
     table.save(path)
 
 
+def hear(seen):
+    """Put down how many videos are to be looked at, and each of them."""
+
+    def start(total):
+        seen.append(total)
+        return lambda record: seen.append(record["video"])
+
+    return start
+
+
 def test_close_calls_come_first_and_suggestions_take_turns():
     rows = [row("a", "go", 0.9, 0.1), row("b", "go", 0.4, 0.3), row("c", "go", 0.5, 0.3), row("d", "stop", 0.8, 0.2)]
     # margins 0.8, 0.1, 0.2 of go and 0.6 of stop
@@ -73,23 +83,23 @@ def test_what_was_checked_is_never_looked_at_again(job, videos, path):
     note(path, b="blue square")
     seen = []
     other = Job(job.classifier, LABELS[:2], top_k=2)
-    table = suggest(videos, other, path, report=lambda record: seen.append(record["video"]))
-    assert seen == [videos[0], videos[2]]
+    table = suggest(videos, other, path, progress=hear(seen))
+    assert seen == [2, videos[0], videos[2]]
     assert (table.rows[-1]["video"], table.rows[-1]["label"]) == (videos[1], "blue square")
 
 
 def test_the_same_job_again_looks_at_new_videos_alone(job, videos, path):
     suggest(videos[:2], job, path)
     seen = []
-    table = suggest(videos, job, path, report=lambda record: seen.append(record["video"]))
-    assert seen == [videos[2]]
+    table = suggest(videos, job, path, progress=hear(seen))
+    assert seen == [1, videos[2]]
     assert len(table.rows) == 3
 
 
 def test_labels_that_were_written_while_the_job_ran_are_kept(job, videos, path):
     suggest(videos, job, path)
     other = Job(job.classifier, LABELS[:2], top_k=2)
-    suggest(videos, other, path, report=lambda record: note(path, a="green star"))
+    suggest(videos, other, path, progress=lambda total: lambda record: note(path, a="green star"))
     found = {one["video"]: one["label"] for one in SuggestionTable.load(path).rows}
     assert found == {videos[0]: "green star", videos[1]: "", videos[2]: ""}
 
@@ -104,11 +114,11 @@ def test_an_interrupted_job_goes_on_where_it_was(job, videos, path):
 
     one_by_one = Job(job.classifier, LABELS, top_k=3, batch_size=1)
     with pytest.raises(StopError):
-        suggest(videos, one_by_one, path, report=stop)
+        suggest(videos, one_by_one, path, progress=lambda total: stop)
     assert not path.exists()
     seen = []
-    suggest(videos, one_by_one, path, report=lambda record: seen.append(record["video"]))
-    assert seen == videos[1:]
+    suggest(videos, one_by_one, path, progress=hear(seen))
+    assert seen == [2, *videos[1:]]
     assert [file.name for file in path.parent.glob("s.csv*")] == ["s.csv"]
 
 
