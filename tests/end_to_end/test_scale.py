@@ -165,8 +165,8 @@ def test_a_job_that_is_killed_again_and_again_writes_what_an_uninterrupted_one_d
     output, moments, kept = tmp_path / name, random.Random(5), [0]
     for _ in range(NUM_KILLS):
         job = start(output)
-        # from before anything is written to twice a job's share of the work, so that most kills come while there is some left
-        time.sleep(moments.uniform(first / 2, first + 2 * rest / NUM_KILLS))
+        # from before anything is written to a little more than a share of the work
+        time.sleep(moments.uniform(first / 2, first + 1.3 * rest / NUM_KILLS))
         job.end(signal.SIGKILL)
         growing = [*tmp_path.glob("out.jsonl"), *tmp_path.glob("out.parquet.part-*")]
         is_whole = (tmp_path / "out.parquet").exists()
