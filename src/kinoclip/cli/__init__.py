@@ -16,6 +16,7 @@ from . import (
     embed,
     evaluate,
     export,
+    live,
     profile,
     publish,
     recipes,
@@ -29,7 +30,7 @@ from .options import FAILURE, INTERRUPTED, USAGE, UsageError
 
 # in the order of the help
 COMMANDS = (
-    *(classify, embed, search, suggest, tune, evaluate, train, recipes),
+    *(classify, live, embed, search, suggest, tune, evaluate, train, recipes),
     *(convert, publish, export, profile, check, demo, space),
 )
 

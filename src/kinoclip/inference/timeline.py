@@ -152,11 +152,16 @@ class Watcher:
             return [span for span in spans if span.end_seconds - span.start_seconds >= min_seconds]
 
     @torch.inference_mode()
-    def moments(self, frames: Iterable[TimedFrame]) -> Iterator[Moment]:
-        """Look at each window of a stream; a stream shorter than a window repeats its last frame."""
+    def moments(self, frames: Iterable[TimedFrame], at_once: int = _BATCH) -> Iterator[Moment]:
+        """Look at each window of a stream; a stream shorter than a window repeats its last frame.
+
+        Args:
+            frames: in order.
+            at_once: how many are waited for, to be encoded together; fewer answer sooner.
+        """
         window: deque[tuple[float, dict[str, Tensor]]] = deque(maxlen=self.num_frames)
         seen, stream = 0, iter(frames)
-        batch_size = _BATCH if self.encodes_alone else 1
+        batch_size = at_once if self.encodes_alone else 1
         while batch := list(islice(stream, batch_size)):
             for timed, row in zip(batch, self._encode([timed.frame for timed in batch]), strict=True):
                 window.append((timed.seconds, row))

@@ -114,12 +114,12 @@ class Session:
         target: dict[str, Any] = {"file": str(self.media.path)}
         if self.media.file is not None:
             self.media.file.seek(0)
-            target = {"file": self.media.file, "io_open": _refuse_to_open}
+            target = {"file": self.media.file, "io_open": refuse_to_open}
         try:
             self.container = av.open(mode="r", options=options, metadata_errors="replace", **target)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoDecodeError(
-                f"{self.media.name}: FFmpeg finds no video it can open ({_reason(error)}). "
+                f"{self.media.name}: FFmpeg finds no video it can open ({reason_of(error)}). "
                 "The file is damaged, incomplete or of another kind; try `ffprobe` on it, or re-encode it."
             ) from error
         self.stream = self._choose_stream()
@@ -163,7 +163,7 @@ class Session:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError, ValueError) as error:
-                self.errors.append(_reason(error))
+                self.errors.append(reason_of(error))
                 return
             if packet is None or (packet.size == 0 and packet.pts is None and packet.dts is None):
                 return
@@ -176,7 +176,7 @@ class Session:
         try:
             frames = self.stream.codec_context.decode(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
-            self.errors.append(_reason(error))
+            self.errors.append(reason_of(error))
             return []
         for frame in frames:
             if frame.width * frame.height > self.max_pixels:
@@ -228,11 +228,12 @@ def _num_pixels(stream: VideoStream) -> int:
     return codec.width * codec.height if codec is not None else 0
 
 
-def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
+def refuse_to_open(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
+    """Keep a video in memory from opening anything."""
     raise PermissionError(f"a video in memory may not open {url!r}")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Say in a few words what FFmpeg said, without the name of the file."""
     text = getattr(error, "strerror", None) or str(error)
     return str(text).split(":")[0].strip() or type(error).__name__
