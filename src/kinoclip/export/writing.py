@@ -154,7 +154,7 @@ def _write(
     _save_rest(model, processor, folder)
     manifest.save(folder)
     exported = ExportedRecognizer(folder, trust=True)
-    if "text" not in parts:
+    if "text" not in parts and {"head", FUSED} & set(parts):
         yield "labels: the model's own" if model.candidates() is not None else "labels: no graph reads them"
     if not takes_any_frames(exported):
         yield f"frames: {num_frames} only, which this model fixes"
