@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,13 +40,18 @@ class Repo:
 
 @dataclass
 class Hub:
-    """What the server holds and was asked; `namespace` is where the token may write."""
+    """What the server holds and was asked; `namespace` is where the token may write.
+
+    The next action of a name in `failing` is refused, in `cutting` gets no answer, in `losing` is done and gets none.
+    """
 
     url: str = ""
     namespace: str = "org"
     repos: dict[str, Repo] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
+    cutting: set[str] = field(default_factory=set)
+    losing: set[str] = field(default_factory=set)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -69,6 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         if last in self.hub.failing:
             self.hub.failing.discard(last)
             return self._send(507, {"error": "out of space"})
+        if last in self.hub.cutting:
+            self.hub.cutting.discard(last)
+            return self._hang_up()
         if path == "api/validate-yaml":
             return self._send(200, {"errors": [], "warnings": []})
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -80,6 +89,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(403, {"error": "You don't have the rights."})
         repo = self.hub.repos[f"{kind}/{namespace}/{name}"]
         return (self._preupload if action == "preupload" else self._commit)(repo, body)
+
+    def _hang_up(self):
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -121,6 +134,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(412, {"error": "A commit has happened since. Please refresh and try again."})
         added = {one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in changes}
         oid = repo.add(head["value"]["summary"], added)
+        if "commit" in self.hub.losing:
+            self.hub.losing.discard("commit")
+            return self._hang_up()
         name = self.path.removeprefix("/api/").removeprefix("models/").partition("/commit/")[0]
         return self._send(200, {"commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "commitOid": oid, "success": True})
 

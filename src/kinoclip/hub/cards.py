@@ -223,10 +223,13 @@ def read_reports(folder: Path, given: Sequence[str | Path], method: str) -> dict
     """Read the reports of a folder and further ones, by file name; of the same data and protocol the given one counts.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: a file is no report, or one of another method.
     """
     found = {}
     for path in (*sorted((folder / REPORTS).glob("*.json")), *map(Path, given)):
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no report {path}. Make one with `kinoclip evaluate --output {path}`.")
         report = Report.load(path)
         if report.method != method:
             raise ValueError(

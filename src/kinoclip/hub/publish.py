@@ -198,6 +198,6 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
         raise RuntimeError(f"The Hub refused {repo_id} ({status}: {said}): {reason}.") from error
     except (TransportError, ConnectionError, LocalEntryNotFoundError) as error:
         raise RuntimeError(
-            f"The Hub could not be reached for {repo_id}: {' '.join(str(error).split())}. Check the network, HF_ENDPOINT and "
+            f"The Hub could not be reached for {repo_id}: {' '.join(str(error).split()).rstrip('.')}. Check the network, HF_ENDPOINT and "
             "HF_HUB_OFFLINE; the same command goes on where it was."
         ) from error

@@ -59,6 +59,30 @@ def test_what_failed_is_continued_by_the_same_command(hub, bike_folder):
     assert len(hub.repos["models/org/tiny"].commits) == 2
 
 
+def test_a_network_that_breaks_off_is_named_and_the_same_command_goes_on(hub, bike_folder):
+    hub.cutting = {"commit"}
+    with pytest.raises(
+        RuntimeError, match=r"could not be reached for org/tiny.* the same command goes on where it was"
+    ):
+        [*publish(bike_folder, "org/tiny")]
+    assert len(hub.repos["models/org/tiny"].commits) == 1
+    assert [*publish(bike_folder, "org/tiny")][-1].startswith("published")
+    assert len(hub.repos["models/org/tiny"].commits) == 2
+
+
+def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub, bike_folder):
+    hub.losing = {"commit"}
+    with pytest.raises(RuntimeError, match="could not be reached"):
+        [*publish(bike_folder, "org/tiny")]
+    assert [*publish(bike_folder, "org/tiny")][-1].startswith("nothing changed")
+    assert len(hub.repos["models/org/tiny"].commits) == 2
+
+
+def test_a_report_that_is_not_there_is_named(bike_folder):
+    with pytest.raises(FileNotFoundError, match=r"There is no report none\.json"):
+        [*publish(bike_folder, "org/tiny", reports=["none.json"])]
+
+
 def test_reports_go_with_the_folder_and_stay_in_its_card(hub, bike_folder, write_report, tmp_path):
     report = write_report(tmp_path / "r.json")
     [*publish(bike_folder, "org/tiny", reports=[report])]
