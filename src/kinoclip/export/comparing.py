@@ -85,8 +85,11 @@ def _compare_once(
     if "frames" in graphs:
         found_frames = exported.encode_frames(pixels)
         comparison.add("frames", found_frames.embeds, frames.embeds)
+    heads = [name for name in ("head", HEAD_WITH_ATTRIBUTES) if name in graphs]
+    if not heads and "text" not in graphs:
+        return
     text, found_text = _compare_text(examples, exported, labels, comparison)
-    for name in (head for head in ("head", HEAD_WITH_ATTRIBUTES) if head in graphs):
+    for name in heads:
         further = {} if name == "head" else {ATTRIBUTES: examples.attributes(videos)}
         wanted = model(frame_features=frames, text_features=text, **further)
         found = exported(frame_features=found_frames, text_features=found_text, **further)

@@ -77,6 +77,15 @@ def test_frames_of_another_size_are_refused(classifier):
 
 
 @torch.no_grad()
+def test_frames_alone_need_no_text(make, tmp_path):
+    model, processor = make("bike")
+    list(export_recognizer(model, processor.video_processor, tmp_path / "export", format="torch", parts=["frames"]))
+    recognizer, _ = load_exported(tmp_path / "export", trust=True)
+    pixels = torch.randn(1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(recognizer.encode_frames(pixels).embeds, model.encode_frames(pixels).embeds)
+
+
+@torch.no_grad()
 def test_one_graph_answers_for_its_own_labels(fused, video_path):
     model, folder = fused
     recognizer, processor = load_exported(folder, trust=True)
