@@ -69,6 +69,8 @@ def _classify(options: argparse.Namespace) -> int:
     _check_options(options)
     labels = read_label_options(options)
     videos = leave_out(find_videos(options.paths), [options.output, options.features, options.pictures])
+    if not videos:
+        print("kinoclip: there is no file in what was given, so there is nothing to label", file=sys.stderr)
     launch = find_launch(options.device)
     if launch is not None and options.output is None:
         raise UsageError("Several processes need a file for their records: give --output.")

@@ -131,11 +131,9 @@ def embed_videos(
     """
     classifier = model if isinstance(model, Classifier) else Classifier.load(model)
     found = find_videos([str(video) for video in videos])
-    read: Callable[[str], Any] = classifier.read
-    encode: Callable[[Sequence[Any]], list[EncodedVideo]] = partial(encode_videos, classifier.model)
-    if features is not None:
-        cache = FeatureCache(features, classifier.model, classifier.video_processor)
-        read, encode = cache.read, cache.encode
+    if not found:
+        raise FileNotFoundError("There is no file in what was given. Name videos, or folders that hold some.")
+    read, encode = _choose_reader(classifier, features)
     rows: dict[str, Tensor] = {}
     errors: dict[str, Record] = {}
     text = _any_text(classifier)
@@ -150,8 +148,9 @@ def embed_videos(
                     report(failed.get(video, {"video": video}))
     unreadable = {video: record["error"]["message"] for video, record in errors.items()}
     if not rows:
-        first = next(iter(unreadable.values()), "there is none")
-        raise VideoDecodeError(f"None of {len(found)} videos could be read; the first: {first}")
+        raise VideoDecodeError(
+            f"None of {len(found)} videos could be read; the first: {next(iter(unreadable.values()))}"
+        )
     embeds = torch.stack(list(rows.values()))
     return VideoEmbeddings(list(rows), embeds, classifier.name, hash_model(classifier.model), unreadable)
 
@@ -234,6 +233,16 @@ def _pooled(classifier: Classifier, pooling: Pooling) -> Iterator[None]:
     finally:
         for (config, name), value in zip(switches, before, strict=True):
             setattr(config, name, value)
+
+
+def _choose_reader(
+    classifier: Classifier, features: str | Path | None
+) -> tuple[Callable[[str], Any], Callable[[Sequence[Any]], list[EncodedVideo]]]:
+    """Give what reads a video, and what encodes those that were read."""
+    if features is None:
+        return classifier.read, partial(encode_videos, classifier.model)
+    cache = FeatureCache(features, classifier.model, classifier.video_processor)
+    return cache.read, cache.encode
 
 
 @torch.inference_mode()
