@@ -69,7 +69,7 @@ def test_an_export_is_compared_again_without_being_written(exported, capsys):
     ("arguments", "message"),
     [
         (["--parts", "frames,tail"], "no part 'tail'"),
-        (["--frames", "0"], "look at one frame at least"),
+        (["--frames", "0"], "Look at one frame at least"),
         (["--dtype", "bfloat16"], "not written in bfloat16"),
         (["--fused"], "needs labels that the model carries"),
         (["--check"], "There is no export"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .options import UsageError
-
 
 def add_command(commands: Any) -> None:
     """Declare `kinoclip export` and its options."""
@@ -30,8 +28,6 @@ def _export(options: argparse.Namespace) -> int:
     from kinoclip.export.writing import compare_export, export_recognizer
     from kinoclip.inference.loading import load_recognizer
 
-    if options.frames is not None and options.frames < 1:
-        raise UsageError(f"--frames {options.frames}: look at one frame at least.")
     model, processor = load_recognizer(options.model)
     if options.check:
         # the person who names the folder here is the one who made it

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
@@ -55,12 +56,19 @@ class ExportedRecognizer(VideoRecognizer):
         super().__init__(_read_config(Path(folder), manifest))
         self.manifest = manifest
         self.graphs = {name: Graph(Path(folder), spec, manifest.format) for name, spec in manifest.graphs.items()}
-        self._register_candidates()
-        if self.config.candidate_shapes:
-            self.load_state_dict(load_file(Path(folder) / CANDIDATES))
+        self._load_candidates(Path(folder) / CANDIDATES)
         self.branch_inputs = (ATTRIBUTES,) if HEAD_WITH_ATTRIBUTES in self.graphs else ()  # type: ignore[misc]
         self.text_inputs = (CHINESE,) if CHINESE in self._reads_of_text() else ()  # type: ignore[misc]
         self.eval()
+
+    def _load_candidates(self, path: Path) -> None:
+        self._register_candidates()
+        if not self.config.candidate_shapes:
+            return
+        try:
+            self.load_state_dict(load_file(path))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{path} does not hold the labels that the config names. Is the folder whole?") from error
 
     @property
     def device(self) -> torch.device:

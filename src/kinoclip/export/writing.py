@@ -61,6 +61,8 @@ def export_recognizer(
     parts = None if parts is None else tuple(parts)
     _check_request(model, output, format, dtype, parts, fused)
     if num_frames is not None:
+        if num_frames < 1:
+            raise ValueError(f"num_frames is {num_frames}. Look at one frame at least.")
         processor = copy.deepcopy(processor)
         getattr(processor, "video_processor", processor).num_frames = num_frames
     skeleton = Manifest(format, dtype, model.config.model_type, source, {}, _versions(format))
@@ -212,8 +214,8 @@ def _report(comparison: Comparison, dtype: DType) -> Iterator[str]:
     limit = TOLERANCE if dtype == "float32" else float("inf")
     if not comparison.largest <= limit:
         raise RuntimeError(
-            f"The graphs differ from the model by {comparison.largest:.1e}, where {limit:.0e} is allowed. Nothing was "
-            "written; report this with the model and the versions of the libraries."
+            f"The graphs differ from the model by {comparison.largest:.1e}, where {limit:.0e} is allowed. Is it the "
+            "model that they were made of? If so, report this with the model and the versions of the libraries."
         )
 
 

@@ -1,5 +1,7 @@
 """An export in the place of a model: for a `Classifier`, for spans, and for what it cannot do."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -102,6 +104,17 @@ def test_one_graph_refuses_other_labels(fused, bike):
     inputs = processor(text=["yellow heart"])
     with pytest.raises(ValueError, match="Leave other labels out"):
         recognizer(pixel_values_videos=torch.zeros(1, 4, 3, 32, 32), **inputs)
+
+
+def test_labels_that_are_missing_or_damaged_are_told(fused, tmp_path):
+    folder = tmp_path / "copied"
+    shutil.copytree(fused[1], folder)
+    (folder / "candidates.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="does not hold the labels that the config names"):
+        load_exported(folder, trust=True)
+    (folder / "candidates.safetensors").unlink()
+    with pytest.raises(ValueError, match="does not hold the labels that the config names"):
+        load_exported(folder, trust=True)
 
 
 def test_graphs_of_torch_are_read_only_on_trust(fused):
