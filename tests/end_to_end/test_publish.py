@@ -1,39 +1,15 @@
 """The embedded model to a Hub by command, and back by name: with the package imported, and by remote code."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from hub_server import TOKEN, serve
+from hub_clients import LOAD, run_client
+from hub_server import serve
 
 from kinoclip.hub.converting import convert
 
 REPORTS = Path(__file__).parents[2] / "hub_cards" / "bike-mini" / "reports"
-LOAD = """
-import json, sys
-video, remote = sys.argv[1], sys.argv[2] == "remote"
-if not remote:
-    import kinoclip
-from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
-trust = {"trust_remote_code": True} if remote else {}
-name = "org/bike-mini"
-kinds = [type(kind.from_pretrained(name, **trust)).__name__ for kind in (AutoConfig, AutoModel, AutoProcessor)]
-closed = pipeline("video-classification", model=name, **trust)(video)
-free = pipeline("zero-shot-video-classification", model=name, **trust)(video, candidate_labels=["red circle", "blue ring"])
-print(json.dumps([kinds, closed[0]["label"], free[0]["label"]]))
-"""
-
-
-def run(hub, home: Path, *command: object) -> subprocess.CompletedProcess:
-    """Run a process that knows this Hub only."""
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=250, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +27,7 @@ def published(hub, tmp_path_factory):
     reports = [option for report in sorted(REPORTS.glob("*.json")) for option in ("--report", report)]
     command = ("-m", "kinoclip.cli", "publish", folder, "org/bike-mini", *reports, "--license", "apache-2.0")
     home = tmp_path_factory.mktemp("publisher")
-    return [run(hub, home, *command), run(hub, home, *command)]
+    return [run_client(hub.url, home, *command) for _ in range(2)]
 
 
 def test_the_command_publishes_once(published, hub):
@@ -91,10 +67,14 @@ def test_nothing_but_the_folder_lies_there_with_its_reports_and_card(published, 
 
 
 @pytest.mark.parametrize("way", ["imported", "remote"])
-def test_the_published_model_loads_by_name(published, hub, video_path, tmp_path, way):
-    done = run(hub, tmp_path, "-c", LOAD, video_path, way)
+def test_the_published_model_loads_by_name_and_again_without_a_network(published, hub, video_path, tmp_path, way):
+    command = ("-c", LOAD, "org/bike-mini", video_path, way)
+    done = run_client(hub.url, tmp_path, *command)
     assert done.returncode == 0, done.stderr
     kinds, closed, free = json.loads(done.stdout.splitlines()[-1])
     assert kinds == ["BikeConfig", "BikeModel", "BikeProcessor"]
     assert closed in ("red circle", "blue square", "green star")
     assert free in ("red circle", "blue ring")
+    again = run_client("http://127.0.0.1:9", tmp_path, *command, HF_HUB_OFFLINE="1")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
