@@ -48,6 +48,12 @@ def add_command(commands: Any) -> None:
     )
     classify.add_argument("--explain", action="store_true", help="add why: what each frame counted, and more")
     classify.add_argument("--pictures", metavar="DIR", help="folder for a picture of each video with the reasons")
+    classify.add_argument(
+        "--picture-format",
+        default="png",
+        choices=("png", "gif", "mp4", "html", "json"),
+        help="what --pictures writes: a picture, a film, a page that needs no other file, or data (default: %(default)s)",
+    )
     classify.add_argument("--spans", action="store_true", help="long videos: which labels from when to when")
     classify.add_argument(
         "--fps", type=float, default=4.0, help="with --spans: looks per second (default: %(default)s)"
@@ -136,6 +142,7 @@ def _plain_job(classifier: Any, labels: tuple[str, ...] | None, options: argpars
         options.top_k,
         options.explain,
         None if options.pictures is None else Path(options.pictures),
+        options.picture_format,
         threshold=options.threshold or 0.0,
         background=read_names(options.background),
         batch_size=options.batch_size,

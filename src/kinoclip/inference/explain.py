@@ -11,7 +11,7 @@ from torch import Tensor
 from .classify import Classification
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_INK, _QUIET, _PAPER, _ACCENT, _PALE = (24, 24, 27), (100, 106, 120), (255, 255, 255), (37, 99, 235), (214, 222, 240)
+INK, QUIET, PAPER, ACCENT, PALE = (24, 24, 27), (100, 106, 120), (255, 255, 255), (37, 99, 235), (214, 222, 240)
 # from where nothing is looked at to where most is
 _COLD, _WARM, _HOT = (12, 18, 56), (214, 51, 108), (255, 226, 102)
 ENTITY_COLORS = ((255, 140, 0), (30, 144, 255), (50, 190, 90), (190, 80, 220), (240, 215, 30))
@@ -50,7 +50,7 @@ def draw_explanation(answer: Classification, *, height: int = 112, max_frames: i
     shown = _evenly(len(answer.frames), max_frames)
     tiles = [frame_tile(answer.frames[i], height) for i in shown]
     rows = list(_draw_rows(answer, shown, tiles, max(_GAP + sum(tile.width + _GAP for tile in tiles), _MIN_WIDTH)))
-    picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows) + _GAP), _PAPER)
+    picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows) + _GAP), PAPER)
     top = 0
     for row in rows:
         picture.paste(row, (0, top))
@@ -65,82 +65,82 @@ def _draw_rows(
     times = [f"{answer.timestamps[i]:.1f} s" if answer.timestamps else f"#{answer.frame_indices[i]}" for i in shown]
     yield _draw_tiles(tiles, times, width)
     if answer.attention is not None:
-        yield _draw_line("where it looked", width, _QUIET)
+        yield _draw_line("where it looked", width, QUIET)
         heat = answer.attention[shown] / answer.attention[shown].max()
         yield _draw_tiles([paint_attention(tile, map_) for tile, map_ in zip(tiles, heat, strict=True)], None, width)
     if answer.entity_map is not None and answer.entities:
-        yield _draw_line("what it saw", width, _QUIET)
+        yield _draw_line("what it saw", width, QUIET)
         maps = answer.entity_map[shown]
         yield _draw_tiles([paint_entities(tile, map_) for tile, map_ in zip(tiles, maps, strict=True)], None, width)
         yield _draw_legend(list(answer.entities), width)
     if answer.attributes:
-        yield _draw_line(f"attributes: {', '.join(answer.attributes)}", width, _QUIET)
+        yield _draw_line(f"attributes: {', '.join(answer.attributes)}", width, QUIET)
     if answer.agreement is not None:
-        yield _draw_line(f"English and Chinese names agree by {answer.agreement:.0%}", width, _QUIET)
-    yield Image.new("RGB", (width, _GAP), _PAPER)
+        yield _draw_line(f"English and Chinese names agree by {answer.agreement:.0%}", width, QUIET)
+    yield Image.new("RGB", (width, _GAP), PAPER)
     for label, probability in answer:
         by_language = [f"{name.capitalize()} {votes[label]:.1%}" for name, votes in (answer.languages or {}).items()]
         yield _draw_label(label, probability, ", ".join(by_language), width)
         if answer.saliency:
             yield _draw_bars([answer.saliency[label][i] for i in shown], tiles, width)
-        yield Image.new("RGB", (width, _GAP), _PAPER)
+        yield Image.new("RGB", (width, _GAP), PAPER)
 
 
 def _draw_tiles(tiles: list[Image.Image], captions: list[str] | None, width: int) -> Image.Image:
     """Place tiles side by side, with a caption below each."""
-    row = Image.new("RGB", (width, _GAP + tiles[0].height + (_LINE if captions else _GAP)), _PAPER)
+    row = Image.new("RGB", (width, _GAP + tiles[0].height + (_LINE if captions else _GAP)), PAPER)
     draw = ImageDraw.Draw(row)
     left = _GAP
     for number, tile in enumerate(tiles):
         row.paste(tile, (left, _GAP))
         if captions:
-            caption = _fit(draw, captions[number], tile.width + _GAP, 12)
-            draw.text((left, _GAP + tile.height + 2), caption, fill=_INK, font=_font(12))
+            caption = fit_text(draw, captions[number], tile.width + _GAP, 12)
+            draw.text((left, _GAP + tile.height + 2), caption, fill=INK, font=font_of(12))
         left += tile.width + _GAP
     return row
 
 
 def _draw_line(text: str, width: int, ink: tuple[int, int, int]) -> Image.Image:
-    row = Image.new("RGB", (width, _LINE), _PAPER)
+    row = Image.new("RGB", (width, _LINE), PAPER)
     draw = ImageDraw.Draw(row)
-    draw.text((_GAP, 4), _fit(draw, text, width - 2 * _GAP, 12), fill=ink, font=_font(12))
+    draw.text((_GAP, 4), fit_text(draw, text, width - 2 * _GAP, 12), fill=ink, font=font_of(12))
     return row
 
 
 def _draw_label(label: str, probability: float, votes: str, width: int) -> Image.Image:
     """Draw a label with its probability, as a number and as a line, and what each language votes at the right."""
-    row = Image.new("RGB", (width, _LINE), _PAPER)
+    row = Image.new("RGB", (width, _LINE), PAPER)
     draw = ImageDraw.Draw(row)
-    left = width - _GAP - draw.textlength(votes, _font(12))
+    left = width - _GAP - draw.textlength(votes, font_of(12))
     name = f"   {probability:.1%}"
-    name = _fit(draw, label, left - 2 * _GAP - draw.textlength(name, _font(14)), 14) + name
-    draw.text((_GAP, 0), name, fill=_INK, font=_font(14))
-    draw.text((left, 2), votes, fill=_QUIET, font=_font(12))
-    draw.rectangle((_GAP, 18, _GAP + probability * (width - 2 * _GAP), 20), fill=_ACCENT)
+    name = fit_text(draw, label, left - 2 * _GAP - draw.textlength(name, font_of(14)), 14) + name
+    draw.text((_GAP, 0), name, fill=INK, font=font_of(14))
+    draw.text((left, 2), votes, fill=QUIET, font=font_of(12))
+    draw.rectangle((_GAP, 18, _GAP + probability * (width - 2 * _GAP), 20), fill=ACCENT)
     return row
 
 
 def _draw_bars(weights: list[float], tiles: list[Image.Image], width: int) -> Image.Image:
     """Draw a bar for each frame, full at the largest weight."""
-    row = Image.new("RGB", (width, _BAR), _PAPER)
+    row = Image.new("RGB", (width, _BAR), PAPER)
     draw = ImageDraw.Draw(row)
     largest, left = max(*weights, 1e-9), _GAP
     for weight, tile in zip(weights, tiles, strict=True):
         right = left + tile.width
-        draw.rectangle((left, 0, right, _BAR - 4), fill=_PALE)
-        draw.rectangle((left, (_BAR - 4) * (1 - weight / largest), right, _BAR - 4), fill=_ACCENT)
+        draw.rectangle((left, 0, right, _BAR - 4), fill=PALE)
+        draw.rectangle((left, (_BAR - 4) * (1 - weight / largest), right, _BAR - 4), fill=ACCENT)
         left = right + _GAP
     return row
 
 
 def _draw_legend(names: list[str], width: int) -> Image.Image:
     """Name the colors of entities, two in a line."""
-    row = Image.new("RGB", (width, (len(names) + 1) // 2 * _LINE), _PAPER)
+    row = Image.new("RGB", (width, (len(names) + 1) // 2 * _LINE), PAPER)
     draw = ImageDraw.Draw(row)
     for number, (name, color) in enumerate(zip(names, ENTITY_COLORS, strict=False)):
         left, top = _GAP + number % 2 * width // 2, number // 2 * _LINE
         draw.rectangle((left, top + 4, left + 12, top + 16), fill=color)
-        draw.text((left + 18, top + 3), _fit(draw, name, width // 2 - 30, 12), fill=_INK, font=_font(12))
+        draw.text((left + 18, top + 3), fit_text(draw, name, width // 2 - 30, 12), fill=INK, font=font_of(12))
     return row
 
 
@@ -177,14 +177,15 @@ def _evenly(count: int, limit: int) -> list[int]:
     return [i * count // limit for i in range(limit)]
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, width: float, size: int) -> str:
+def fit_text(draw: ImageDraw.ImageDraw, text: str, width: float, size: int) -> str:
     """Shorten a text to a width, with dots where something is missing."""
-    if draw.textlength(text, _font(size)) <= width:
+    if draw.textlength(text, font_of(size)) <= width:
         return text
-    while text and draw.textlength(f"{text}...", _font(size)) > width:
+    while text and draw.textlength(f"{text}...", font_of(size)) > width:
         text = text[:-1]
     return f"{text}..."
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Give the font of all pictures."""
     return ImageFont.load_default(size)

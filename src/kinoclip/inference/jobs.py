@@ -18,9 +18,9 @@ from kinoclip.video.pictures import IMAGE_SUFFIXES
 
 from .classification import Classification
 from .classify import Classifier
-from .explain import draw_explanation
 from .feature_cache import FeatureCache
 from .records import VIDEO_ERRORS, Record, classification_record, error_record
+from .saving import save_explanation
 
 Result = TypeVar("Result")
 Report = Callable[[Record], None]
@@ -37,7 +37,8 @@ class Job:
         labels: the names to choose from; None for those of the checkpoint.
         top_k: how many labels a record names.
         explain: add the reasons.
-        pictures: folder that gets a picture of the reasons for each video.
+        pictures: folder that gets a file of the reasons for each video.
+        picture_format: of these files, see `save_explanation`.
         threshold: of `Classification.decide`, like the next.
         background: further names that compete with the labels and are never the answer.
         batch_size: videos that go through the model at once. Records do not depend on it, up to the rounding of floats.
@@ -49,6 +50,7 @@ class Job:
     top_k: int = 5
     explain: bool = False
     pictures: Path | None = None
+    picture_format: str = "png"
     threshold: float = 0.0
     background: tuple[str, ...] = ()
     batch_size: int = 8
@@ -65,7 +67,7 @@ class Job:
         said: list[Any] = [self.classifier.name, self.labels, self.top_k, self.explain, contract, lexicon]
         said += [] if described is None else [dict(described)]
         said += [] if self.classifier.chinese is None else [{"chinese": self.classifier.chinese}]
-        said += [] if self.pictures is None else [{"pictures": str(self.pictures)}]
+        said += [] if self.pictures is None else [{"pictures": [str(self.pictures), self.picture_format]}]
         said += [] if not (self.threshold or self.background) else [{"none": [self.threshold, self.background]}]
         said += [] if model.dtype == torch.float32 else [{"dtype": str(model.dtype)}]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
@@ -124,7 +126,7 @@ class Job:
     def _record(self, answer: Classification) -> Record:
         record = classification_record(answer, answer.decide(self.threshold, self.background))
         if self.pictures is not None:
-            record["picture"] = str(save_picture(answer, self.pictures))
+            record["picture"] = str(save_picture(answer, self.pictures, self.picture_format))
         return record
 
 
@@ -164,15 +166,12 @@ def read_batches(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def save_picture(answer: Classification, folder: Path) -> Path:
-    """Draw why a video got its answer, into a file of its own in a folder that is made if it is missing."""
+def save_picture(answer: Classification, folder: Path, picture_format: str = "png") -> Path:
+    """Show why a video got its answer, in a file of its own in a folder that is made if it is missing."""
     video = answer.video or "video"
     # videos of several folders may have one name
     digits = hashlib.sha256(os.fsencode(video)).hexdigest()[:8]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{Path(video).stem[:40]}-{digits}.png"
-    draw_explanation(answer).save(path)
-    return path
+    return save_explanation(answer, folder / f"{Path(video).stem[:40]}-{digits}.{picture_format}")
 
 
 def find_videos(paths: Sequence[str]) -> list[str]:

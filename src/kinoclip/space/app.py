@@ -11,6 +11,8 @@ from typing import Any
 
 import gradio as gr
 
+from kinoclip.inference.showing import ANSWER_STYLE
+
 from .answers import Models
 from .examples import make_examples
 from .limits import Limits
@@ -85,7 +87,7 @@ def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return app.launch(
         theme=_theme(),
-        css_paths=Path(__file__).with_name("style.css"),
+        css_paths=[ANSWER_STYLE, Path(__file__).with_name("style.css")],
         footer_links=["api", "settings"],
         max_file_size=f"{limits.megabytes}mb",
         ssr_mode=False,

@@ -12,10 +12,10 @@ from PIL import Image
 
 from kinoclip.data.kinoshapes import write_video
 from kinoclip.data.kinoshapes.clips import clip_generator, render, sample_spec
+from kinoclip.inference.showing import picture_url
 
 from .answers import Answer, Models, Question, answer
 from .limits import Limits
-from .showing import picture_url
 
 _SHAPES = ("red circle", "blue square", "green star", "purple cross", "yellow triangle", "white ring")
 _GREEN = ("green star", "green ring", "green cross", "green circle")

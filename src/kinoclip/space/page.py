@@ -10,11 +10,12 @@ from typing import Any
 import gradio as gr
 
 from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.inference.showing import show_reasons
 
 from .answers import Answer, Models, Question, answer
 from .examples import Example, show_cards
 from .limits import Limits, VisitError, pair_names, read_labels, read_names
-from .showing import EMPTY, show_reasons, show_verdict
+from .showing import EMPTY, show_verdict
 
 logger = logging.getLogger(__name__)
 # tells which card was clicked
@@ -96,7 +97,7 @@ def _build_answer() -> list[Any]:
 
 def _show(found: Answer) -> list[Any]:
     ranking = gr.Label({p.label: p.probability for p in found.ranking}, visible=True)
-    return [show_verdict(found), ranking, show_reasons(found), gr.Accordion(visible=True), found.record()]
+    return [show_verdict(found), ranking, show_reasons(found.ranking), gr.Accordion(visible=True), found.record()]
 
 
 _NOTHING = [EMPTY, gr.Label(visible=False), "", gr.Accordion(visible=False), None]

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from kinoclip.inference.classify import Classification, Prediction
+from kinoclip.inference.showing import show_reasons
 from kinoclip.inference.timeline import Span
 from kinoclip.space.answers import Answer
-from kinoclip.space.showing import show_reasons, show_verdict
+from kinoclip.space.showing import show_verdict
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -43,13 +44,13 @@ def test_a_label_is_shown_as_it_was_written_and_never_as_html():
         entities=entities,
         entity_map=torch.zeros(2, 1, 1, dtype=torch.long),
     )
-    html = show_verdict(answer) + show_reasons(answer)
+    html = show_verdict(answer) + show_reasons(answer.ranking)
     assert all("onerror" not in attributes for _, attributes in tags(html))
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 5
 
 
 def test_the_bar_of_the_frame_that_counted_most_is_full():
-    heights = [a["style"] for tag, a in tags(show_reasons(make())) if tag == "span" and "style" in a]
+    heights = [a["style"] for tag, a in tags(show_reasons(make().ranking)) if tag == "span" and "style" in a]
     assert heights == ["height:33%", "height:100%"]
 
 
@@ -86,12 +87,12 @@ def test_below_the_threshold_the_closest_label_is_named_in_small_letters():
     ],
 )
 def test_there_is_a_button_for_each_way_to_look_at_the_frames(fields, views):
-    html = show_reasons(make(**fields))
+    html = show_reasons(make(**fields).ranking)
     assert [name for name in ("Frames", "Where it looked", "What it saw") if f">{name}</label>" in html] == views
     assert html.count("<img") == 2 * max(1, len(views))
 
 
 def test_a_model_that_tells_no_reasons_shows_its_frames_alone():
-    html = show_reasons(make(saliency=None))
+    html = show_reasons(make(saliency=None).ranking)
     assert "Bars" not in html
     assert html.count("<figure>") == 2
