@@ -137,6 +137,12 @@ def test_other_corrections_need_a_new_folder(here, rounds, capsys):
     assert "name a new folder" in capsys.readouterr().err
 
 
+def test_a_start_that_is_not_there_is_named_before_a_folder_is_made(here, rounds, capsys):
+    assert main(["tune", "s.csv", "--output", "never", "--start", "nowhere"]) == 2
+    assert "'nowhere' is neither a folder nor a hub id" in capsys.readouterr().err
+    assert not Path("never").exists()
+
+
 def test_the_same_tuning_again_says_that_it_is_done(here, rounds, capsys):
     assert main(["tune", "s.csv", "--output", "model_2", *FAST]) == 0
     told = capsys.readouterr()

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kinoclip.data.mini_clip import EMBEDDED
 from kinoclip.data.suggestions import Corrections
+from kinoclip.inference.loading import read_config
 
 from .loop import TrainingResult, train
 from .output import RECORD, RESULT
@@ -36,6 +38,8 @@ def tune(
     """
     recipe = load_recipe(RECIPE).with_settings(settings or {})
     started = _find_start(corrections.models) if start is None else start
+    if str(started) != EMBEDDED:
+        read_config(str(started))  # before a folder is made that would hold the wrong start
     resume = (Path(output) / RECORD).is_file()
     return train(recipe, corrections.dataset(), output, start=started, resume=resume)
 
