@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from .options import (
@@ -72,7 +73,7 @@ def _suggest(options: argparse.Namespace) -> int:
     )
     print(
         "kinoclip: write into the column `label`: yes, the right label, or none; what stays empty was not looked at. Then: "
-        f"kinoclip tune {options.output} --output my_model",
+        f"kinoclip tune {quote(options.output)} --output my_model",
         file=sys.stderr,
     )
     return 0
