@@ -186,3 +186,11 @@ def test_what_cannot_be_suggested_is_refused(here, capsys, options, why):
     assert main(["suggest", "clips", *options]) == 2
     assert why in capsys.readouterr().err
     assert not list(here.glob("x.*"))
+
+
+def test_a_folder_without_files_leaves_the_table_alone(here, rounds, capsys):
+    Path("empty").mkdir()
+    before = Path("s.csv").read_bytes()
+    assert main(["suggest", "empty", "--labels", "ball,crate", "--output", "s.csv"]) == 2
+    assert "There is no file in what was given" in capsys.readouterr().err
+    assert Path("s.csv").read_bytes() == before

@@ -52,6 +52,8 @@ def _suggest(options: argparse.Namespace) -> int:
         raise UsageError("kinoclip suggest runs in one process.")
     labels = read_label_options(options)
     videos = leave_out(find_videos(options.paths), [options.output, options.features, options.pictures])
+    if not videos:
+        raise UsageError("There is no file in what was given. Name videos, or folders that hold some.")
     classifier = Classifier.load(options.model, **read_model_options(options))
     if options.frames is not None:
         classifier.video_processor.num_frames = options.frames
