@@ -13,7 +13,7 @@ space: $(VENV)/.space
 	$(BIN)/kinoclip space
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

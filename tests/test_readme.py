@@ -12,15 +12,26 @@ from pathlib import Path
 
 import pytest
 
+# a block may use what those above it left
+pytestmark = pytest.mark.xdist_group("readme")
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```(\w+)([^\n]*)\n(.*?)```", README.read_text(), flags=re.DOTALL)
-PYTHON = [(code, BLOCKS[i + 1]) for i, (kind, _, code) in enumerate(BLOCKS) if kind == "python"]
-COMMANDS = [
-    (part.split("\n", 1)[0], part.split("\n", 1)[1] if "\n" in part else "")
-    for kind, mark, text in BLOCKS
-    if kind == "console" and "no-run" not in mark
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
-]
+
+
+def read_steps():
+    """Give what there is to run, as it stands from top to bottom, and what it prints."""
+    for (kind, mark, text), (following, _, output) in zip(BLOCKS, [*BLOCKS[1:], ("", "", "")], strict=True):
+        if kind == "python":
+            assert following == "text", f"there is no output below {text}"
+            yield "python", text, output
+        elif kind == "console" and "no-run" not in mark:
+            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                command, _, printed = part.partition("\n")
+                yield "command", command, printed
+
+
+STEPS = list(read_steps())
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +59,13 @@ def check_output(output, printed):
     assert shown == pytest.approx([float(number) for number in decimals.findall(printed)], abs=2e-3)
 
 
-@pytest.mark.parametrize(("code", "output"), PYTHON, ids=[code.split("\n")[0] for code, _ in PYTHON])
-def test_a_python_block_prints_what_stands_below_it(code, output, workplace):
-    kind, _, printed = output
-    assert kind == "text"
-    (workplace / "block.py").write_text(code)
-    check_output(run(f"{sys.executable} block.py", workplace), printed)
-
-
-@pytest.mark.parametrize(("command", "printed"), COMMANDS, ids=[command for command, _ in COMMANDS])
-def test_a_command_prints_what_stands_below_it(command, printed, workplace):
-    check_output(run(command, workplace), printed)
+@pytest.mark.parametrize(("kind", "content", "printed"), STEPS, ids=[step[1].split("\n")[0] for step in STEPS])
+def test_a_block_prints_what_stands_below_it(kind, content, printed, workplace):
+    if kind == "python":
+        (workplace / "block.py").write_text(content)
+        content = f"{sys.executable} block.py"
+    check_output(run(content, workplace), printed)
 
 
 def test_the_readme_shows_code_and_commands():
-    assert PYTHON
-    assert COMMANDS
+    assert {kind for kind, _, _ in STEPS} == {"python", "command"}
