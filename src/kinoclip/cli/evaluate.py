@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from .options import Progress, UsageError, add_label_options, read_label_options
+from .options import Progress, UsageError, add_label_options, find_launch, read_label_options
 
 
 def add_command(commands: Any) -> None:
@@ -48,7 +47,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if (options.probe is None) != (options.train is None):
         raise UsageError("--probe and --train belong together: give both or neither.")
     dataset = load_videos(options.data, split=options.split, dataset=options.dataset, fold=options.fold)
-    accelerator = _find_launch(options.device)
+    accelerator = find_launch(options.device)
     device = options.device if accelerator is None else accelerator.device
     model, processor = load_recognizer(options.model, device=device)
     progress = Progress(len(dataset))
@@ -79,12 +78,3 @@ def _evaluate(options: argparse.Namespace) -> int:
         report.save(options.output)
     print(report.to_json() if options.json else "\n".join(report.lines()))
     return 0
-
-
-def _find_launch(device: str) -> Any:
-    """Give the accelerator of `accelerate launch -m kinoclip.cli evaluate ...` with several processes, or None."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=device == "cpu")
