@@ -13,7 +13,7 @@ from kinoclip.clip_recognizer_config import BRANCH_SHARES, ClipRecognizerConfig
 from kinoclip.components.attention_maps import map_attention
 from kinoclip.components.text_branches import AttributesBranch, ChineseBranch, read_chinese_clip
 from kinoclip.components.token_merging import ImageTokens, encode_images, merge_tokens_in
-from kinoclip.conversion import clip_to_transformers, infer_clip_config, read_checkpoint
+from kinoclip.conversion import clip_to_transformers, infer_clip_config, naming, read_checkpoint
 from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 
@@ -61,14 +61,16 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
             source: dict[str, Any] = {"state_dict": clip_to_transformers(state)}
             origin = None
         else:
-            clip_config = CLIPConfig.from_pretrained(clip)
+            with naming(f"{clip}/config.json"):
+                clip_config = CLIPConfig.from_pretrained(clip)
             if CLIPConfig.get_config_dict(clip)[0].get("model_type") != "clip":
                 raise ValueError(f"{clip} is no CLIP checkpoint. Give a CLIP folder, hub id or OpenAI-layout file.")
             config = cls.config_class.from_clip_config(clip_config, **fields)
             source, origin = {}, str(clip)
         model: Self
         report: dict[str, Any]
-        model, report = cls.from_pretrained(origin, config=config, dtype=dtype, output_loading_info=True, **source)
+        with naming(f"The weights in {clip}"):
+            model, report = cls.from_pretrained(origin, config=config, dtype=dtype, output_loading_info=True, **source)
         clip_names = {name for name, _ in _clip_skeleton(config).named_parameters()}
         missing = sorted(set(report["missing_keys"]) & clip_names)
         if missing:

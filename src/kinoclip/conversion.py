@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPConfig, PreTrainedConfig, PreTrainedModel
@@ -57,6 +57,25 @@ class ReadCheckpoint(dict[str, Any]):
         return str(self.path)
 
 
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Make one `ValueError` of a line of whatever a library says of a damaged file, with the name of the file."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} could not be read: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of what an error says, as a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = " ".join(one.strip() for one in lines[: 2 if lines[0].endswith(":") else 1])
+    line = f"there is no {line} in it" if isinstance(error, KeyError) else line
+    return line if line.endswith((".", "!", "?")) else f"{line}."
+
+
 def read_checkpoint(path: str | Path | ReadCheckpoint) -> dict[str, Any]:
     """Read a checkpoint file without running anything in it: .pt/.pth (plain or TorchScript archive) or .safetensors.
 
@@ -80,8 +99,8 @@ def read_checkpoint(path: str | Path | ReadCheckpoint) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> StateDict:
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error}). Download it again.") from error
+    except Exception as error:
+        raise ValueError(f"{path} is no whole safetensors file: {first_line(error)} Download it again.") from error
 
 
 def _read_pickled(path: Path) -> Any:
@@ -92,9 +111,8 @@ def _read_pickled(path: Path) -> Any:
         # only files in torch's zip format can be mapped instead of read
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:
-        said = str(error).strip() or type(error).__name__
         raise ValueError(
-            f"{path} could not be read as a checkpoint of plain tensors: {said.splitlines()[0]} "
+            f"{path} could not be read as a checkpoint of plain tensors: {first_line(error)} "
             "Nothing in it was run. Give a .pt/.pth file with weights only, or .safetensors."
         ) from error
 

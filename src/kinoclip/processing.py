@@ -274,7 +274,7 @@ def load_tokenizer(clip: str | Path, vocab_size: int) -> CLIPTokenizer:
         raise ValueError(message)
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(clip)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises that and nothing finer
         raise ValueError(message) from error
     if len(tokenizer) != vocab_size:
         raise ValueError(f"The tokenizer of {clip} has {len(tokenizer)} tokens, but the model knows {vocab_size}.")

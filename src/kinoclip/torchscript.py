@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
@@ -34,18 +34,19 @@ def read_torchscript(path: str | Path) -> dict[str, Tensor] | None:
     """
     if not is_zipfile(path):
         return None
-    with ZipFile(path) as archive:
-        names = archive.namelist()
-        root = next((name.partition("/")[0] for name in names if name.endswith("/constants.pkl")), None)
-        if root is None:
-            return None
-        try:
+    state: dict[str, Tensor] = {}
+    try:
+        with ZipFile(path) as archive:
+            names = archive.namelist()
+            root = next((name.partition("/")[0] for name in names if name.endswith("/constants.pkl")), None)
+            if root is None:
+                return None
             with archive.open(f"{root}/data.pkl") as file:
                 module = _Reader(file, lambda key: archive.read(f"{root}/data/{key}")).load()
-        except (pickle.UnpicklingError, BadZipFile, KeyError, ValueError, TypeError, EOFError, RuntimeError) as error:
-            raise ValueError(f"{path} is no sound TorchScript archive ({error}). Download it again.") from error
-    state: dict[str, Tensor] = {}
-    _collect(module, "", state)
+        _collect(module, "", state)
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is no sound TorchScript archive ({said}). Download it again.") from error
     return state
 
 
@@ -87,7 +88,10 @@ class _Reader(pickle.Unpickler):
 
 
 def _rebuild_tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    return storage.as_strided(size, stride, offset).clone()
+    view = storage.as_strided(size, stride, offset)
+    if view.numel() > storage.numel():  # a stride of zero makes terabytes of a byte
+        raise ValueError(f"a tensor of {view.numel()} values in a storage of {storage.numel()}")
+    return view.clone()
 
 
 def _keep_first(value: Any, *_: Any) -> Any:

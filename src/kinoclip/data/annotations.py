@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kinoclip.text.labels import match_key
+from kinoclip.text.parsing import load_json, naming_table
 
 from .layouts import split_name
 
@@ -113,7 +114,8 @@ def read_table(path: Path, names: Sequence[str] | None, split: str | None) -> An
     Raises:
         ValueError: a column is missing, or a row cannot be read.
     """
-    rows = list(_rows(path))
+    with naming_table(path):
+        rows = list(_rows(path))
     known = {column: None for _, row in rows for column in row}
     video = _column(path, known, VIDEO_COLUMNS, "video")
     label = _column(path, known, LABEL_COLUMNS, "label")
@@ -176,7 +178,7 @@ def parse_json(path: Path, text: str, line: int | None = None) -> Any:
         ValueError: it is none.
     """
     try:
-        return json.loads(text)
+        return load_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {line or error.lineno}: not valid JSON ({error.msg}).") from error
 

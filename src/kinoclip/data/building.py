@@ -93,7 +93,7 @@ def _find(tree: FileTree, entry: Entry) -> str | None:
     if entry.names[0].startswith(("http://", "https://")):
         return entry.names[0]
     found = tree.find(entry.names)
-    if found is None and (tree.root / entry.names[0]).exists():  # outside the folder, or with an unusual ending
+    if found is None and tree.holds(entry.names[0]):  # with an unusual ending
         return entry.names[0]
     return found
 

@@ -103,6 +103,11 @@ class FileTree:
             stems.setdefault(video_stem(path), []).append(path)
         return stems
 
+    def holds(self, path: str) -> bool:
+        """Say whether there is a file of this path in the folder, which `..` does not lead out of."""
+        inside = (self.root / path).absolute()
+        return ".." not in inside.parts and inside.is_relative_to(self.root.absolute()) and inside.exists()
+
     def find(self, names: Sequence[str]) -> str | None:
         """Give the video that an annotation means, or None if it is not there.
 

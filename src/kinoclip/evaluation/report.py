@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kinoclip.metrics import average_precision, mean_average_precision, topk_accuracy
+from kinoclip.text.parsing import load_json
 
 # of the normal distribution, for 95 %
 _DEVIATIONS = 1.959964
@@ -76,7 +77,7 @@ class Report:
             ValueError: the file is no report.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = load_json(Path(path).read_text(encoding="utf-8"))
             return cls(**content)
         except (ValueError, TypeError) as error:
             raise ValueError(

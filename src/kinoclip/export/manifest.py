@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kinoclip.text.parsing import load_json
+
 MANIFEST = "export.json"
 CANDIDATES = "candidates.safetensors"
 # of this layout; a folder with another number is refused
@@ -100,7 +102,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"{folder} holds no {MANIFEST}, so it is no export. Make one with `kinoclip export MODEL --output DIR`."
         )
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = load_json(path.read_text(encoding="utf-8"))
         version = fields.pop("kinoclip_export")
         manifest = _build(fields) if version == VERSION else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

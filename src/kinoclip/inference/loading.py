@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 
+from kinoclip.conversion import first_line, naming
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
 from kinoclip.methods import load_plain_clip
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
+from kinoclip.text.parsing import load_json
 
 
 def load_recognizer(
@@ -36,19 +37,20 @@ def load_recognizer(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: not a model that this package can use; the message says what was found.
+        ValueError: not a model that this package can use, or one that is damaged; the message says what was found.
     """
     source = str(mini_clip_path() if str(model) == EMBEDDED else model)
     config = read_config(source)
+    recognizer: VideoRecognizer
     if config.model_type == "clip":
         recognizer, processor = load_plain_clip(source, dtype=dtype, attributes=attributes)
     elif isinstance(config, RecognizerConfig):
-        recognizer = AutoModel.from_pretrained(source, dtype=dtype)
-        processor = _load_processor(source)
+        recognizer, processor = _load_weights(source, dtype), load_processor(source)
     else:
         raise ValueError(
             f"{model} is a {config.model_type!r} model. Give one that kinoclip published, or a CLIP checkpoint."
         )
+    _check_finite(recognizer, source)
     recognizer.eval()
     torch.nn.Module.to(recognizer, device)
     return recognizer, processor
@@ -69,23 +71,54 @@ def read_config(source: str) -> Any:
     if not path.exists() and "/" not in source:
         raise ValueError(f"{source!r} is neither a folder nor a hub id such as 'org/bike-vitl14'. Check the name.")
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
         if path.is_dir():
-            raise ValueError(f"{source}/config.json could not be read: {_first_line(error)}") from error
+            raise ValueError(f"{source}/config.json could not be read: {first_line(error)}") from error
         raise ValueError(
             f"There is no folder {source}, and the model could not be fetched from the hub under that name: "
-            f"{_first_line(error)} Check the name and the connection."
+            f"{first_line(error)} Check the name and the connection."
         ) from error
 
 
-def _load_processor(source: str) -> Any:
+def load_processor(source: str) -> Any:
+    """Load the processor of a model folder or hub id, or the video processor of a model that reads no text.
+
+    Raises:
+        ValueError: one of its files is missing or damaged.
+    """
     has_tokenizer = any((Path(source) / name).is_file() for name in ("tokenizer.json", "vocab.json"))
-    if Path(source).is_dir() and not has_tokenizer:
-        return AutoVideoProcessor.from_pretrained(source)
-    return AutoProcessor.from_pretrained(source)
+    kind = AutoVideoProcessor if Path(source).is_dir() and not has_tokenizer else AutoProcessor
+    with naming(f"The processor or the tokenizer in {source}"):
+        return kind.from_pretrained(source, trust_remote_code=False)
 
 
-def _first_line(error: BaseException) -> str:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line if line.endswith((".", "!", "?")) else f"{line}."
+def _load_weights(source: str, dtype: torch.dtype) -> VideoRecognizer:
+    """Load weights that fit the config: none missing, none left over, none of another shape."""
+    index = Path(source) / "model.safetensors.index.json"
+    with naming(f"The list of weights in {source}"):
+        files = load_json(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+        if any(Path(file).name != file for file in files):
+            raise ValueError("it leads out of the folder.")
+    recognizer: VideoRecognizer
+    report: dict[str, Any]
+    with naming(f"The weights in {source}"):
+        recognizer, report = AutoModel.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
+        )
+    for fault in ("missing", "mismatched", "unexpected"):
+        names = sorted(str(name) for name in report[f"{fault}_keys"])
+        if names:
+            raise ValueError(
+                f"The weights in {source} do not fit its config.json: {len(names)} {fault}, first {names[0]}. Save model and "
+                "config together."
+            )
+    return recognizer
+
+
+def _check_finite(recognizer: torch.nn.Module, source: str) -> None:
+    for name, tensor in recognizer.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(
+                f"The weights in {source} are damaged: {name} holds values that are no finite numbers. Fetch or train them anew."
+            )

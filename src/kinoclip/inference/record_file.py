@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from kinoclip.text.parsing import load_json
 
 from .records import Record, csv_header, csv_line, json_line, write_csv
 
@@ -97,7 +98,7 @@ def read_records(path: Path, job: str, top_k: int = 5) -> list[WrittenRecord]:
     whole = content[: _whole_length(content, path.suffix)]
     try:
         records = list(_split_json(whole) if path.suffix == ".jsonl" else _split_csv(whole, top_k))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise ValueError(
             f"{path} holds something else than records of kinoclip. Choose another output file."
         ) from error
@@ -120,7 +121,7 @@ def check_job(path: Path, found: set[str], job: str) -> None:
 
 def _split_json(content: bytes) -> Iterator[WrittenRecord]:
     for line in content.splitlines(keepends=True):
-        record = json.loads(line)
+        record = load_json(line)
         yield WrittenRecord(record["video"], record["job"], line)
 
 

@@ -13,6 +13,7 @@ from kinoclip.video import VideoDecodeError
 from .classification import Classification
 
 Record = dict[str, Any]
+_LONGEST_LINE = 1000
 # what may be wrong with one video; anything else is a fault of the job and ends it
 VIDEO_ERRORS = (VideoDecodeError, OSError)
 # the answer for a video that shows none of the labels
@@ -52,11 +53,12 @@ def error_record(video: str, error: BaseException) -> Record:
 
 
 def error_line(error: BaseException) -> str:
-    """Give an error as one line, as a person reads it."""
+    """Give an error as one line, as a person reads it, and no more of it than fits on a screen."""
     if isinstance(error, OSError) and error.strerror:
         named = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{named}"
-    return " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
 
 
 def json_line(record: Record) -> bytes:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from kinoclip.conversion import first_line
 from kinoclip.data.mini_clip import EMBEDDED
 from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
@@ -100,8 +101,8 @@ class VideoEmbeddings:
                 raise ValueError("it has another format")
             unreadable = json.loads(facts["unreadable"])
             return cls(videos, embeds, facts["model"], facts["fingerprint"], unreadable)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no video embeddings of kinoclip: {error}.") from error
+        except Exception as error:
+            raise ValueError(f"{path} holds no video embeddings of kinoclip: {first_line(error)}") from error
 
 
 def embed_videos(

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional
 
+from .parsing import load_json
 from .templates import TEMPLATES, fill_template
 
 _PHRASES_KEY = "classname_topk"
@@ -67,7 +68,7 @@ def read_attributes(path: str | Path, top_k: int = 5) -> dict[str, list[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file of attributes.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
     if not isinstance(content, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .labels import LABEL_SETS, label_set, match_key
+from .parsing import load_json
 from .templates import fill_template
 
 CHINESE_SETS = ("hmdb51", "kinetics400", "ssv1", "ssv2", "ucf101")
@@ -48,7 +49,7 @@ def load_chinese_labels(source: str | Path | Mapping[str, str | Sequence[str]]) 
             f"{path}: there is no such file of Chinese labels. Give one, or one of {', '.join(CHINESE_SETS)}."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_repeats)
+        content = load_json(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_repeats)
     except (json.JSONDecodeError, _RepeatedKeyError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}).") from error
     return parse_chinese_labels(content, str(path))

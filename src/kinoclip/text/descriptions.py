@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .labels import LABEL_SETS, match_key
+from .parsing import load_json, naming_table
 from .templates import check_template, fill_template
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def read_descriptions(path: str | Path) -> dict[str, str]:
         raise FileNotFoundError(f"{path}: there is no such file of descriptions.")
     # utf-8-sig: spreadsheets put a byte order mark in front of the header.
     text = path.read_text(encoding="utf-8-sig")
-    descriptions = _parse_csv(path, text) if path.suffix.lower() == ".csv" else _parse_json(path, text)
+    with naming_table(path):
+        descriptions = _parse_csv(path, text) if path.suffix.lower() == ".csv" else _parse_json(path, text)
     if not descriptions:
         raise ValueError(f"{path}: the file holds no description. Write one sentence per label.")
     return descriptions
@@ -262,7 +264,7 @@ def _parse_json(path: Path, text: str) -> dict[str, str]:
         return content
 
     try:
-        content = json.loads(text, object_pairs_hook=refuse_repeats)
+        content = load_json(text, object_pairs_hook=refuse_repeats)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
     if isinstance(content, dict) and isinstance(content.get(_DESCRIPTIONS_KEY), dict):

@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from .parsing import load_json, naming_table
+
 LabelStyle = Literal["paper", "words"]
 
 LABEL_SETS = ("activitynet200", "hmdb51", "kinetics400", "ssv1", "ssv2", "ucf101")
@@ -89,7 +91,8 @@ def read_labels(path: str | Path) -> list[str]:
     text = path.read_text(encoding="utf-8-sig")
     match path.suffix.lower():
         case ".csv":
-            labels = _parse_csv(path, text)
+            with naming_table(path):
+                labels = _parse_csv(path, text)
         case ".json":
             labels = _parse_json(path, text)
         case _:
@@ -136,7 +139,7 @@ def _parse_csv(path: Path, text: str) -> list[str]:
 
 def _parse_json(path: Path, text: str) -> list[str]:
     try:
-        content = json.loads(text)
+        content = load_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
     if isinstance(content, dict):

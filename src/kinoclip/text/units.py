@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .labels import match_key
+from .parsing import load_json
 
 # Source: ALT sec. 3.1 asks for the first four. A motion is asked for in the same words.
 UNIT_PROMPT = "What are identifying {slot} of an action {label}? List them concisely."
@@ -58,7 +59,7 @@ def read_units(source: str | Path | Mapping[str, Any]) -> Units:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file of units.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = load_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
     return _check_units(content, str(path))

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kinoclip.text.parsing import load_json
+
 KEPT = 2
 _MANIFEST = "manifest.json"
 
@@ -101,7 +103,9 @@ def read_checkpoint(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
         ValueError: a file is missing, or is not what was written.
     """
     try:
-        manifest: dict[str, Any] = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = load_json((place / _MANIFEST).read_text(encoding="utf-8"))
+        if any(Path(name).name != name for name in manifest):
+            raise ValueError("its manifest names files of other folders")
         changed = [name for name, known in manifest.items() if describe_file(place / name) != known]
         if changed:
             raise ValueError(f"{changed[0]} is not what was written")

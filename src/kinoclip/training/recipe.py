@@ -212,7 +212,7 @@ def _rows(text: str, source: str) -> dict[str, dict[str, Any]]:
     """Give the rows of a file, each over what it is `like` and the file's defaults."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{source} is no TOML file: {error}.") from error
     defaults = content.pop(_DEFAULTS, {})
     whole: dict[str, dict[str, Any]] = {}
