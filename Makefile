@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test lint format clean
+.PHONY: demo space test chaos lint format clean
 
 demo: $(VENV)/.run
 	$(BIN)/kinoclip demo
@@ -14,6 +14,15 @@ space: $(VENV)/.space
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+# attacks on the reader, on files, jobs, memory and the Space; .github/RELIABILITY.md holds its table
+CHAOS := tests/chaos tests/end_to_end/test_scale.py tests/end_to_end/test_space.py tests/unit/space \
+	tests/unit/video/test_refusals.py tests/unit/video/test_damage.py tests/unit/video/test_download.py \
+	tests/unit/video/test_sources.py tests/unit/video/test_resources.py tests/unit/test_conversion.py \
+	tests/unit/training/test_checkpoints.py tests/unit/training/test_loop.py tests/unit/hub/test_publish.py
+
+chaos: $(VENV)/.dev
+	KINOCLIP_CHAOS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -p chaos.table $(CHAOS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,0 +1,66 @@
+"""What the attacks share."""
+
+import av
+import pytest
+from chaos.limits import IS_FULL
+from chaos.warden import Warden, count, lost
+
+from kinoclip.data.kinoshapes import kinoshapes_clips
+
+CONTAINERS = {
+    "h264.mp4": ("libx264", "yuv420p"),
+    "mpeg4.avi": ("mpeg4", "yuv420p"),
+    "mjpeg.avi": ("mjpeg", "yuvj420p"),
+    "vp9.webm": ("libvpx-vp9", "yuv420p"),
+    "h264.mkv": ("libx264", "yuv420p"),
+    "hevc.mp4": ("libx265", "yuv420p"),
+    "mpeg2.ts": ("mpeg2video", "yuv420p"),
+    "flv1.flv": ("flv", "yuv420p"),
+    "wmv2.asf": ("wmv2", "yuv420p"),
+    "gif.gif": ("gif", "rgb8"),
+}
+
+
+@pytest.fixture(scope="session")
+def is_full() -> bool:
+    """Whether this is `make chaos`, and not the quick part of it in `make test`."""
+    return IS_FULL
+
+
+@pytest.fixture(scope="session")
+def contents(tmp_path_factory) -> dict[str, bytes]:
+    """A clip of KinoShapes, 16 frames of 64 x 64, in ten containers and codecs."""
+    folder = tmp_path_factory.mktemp("contents")
+    clip = next(iter(kinoshapes_clips(1, seed=5, split="test")))
+    contents = {}
+    for name, (codec, pix_fmt) in CONTAINERS.items():
+        options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream(codec, rate=8, options=options)
+            stream.height, stream.width = clip.frames.shape[1:3]
+            stream.pix_fmt = pix_fmt
+            for picture in clip.frames:
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        contents[name] = (folder / name).read_bytes()
+    return contents
+
+
+@pytest.fixture(scope="session")
+def warden():
+    """A process that reads videos in limited children."""
+    warden = Warden()
+    yield warden
+    warden.close()
+
+
+@pytest.fixture
+def hold(record_property):
+    """A function that notes the outcomes of attacks for the table, and fails if any was lost."""
+
+    def hold(outcomes: dict[str, str]) -> None:
+        record_property("outcomes", count(outcomes))
+        assert not lost(outcomes)
+
+    return hold

@@ -1,0 +1,141 @@
+"""Children of a process that has imported everything: each reads one video within limits of time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SECONDS = 30
+# beyond what the imports take
+MEMORY_BYTES = 1_500_000_000
+FRAMES = 300
+
+
+def read_video(path: str, how: str, options: dict[str, Any]) -> str:
+    """Read a video as a stranger's: some frames, all of them in order, and their times; say how it went."""
+    from kinoclip.video import VideoDecodeError, VideoReader
+
+    try:
+        source = Path(path).read_bytes() if how == "bytes" else path
+        with VideoReader(source, **options) as reader:
+            reader.frames([i * reader.num_frames // 8 for i in range(8)])
+            for number, _ in enumerate(reader.iterate()):
+                if number >= FRAMES:
+                    break
+            if reader.fps:
+                reader.timestamps(range(min(reader.num_frames, FRAMES)))
+    except (VideoDecodeError, FileNotFoundError) as error:
+        return "error" if "\n" not in str(error) and len(str(error)) < 1000 else f"a long message: {str(error)[:200]}"
+    return "frames"
+
+
+def _child(request: dict[str, Any], answer: int) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        outcome = read_video(request["path"], request["how"], request["options"])
+    except BaseException as error:
+        outcome = f"{type(error).__name__}: {error}"
+    os.write(answer, outcome.encode(errors="replace")[:4000])
+
+
+def _serve() -> None:
+    import torch
+
+    import kinoclip.video.decoding
+    import kinoclip.video.media  # noqa: F401
+
+    torch.set_num_threads(1)
+    with contextlib.suppress(ImportError):
+        import av  # noqa: F401
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        reader, writer = os.pipe()
+        begin = time.monotonic()
+        process = os.fork()
+        if process == 0:
+            os.close(reader)
+            _child(json.loads(line), writer)
+            os._exit(0)
+        os.close(writer)
+        is_over = bool(select.select([reader], [], [], SECONDS)[0])
+        if not is_over:
+            os.kill(process, signal.SIGKILL)
+        outcome = os.read(reader, 4096).decode(errors="replace") if is_over else f"over {SECONDS} s"
+        os.close(reader)
+        _, status, usage = os.wait4(process, 0)
+        if os.WIFSIGNALED(status) and is_over:
+            outcome = f"killed by signal {os.WTERMSIG(status)}"
+        told = {"outcome": outcome, "seconds": time.monotonic() - begin, "peak_bytes": usage.ru_maxrss * 1024}
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
+
+
+class Warden:
+    """Reads videos in limited children, one at a time.
+
+    Args:
+        wrapper: a command to run it under, such as strace.
+    """
+
+    def __init__(self, *wrapper: str):
+        self.process = subprocess.Popen(
+            [*wrapper, sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._requests, self._answers = self.process.stdin, self.process.stdout
+        assert self._answers.readline() == "ready\n"
+
+    def read(self, path: str | Path, how: str = "path", **options: Any) -> str:
+        """Give "frames", "error" (one clear one), or what went wrong."""
+        request = {"path": str(path), "how": how, "options": options}
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
+        told = json.loads(self._answers.readline())
+        return str(told["outcome"])
+
+    def attack(self, folder: Path, attacks: Iterable[tuple[str, bytes]], **options: Any) -> dict[str, str]:
+        """Read each content as a file and from memory in turn, and give the outcome by the name of the attack."""
+        outcomes = {}
+        for number, (name, content) in enumerate(attacks):
+            path = folder / "attack.mp4"
+            path.write_bytes(content)
+            outcomes[name] = self.read(path, "path" if number % 2 else "bytes", **options)
+        return outcomes
+
+    def close(self) -> None:
+        """End the process."""
+        self._requests.close()
+        self.process.wait(timeout=60)
+
+
+def lost(outcomes: dict[str, str]) -> dict[str, str]:
+    """Give the attacks that ended neither in frames nor in one clear error."""
+    return {name: outcome for name, outcome in outcomes.items() if outcome not in ("frames", "error")}
+
+
+def count(outcomes: dict[str, str]) -> dict[str, int]:
+    """Count the outcomes."""
+    return dict(Counter(outcome if outcome in ("frames", "error") else "lost" for outcome in outcomes.values()))
+
+
+if __name__ == "__main__":
+    _serve()
