@@ -104,7 +104,7 @@ def declared(mp4: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"a duration of {name}", _patch(_patch(mp4, mdhd.start + 24, value), mvhd.start + 24, value)
         yield f"frames that last {name}", _patch(mp4, stts.start + 20, value)
         yield f"a time scale of {name}", _patch(_patch(mp4, mdhd.start + 20, value), mvhd.start + 20, value)
-    for number in (1000, 20_000):
+    for number in (99, 1000, 20_000):
         yield f"{number} streams", repeat_track(mp4, number)
 
 
