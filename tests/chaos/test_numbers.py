@@ -27,8 +27,9 @@ seeds = st.integers(0, 2**31)
 
 
 @pytest.fixture(autouse=True)
-def _counted(record_property):
-    record_property("outcomes", {"frames": EXAMPLES})
+def _counted(request, record_property):
+    if getattr(request.function, "is_hypothesis_test", False):
+        record_property("outcomes", {"frames": EXAMPLES})
 
 
 def normal(seed, *shape):
