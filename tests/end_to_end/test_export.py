@@ -5,34 +5,50 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.cli import main
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+LABELS = ["red circle", "blue square", "green star"]
 USE = """
 import sys
 from kinoclip import Classifier
 from kinoclip.export import load_exported
 
 video, folder = sys.argv[1:]
-answer = Classifier(*load_exported(folder)).classify(video, ["red circle", "blue square", "green star"])
+answer = Classifier(*load_exported(folder)).classify(video)
 print(answer.label, answer.predictions[0].probability)
 """
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The embedded model as graphs of ONNX."""
-    folder = tmp_path_factory.mktemp("exports") / "mini"
-    assert main(["export", "mini", "--output", str(folder)]) == 0
+def model(tiny_fields, tokenizer, tmp_path_factory):
+    """The folder of a tiny BIKE that carries labels."""
+    folder = tmp_path_factory.mktemp("models") / "bike"
+    torch.manual_seed(0)
+    model = BikeModel(BikeConfig(**{**tiny_fields, "temporal_head": "none"})).eval()
+    processor = BikeProcessor.for_config(model.config, tokenizer)
+    with torch.no_grad():
+        model.set_candidates(LABELS, model.encode_text(**processor(text=LABELS)))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """The same as one graph of ONNX; the README has one in parts."""
+    folder = tmp_path_factory.mktemp("exports") / "bike"
+    assert main(["export", model, "--output", str(folder), "--fused"]) == 0
     return folder
 
 
-def test_an_export_answers_in_another_process_as_the_model_does(exported, video_path, capsys):
-    labels = "red circle,blue square,green star"
-    assert main(["classify", str(video_path), "--labels", labels]) == 0
+def test_an_export_answers_in_another_process_as_the_model_does(model, exported, video_path, capsys):
+    assert main(["classify", str(video_path), "--model", model]) == 0
     wanted = json.loads(capsys.readouterr().out)["predictions"][0]
 
     command = [sys.executable, "-c", USE, str(video_path), str(exported)]
@@ -42,25 +58,26 @@ def test_an_export_answers_in_another_process_as_the_model_does(exported, video_
     assert float(probability) == pytest.approx(wanted["probability"], abs=1e-5)
 
 
-def test_the_graphs_are_those_of_the_manifest_to_any_runtime(exported):
+def test_the_graph_is_that_of_the_manifest_to_any_runtime(model, exported):
     import onnx
 
     manifest = json.loads((exported / "export.json").read_text())
-    head = manifest["graphs"]["head"]
-    graph = onnx.load(exported / head["file"]).graph
-    onnx.checker.check_model(exported / head["file"])
+    said = manifest["graphs"]["video"]
+    graph = onnx.load(exported / said["file"]).graph
+    onnx.checker.check_model(exported / said["file"])
 
-    sizes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.input]
-    assert [value.name for value in graph.input] == [tensor["name"] for tensor in head["inputs"]]
-    assert sizes == [tensor["dims"] for tensor in head["inputs"]]
-    assert manifest["source"] == "mini"
+    for values, tensors in ((graph.input, said["inputs"]), (graph.output, said["outputs"])):
+        sizes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in values]
+        assert [value.name for value in values] == [tensor["name"] for tensor in tensors]
+        assert sizes == [tensor["dims"] for tensor in tensors]
+    assert manifest["source"] == model
     assert manifest["difference"]["logits"] < 1e-4
     assert set(manifest["versions"]) == {"kinoclip", "torch", "transformers", "onnx", "onnxruntime"}
 
 
-def test_an_export_is_compared_again_without_being_written(exported, capsys):
+def test_an_export_is_compared_again_without_being_written(model, exported, capsys):
     before = (exported / "export.json").stat().st_mtime_ns
-    assert main(["export", "mini", "--output", str(exported), "--check"]) == 0
+    assert main(["export", model, "--output", str(exported), "--check"]) == 0
     assert "largest difference to the model" in capsys.readouterr().out
     assert (exported / "export.json").stat().st_mtime_ns == before
 

@@ -9,6 +9,7 @@ from kinoclip import Classifier
 from kinoclip.export import ExportedRecognizer, export_recognizer, load_exported
 from kinoclip.export.exported import _cut
 from kinoclip.inference.timeline import find_spans
+from kinoclip.outputs import FrameFeatures
 
 LABELS = ["red circle", "blue square", "green star"]
 
@@ -133,11 +134,11 @@ def test_attributes_and_chinese_names_vote_in_an_export_too(make, tmp_path):
         "pad_token_id": 0,
     }
     model, processor = make("text4vis", attributes="shared", chinese_branch=True, chinese_text_config=chinese)
-    list(export_recognizer(model, processor, tmp_path / "export", format="torch"))
+    list(export_recognizer(model, processor, tmp_path / "export", format="torch", parts=["text", "head"]))
     recognizer, _ = load_exported(tmp_path / "export", trust=True)
     names = torch.randint(1, 30, (1, 3, 52), generator=torch.Generator().manual_seed(3))
     inputs = {
-        "pixel_values_videos": torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(2)),
+        "frame_features": FrameFeatures(torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(2))),
         **processor(text=LABELS),
         "chinese_input_ids": names,
         "attribute_input_ids": processor.encode_attributes([["red"], ["moving"]]),
