@@ -47,6 +47,16 @@ def exported(model, tmp_path_factory):
     return folder
 
 
+def test_classify_takes_an_export_as_a_model(model, exported, video_path, capsys):
+    answers = []
+    for folder in (model, str(exported)):
+        assert main(["classify", str(video_path), "--model", folder]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["predictions"])
+
+    assert [found["label"] for found in answers[0]] == [found["label"] for found in answers[1]]
+    assert answers[0][0]["probability"] == pytest.approx(answers[1][0]["probability"], abs=1e-4)
+
+
 def test_an_export_answers_in_another_process_as_the_model_does(model, exported, video_path, capsys):
     assert main(["classify", str(video_path), "--model", model]) == 0
     wanted = json.loads(capsys.readouterr().out)["predictions"][0]

@@ -10,6 +10,8 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcesso
 
 from kinoclip.conversion import first_line, naming
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
+from kinoclip.export.exported import load_exported
+from kinoclip.export.manifest import MANIFEST
 from kinoclip.methods import load_plain_clip
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
@@ -27,7 +29,8 @@ def load_recognizer(
 
     Args:
         model: a published folder or hub id of this package; a plain CLIP folder or hub id, which recognizes zero-shot
-            without any training; or "mini", the embedded model that knows colored shapes only.
+            without any training; a folder of `kinoclip export` in ONNX, which computes on the CPU in its own dtype; or "mini",
+            the embedded model that knows colored shapes only.
         device: where the weights go.
         attributes: give a plain CLIP the attributes branch that needs no training.
         dtype: of the weights. On a CPU bfloat16 is faster where the processor supports it, and float16 is far slower.
@@ -40,6 +43,8 @@ def load_recognizer(
         ValueError: not a model that this package can use, or one that is damaged; the message says what was found.
     """
     source = str(mini_clip_path() if str(model) == EMBEDDED else model)
+    if (Path(source) / MANIFEST).is_file():
+        return load_exported(source)
     config = read_config(source)
     recognizer: VideoRecognizer
     if config.model_type == "clip":
