@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kinoclip.metrics import average_precision, mean_average_precision, topk_accuracy
 from kinoclip.text.parsing import load_json
+from kinoclip.whole_files import write_whole
 
 # of the normal distribution, for 95 %
 _DEVIATIONS = 1.959964
@@ -65,9 +66,7 @@ class Report:
         """Write the JSON, whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.part")
-        unfinished.write_text(self.to_json(), encoding="utf-8")
-        return unfinished.replace(path)
+        return write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Report:

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[a
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from kinoclip.evaluation.report import Report
+from kinoclip.whole_files import write_whole
 
 from .card_facts import dataset_name
 from .cards import REPORTS, has_own_text, keep_own, model_card, read_reports
@@ -125,9 +126,7 @@ def _read_card(api: HfApi, repo_id: str) -> str:
 def _write_whole(folder: Path, contents: Mapping[str, str]) -> None:
     for name, content in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        partial = folder / f".{Path(name).name}.part"
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(folder / name)
+        write_whole(folder / name, content)
 
 
 def _commit(

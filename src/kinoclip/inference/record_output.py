@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Self
+
+from kinoclip.whole_files import whole_file
 
 from .output_lock import OutputLock
 from .parquet_records import need_pyarrow, read_parquet, table_name, write_parquet
@@ -166,15 +167,12 @@ class RecordOutput:
 
     def _replace(self, lines: list[bytes]) -> None:
         """Write the output anew; it is there whole, or the old one is."""
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        if self.path.suffix == ".parquet":
-            write_parquet(partial, _parse(lines))
-        else:
-            header = csv_header(self.top_k) if self.path.suffix == ".csv" else b""
-            partial.write_bytes(b"".join([header, *lines]))
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        with whole_file(self.path) as partial:
+            if self.path.suffix == ".parquet":
+                write_parquet(partial, _parse(lines))
+            else:
+                header = csv_header(self.top_k) if self.path.suffix == ".csv" else b""
+                partial.write_bytes(b"".join([header, *lines]))
 
 
 def _parse(lines: list[bytes]) -> Iterator[Record]:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from kinoclip.whole_files import whole_file
+
 from .classification import Classification
 from .explain import draw_explanation
 from .explanation_page import explanation_page
@@ -37,9 +39,9 @@ def save_explanation(answer: Classification, path: str | Path, spans: Sequence[S
         raise ValueError(f"{path} ends in {path.suffix or 'nothing'}. An explanation ends in one of {endings}.")
     content = _encode(answer, kind, spans)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    return partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+    return path
 
 
 def explanation_record(answer: Classification) -> Record:

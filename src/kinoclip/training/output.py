@@ -16,6 +16,7 @@ import torch
 
 from kinoclip.processing import RecognizerProcessor
 from kinoclip.recognizer import VideoRecognizer
+from kinoclip.whole_files import write_whole
 
 RECORD, RESULT, CHECKPOINTS, _LOCK = "run.json", "training.json", "checkpoints", ".lock"
 # of the runs of this process; the workers that decode must not keep them after it was killed
@@ -139,9 +140,7 @@ class RunFolder:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
