@@ -147,6 +147,7 @@ def _plain_job(classifier: Any, labels: tuple[str, ...] | None, options: argpars
         background=read_names(options.background),
         batch_size=options.batch_size,
         features=features,
+        read_seconds=options.timeout,
     )
     job.set_labels()
     return job

@@ -44,6 +44,7 @@ def _embed(options: argparse.Namespace) -> int:
             pooling=options.pooling,
             batch_size=options.batch_size,
             features=options.features,
+            read_seconds=options.timeout,
             report=Progress(len(videos)),
         )
         embeddings.save(options.output)

@@ -20,6 +20,10 @@ class UsageError(Exception):
     """The command was given something it cannot use."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The command was asked to end by SIGTERM."""
+
+
 def add_label_options(command: argparse.ArgumentParser, purpose: str) -> None:
     """Let a command take labels in the line or from a file."""
     labels = command.add_mutually_exclusive_group()
@@ -66,6 +70,14 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         help="keep what the model knows of the frames of each video in this folder, where other labels find it again: they "
         "need no decoding and no vision tower then; addresses are read each time",
     )
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="the longest that reading one video may take; one that takes longer gets an error. Videos that are looked at for "
+        "--spans have no such limit (default: %(default)g)",
+    )
     command.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
     command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
 
@@ -83,6 +95,8 @@ def read_model_options(options: argparse.Namespace, launch: Any = None) -> dict[
     for name in ("frames", "batch_size"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: it is at least 1.")
+    if not getattr(options, "timeout", 1) > 0:
+        raise UsageError(f"--timeout {options.timeout:g}: it is above 0.")
     try:
         device = torch.device(options.device) if launch is None else launch.device
         torch.empty(1, device=device)
@@ -110,11 +124,10 @@ def find_launch(device: str) -> Any:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """End a command that is asked to, as Ctrl-C does, with its own exit code."""
+    """End a command that is asked to, as Ctrl-C does, with `Terminated`."""
 
     def stop(*_: object) -> NoReturn:
-        print("kinoclip: terminated; what was written is whole, and the same command continues it", file=sys.stderr)
-        raise SystemExit(TERMINATED)
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -65,6 +65,7 @@ def _suggest(options: argparse.Namespace) -> int:
         pictures=None if options.pictures is None else Path(options.pictures),
         batch_size=options.batch_size,
         features=features or None,
+        read_seconds=options.timeout,
     )
     with stop_on_sigterm():
         table = suggest(videos, job, options.output, Progress)

@@ -7,7 +7,6 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from kinoclip.video.pictures import IMAGE_SUFFIXES
+from kinoclip.video.time_limits import Reading, ReadingThreads
 
 from .classification import Classification
 from .classify import Classifier
@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 Report = Callable[[Record], None]
 # more threads than that decode no faster than a model on a GPU takes in
 _MAX_DECODERS = 16
+# a video that takes longer to read gets an error record
+READ_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Job:
         background: further names that compete with the labels and are never the answer.
         batch_size: videos that go through the model at once. Records do not depend on it, up to the rounding of floats.
         features: where frame features are kept; None computes them anew.
+        read_seconds: the longest that reading one video may take.
     """
 
     classifier: Classifier
@@ -55,6 +58,7 @@ class Job:
     background: tuple[str, ...] = ()
     batch_size: int = 8
     features: FeatureCache | None = None
+    read_seconds: float = READ_SECONDS
 
     @property
     def identity(self) -> str:
@@ -105,7 +109,7 @@ class Job:
         batches = share_out(videos, self.batch_size, process, processes)
         batches = [batch for batch in batches if any(video not in done for video in batch)]
         read = self.classifier.read if self.features is None else self.features.read
-        for batch, samples, errors in read_batches(read, batches, processes):
+        for batch, samples, errors in read_batches(read, batches, processes, self.read_seconds):
             records = {video: self._record(a) for video, a in zip(samples, self._answer(samples), strict=True)}
             for video in batch:
                 if video not in done:
@@ -141,29 +145,30 @@ def share_out(videos: Sequence[str], batch_size: int, process: int = 0, processe
 
 
 def read_batches(
-    read: Callable[[str], Result], batches: Sequence[Sequence[str]], processes: int = 1
+    read: Callable[[str], Result],
+    batches: Sequence[Sequence[str]],
+    processes: int = 1,
+    seconds: float = READ_SECONDS,
 ) -> Iterator[tuple[Sequence[str], dict[str, Result], dict[str, Record]]]:
     """Give each batch of videos, with what was read of each, and with error records of those that cannot be read.
 
-    Threads read ahead, as many as there are processor cores for this one of several processes: a batch, or one video each.
+    Threads read ahead, as many as there are processor cores for this one of several processes: a batch, or one video each. Reading a
+    video may take so many seconds.
     """
     threads = max(1, min(_MAX_DECODERS, (os.cpu_count() or 1) // processes))
     ahead = 1 + threads // max(map(len, batches), default=1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="kinoclip-decode") as pool:
-        waiting: deque[list[Future[Result]]] = deque()
-        try:
-            for number, batch in enumerate(batches):
-                for later in batches[number + len(waiting) : number + 1 + ahead]:
-                    waiting.append([pool.submit(read, video) for video in later])
-                samples, errors = {}, {}
-                for video, future in zip(batch, waiting.popleft(), strict=True):
-                    try:
-                        samples[video] = future.result()
-                    except VIDEO_ERRORS as error:
-                        errors[video] = error_record(video, error)
-                yield batch, samples, errors
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with ReadingThreads(read, threads, seconds) as pool:
+        waiting: deque[list[Reading[Result]]] = deque()
+        for number, batch in enumerate(batches):
+            for later in batches[number + len(waiting) : number + 1 + ahead]:
+                waiting.append([pool.submit(video) for video in later])
+            samples, errors = {}, {}
+            for video, reading in zip(batch, waiting.popleft(), strict=True):
+                try:
+                    samples[video] = pool.result(reading)
+                except VIDEO_ERRORS as error:
+                    errors[video] = error_record(video, error)
+            yield batch, samples, errors
 
 
 def save_picture(answer: Classification, folder: Path, picture_format: str = "png") -> Path:

@@ -26,7 +26,7 @@ from kinoclip.video import VideoDecodeError
 from .classify import Classifier
 from .encoding import EncodedVideo, encode_videos, join_features
 from .feature_cache import FeatureCache, hash_model
-from .jobs import find_videos, read_batches, share_out
+from .jobs import READ_SECONDS, find_videos, read_batches, share_out
 from .parquet_records import need_pyarrow, table_name
 from .records import Record
 
@@ -112,6 +112,7 @@ def embed_videos(
     pooling: Pooling = "own",
     batch_size: int = 8,
     features: str | Path | None = None,
+    read_seconds: float = READ_SECONDS,
     report: Callable[[Record], None] | None = None,
 ) -> VideoEmbeddings:
     """Give one vector for each video, in the space of the model's texts.
@@ -123,6 +124,7 @@ def embed_videos(
             label and defines a mean too.
         batch_size: videos that go through the model at once.
         features: folder where frame features are kept and found again; see `FeatureCache`.
+        read_seconds: the longest that reading one video may take.
         report: hears of each video; one that cannot be read has an "error".
 
     Raises:
@@ -139,7 +141,7 @@ def embed_videos(
     errors: dict[str, Record] = {}
     text = _any_text(classifier)
     with _pooled(classifier, pooling):
-        for batch, samples, failed in read_batches(read, share_out(found, batch_size)):
+        for batch, samples, failed in read_batches(read, share_out(found, batch_size), seconds=read_seconds):
             errors |= failed
             if samples:
                 embedded = _embed(classifier, encode(list(samples.values())), text)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,7 +16,8 @@ from kinoclip.inference.classify import Classification, Classifier
 from kinoclip.inference.records import classification_record, error_line
 from kinoclip.inference.span_job import span_record
 from kinoclip.inference.timeline import Span, Watcher
-from kinoclip.video import VideoDecodeError
+from kinoclip.video import VideoDecodeError, VideoTimeoutError, time_limit
+from kinoclip.video.time_limits import read_within
 
 from .limits import Limits, VisitError, check_video
 
@@ -127,7 +128,7 @@ def answer(question: Question, models: Models, limits: Limits, report: Report = 
         VisitError: it cannot be answered; nothing in the message tells of this machine.
     """
     try:
-        check_video(question.video, limits)
+        read_within(limits.reading_seconds, lambda path: check_video(path, limits), question.video)
         _check_numbers(question, limits)
         with models.lock:
             report(0.1, f"Loading {question.model}")
@@ -136,9 +137,11 @@ def answer(question: Question, models: Models, limits: Limits, report: Report = 
                 # what one visitor calls things must not stay for the next
                 own = copy(classifier.processor)
                 classifier = Classifier(classifier.model, own, classifier.name, chinese=question.chinese)
-            return _ask(question, classifier, report)
+            return _ask(question, classifier, limits, report)
     except VisitError:
         raise
+    except VideoTimeoutError as error:
+        raise VisitError("Reading this video takes too long here. Cut a part out of it, or encode it anew.") from error
     except (VideoDecodeError, FileNotFoundError) as error:
         raise VisitError(_hide_path(error, question.video)) from error
     except Exception as error:
@@ -147,10 +150,11 @@ def answer(question: Question, models: Models, limits: Limits, report: Report = 
         raise VisitError(f"Sorry, this did not work.{advice}") from error
 
 
-def _ask(question: Question, classifier: Classifier, report: Report) -> Answer:
+def _ask(question: Question, classifier: Classifier, limits: Limits, report: Report) -> Answer:
     report(0.3, "Looking at the frames")
     classifier.set_labels(question.labels)
-    sample = classifier.video_processor.sample(question.video, num_frames=question.frames)
+    read = partial(classifier.video_processor.sample, num_frames=question.frames)
+    sample = read_within(limits.reading_seconds, read, question.video)
     ranking = classifier.answer(sample, top_k=_TOP_K, explain=True)
     spans = None
     if question.spans:
@@ -158,7 +162,8 @@ def _ask(question: Question, classifier: Classifier, report: Report) -> Answer:
         if ranking.duration_seconds is None:
             raise VisitError("This video has no clock, so there is no time line for it. Switch the time line off.")
         watcher = Watcher(classifier, question.labels, window=question.frames)
-        spans = watcher.find_spans(question.video, threshold=question.threshold)
+        with time_limit(limits.seconds):
+            spans = watcher.find_spans(question.video, threshold=question.threshold)
     return Answer(question.model, question.threshold, ranking, spans)
 
 

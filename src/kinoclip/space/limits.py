@@ -21,6 +21,7 @@ class Limits:
     Args:
         megabytes: of a video.
         seconds: of a video.
+        reading_seconds: for reading the frames that are looked at.
         labels: how many names.
         letters: of one name.
         frames: looked at in one video.
@@ -28,6 +29,7 @@ class Limits:
 
     megabytes: int = 100
     seconds: float = 600.0
+    reading_seconds: float = 60.0
     labels: int = 1000
     letters: int = 200
     frames: int = 32

@@ -5,18 +5,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinoclip.video.decoding import VideoReader
-    from kinoclip.video.errors import VideoDecodeError, VideoRefusedError
+    from kinoclip.video.errors import VideoDecodeError, VideoRefusedError, VideoTimeoutError
     from kinoclip.video.sampling import sample_indices
     from kinoclip.video.sources import VideoSource
+    from kinoclip.video.time_limits import time_limit
 
-__all__ = ["VideoDecodeError", "VideoReader", "VideoRefusedError", "VideoSource", "sample_indices"]
+__all__ = [
+    "VideoDecodeError",
+    "VideoReader",
+    "VideoRefusedError",
+    "VideoSource",
+    "VideoTimeoutError",
+    "sample_indices",
+    "time_limit",
+]
 
 _HOMES = {
     "VideoDecodeError": "errors",
     "VideoReader": "decoding",
     "VideoRefusedError": "errors",
     "VideoSource": "sources",
+    "VideoTimeoutError": "errors",
     "sample_indices": "sampling",
+    "time_limit": "time_limits",
 }
 
 

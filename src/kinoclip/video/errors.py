@@ -7,3 +7,7 @@ class VideoDecodeError(ValueError):
 
 class VideoRefusedError(VideoDecodeError):
     """What was given is no video, or would make the reader open something else; nothing of it was decoded."""
+
+
+class VideoTimeoutError(VideoDecodeError):
+    """A video that takes longer to read than was allowed."""

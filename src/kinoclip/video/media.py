@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kinoclip.video.errors import VideoDecodeError, VideoRefusedError
 from kinoclip.video.sniffing import HEAD_BYTES, VIDEO_FORMATS, check_head
+from kinoclip.video.time_limits import check_time
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -159,11 +160,16 @@ class Session:
         codec.thread_count = threads
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """Give the packets from here to the end of the file, or to where it cannot be read on."""
+        """Give the packets from here to the end of the file, or to where it cannot be read on.
+
+        Raises:
+            VideoTimeoutError: the time of `time_limit` is over.
+        """
         import av
 
         packets = self.container.demux(self.stream)
         while True:
+            check_time(self.media.name)
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError, ValueError) as error:
