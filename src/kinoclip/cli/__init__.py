@@ -26,7 +26,7 @@ from . import (
     train,
     tune,
 )
-from .options import FAILURE, INTERRUPTED, USAGE, UsageError
+from .options import FAILURE, INTERRUPTED, TERMINATED, USAGE, Terminated, UsageError, stop_on_sigterm
 
 # in the order of the help
 COMMANDS = (
@@ -36,14 +36,17 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and give its exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted."""
+    """Run a command and give its exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted, 143 terminated."""
     parser = _build_parser()
     options = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        return _run(options)
+        with stop_on_sigterm():
+            return _run(options)
+    except Terminated:
+        return _say(f"terminated; what was written is whole, and {_again(options)} continues it", TERMINATED)
     except KeyboardInterrupt:
-        return _say("interrupted; what was written is whole, and the same command continues it", INTERRUPTED)
+        return _say(f"interrupted; what was written is whole, and {_again(options)} continues it", INTERRUPTED)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -66,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     except (FileNotFoundError, ValueError, TypeError, StrictDataclassError) as error:
         return _say(error_line(error), USAGE)
     except OSError as error:
-        return _say(_disk_line(error), FAILURE)
+        return _say(_disk_line(error, options), FAILURE)
     except (RuntimeError, MemoryError, ImportError) as error:
         return _say(error_line(error), FAILURE)
 
@@ -76,11 +79,15 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _disk_line(error: OSError) -> str:
+def _again(options: argparse.Namespace) -> str:
+    return "the same command with --resume" if vars(options).get("resume") is False else "the same command"
+
+
+def _disk_line(error: OSError, options: argparse.Namespace) -> str:
     from kinoclip.inference.records import error_line
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk is full; what was written is whole. Make room, and the same command continues."
+        return f"the disk is full; what was written is whole. Make room, and {_again(options)} continues."
     return error_line(error)
 
 
