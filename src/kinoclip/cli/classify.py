@@ -17,7 +17,6 @@ from .options import (
     read_label_options,
     read_model_options,
     read_names,
-    stop_on_sigterm,
 )
 
 
@@ -82,12 +81,11 @@ def _classify(options: argparse.Namespace) -> int:
         raise UsageError("Several processes need a file for their records: give --output.")
     classifier = _load_classifier(options, launch)
     job = (_span_job if options.spans else _plain_job)(classifier, labels, options)
-    with stop_on_sigterm():
-        if options.output is not None:
-            return _write_records(job, videos, options, launch)
-        progress = Progress(len(videos))
-        for record in job.label(videos, progress):
-            print_record(record)
+    if options.output is not None:
+        return _write_records(job, videos, options, launch)
+    progress = Progress(len(videos))
+    for record in job.label(videos, progress):
+        print_record(record)
     return progress.exit_code
 
 

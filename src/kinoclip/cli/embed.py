@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from .options import Progress, UsageError, add_model_options, find_launch, read_model_options, stop_on_sigterm
+from .options import Progress, UsageError, add_model_options, find_launch, read_model_options
 
 
 def add_command(commands: Any) -> None:
@@ -37,17 +37,16 @@ def _embed(options: argparse.Namespace) -> int:
     classifier = Classifier.load(options.model, **read_model_options(options))
     if options.frames is not None:
         classifier.video_processor.num_frames = options.frames
-    with stop_on_sigterm():
-        embeddings = embed_videos(
-            videos,
-            model=classifier,
-            pooling=options.pooling,
-            batch_size=options.batch_size,
-            features=options.features,
-            read_seconds=options.timeout,
-            report=Progress(len(videos)),
-        )
-        embeddings.save(options.output)
+    embeddings = embed_videos(
+        videos,
+        model=classifier,
+        pooling=options.pooling,
+        batch_size=options.batch_size,
+        features=options.features,
+        read_seconds=options.timeout,
+        report=Progress(len(videos)),
+    )
+    embeddings.save(options.output)
     rows, width = embeddings.embeds.shape
     left_out = f", without {len(embeddings.unreadable)} that cannot be read" if embeddings.unreadable else ""
     print(f"kinoclip: wrote {options.output}: {rows} videos, {width} numbers each{left_out}", file=sys.stderr)

@@ -16,7 +16,6 @@ from .options import (
     find_launch,
     read_label_options,
     read_model_options,
-    stop_on_sigterm,
 )
 
 
@@ -67,8 +66,7 @@ def _suggest(options: argparse.Namespace) -> int:
         features=features or None,
         read_seconds=options.timeout,
     )
-    with stop_on_sigterm():
-        table = suggest(videos, job, options.output, Progress)
+    table = suggest(videos, job, options.output, Progress)
     checked = sum(is_checked(row) for row in table.rows)
     unreadable = sum(bool(row["error"]) and not is_checked(row) for row in table.rows)
     print(
