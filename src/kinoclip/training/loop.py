@@ -88,7 +88,7 @@ def train(
     Raises:
         ValueError: settings, data and start do not fit together; the message says why.
         RuntimeError: another run writes to `output`, or fewer processes came up than were asked for.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint; SIGTERM ends the process then, unless somebody else handles it.
     """
     dataset, began = keep_labelled(dataset, recipe.training.multi_label), time.monotonic()
     labels = class_names(dataset)
@@ -109,8 +109,8 @@ def train(
             _train_epoch(parts, interruption, num_workers, save_every)
             _end_epoch(parts, recipe, validation, num_workers)
             run.save()
-            if run.progress.epoch < recipe.training.epochs and _any_process(interruption.asked, accelerator):
-                raise KeyboardInterrupt
+            if run.progress.epoch < recipe.training.epochs and _any_process(interruption, accelerator):
+                interruption.stop()
         weights = run.best_weights()
         if accelerator.is_main_process:
             _publish(folder, recipe, labels, start, parts.processor, weights)
@@ -141,11 +141,11 @@ def _train_epoch(parts: Setup, interruption: Interruption, num_workers: int, sav
                 accelerator.log({**losses, "lr": run.scheduler.get_last_lr()[-1]}, step=progress.update)
             bar.set_postfix(loss=f"{sum(losses.values()):.4f}", refresh=False)
             bar.update()
-            stops = _any_process(interruption.asked, accelerator)
+            stops = _any_process(interruption, accelerator)
             if stops or (save_every and progress.update % save_every == 0):
                 run.save()
             if stops:
-                raise KeyboardInterrupt
+                interruption.stop()
 
 
 def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None, num_workers: int) -> None:
@@ -265,7 +265,8 @@ def _note_failures(parts: Setup, micro_batches: Sequence[dict[str, Any]]) -> Non
             say(f"another video takes the place of one that cannot be read: {why}")
 
 
-def _any_process(asked: bool, accelerator: Accelerator) -> bool:
+def _any_process(interruption: Interruption, accelerator: Accelerator) -> bool:
+    asked = interruption.asked is not None
     if accelerator.num_processes == 1:
         return asked
     total: Tensor = accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), "sum")
