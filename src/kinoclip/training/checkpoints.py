@@ -56,7 +56,8 @@ def save_checkpoint(
         raise
     kind = name.rpartition("-")[0]
     for old in list_checkpoints(folder, kind)[keep:]:
-        shutil.rmtree(old)
+        # a kill must not leave a half of it under its name
+        shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
     return place
 
 

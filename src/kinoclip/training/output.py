@@ -98,7 +98,9 @@ class RunFolder:
             self._lock.close()
 
     def _check(self) -> None:
-        there = sorted(path.name for path in self.path.iterdir() if path.name != CHECKPOINTS)
+        # a run may have been killed while it wrote its record
+        own = (CHECKPOINTS, f".{RECORD}.partial")
+        there = sorted(path.name for path in self.path.iterdir() if path.name not in own)
         if RECORD not in there:
             there += [path.name for path in self.checkpoints.iterdir() if path.name != _LOCK]
             if there:
