@@ -30,6 +30,9 @@ def add_command(commands: Any) -> None:
         metavar="FILE",
         help="file for the records, .jsonl, .csv or .parquet; the same command continues it; standard output when left out",
     )
+    classify.add_argument(
+        "--retry", action="store_true", help="with --output: try videos again that could not be read before"
+    )
     classify.add_argument("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
     classify.add_argument(
         "--threshold",
@@ -96,7 +99,7 @@ def _write_records(job: Any, videos: list[str], options: argparse.Namespace, lau
     top_k = 0 if options.spans else min(options.top_k, len(job.set_labels()))
     share = {} if launch is None else {"process": launch.process_index, "processes": launch.num_processes}
     wait = {} if launch is None else {"wait": launch.wait_for_everyone}
-    with RecordOutput(options.output, job.identity, top_k, **share, **wait) as output:
+    with RecordOutput(options.output, job.identity, top_k, **share, **wait, retry=options.retry) as output:
         done = sum(video in output for video in videos)
         shown = launch is None or launch.is_main_process
         if done and shown:
@@ -115,6 +118,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--top-k {options.top_k}: ask for at least one label.")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UsageError(f"--threshold {options.threshold}: it is a probability, from 0 to 1.")
+    if options.retry and options.output is None:
+        raise UsageError("--retry continues a file of records: give --output.")
     if options.background and not (options.labels or options.labels_file):
         raise UsageError("--background competes with labels: give --labels too.")
     if options.lexicon_clip is not None and options.lexicon is None:

@@ -15,11 +15,12 @@ from .records import Record, csv_header, csv_line, json_line, write_csv
 
 
 class WrittenRecord(NamedTuple):
-    """A record as it stands in a file: of which video and job, and its bytes."""
+    """A record as it stands in a file: of which video and job, its bytes, and whether it says that the video cannot be read."""
 
     video: str
     job: str
     line: bytes
+    failed: bool = False
 
 
 class RecordFile:
@@ -122,7 +123,7 @@ def check_job(path: Path, found: set[str], job: str) -> None:
 def _split_json(content: bytes) -> Iterator[WrittenRecord]:
     for line in content.splitlines(keepends=True):
         record = load_json(line)
-        yield WrittenRecord(record["video"], record["job"], line)
+        yield WrittenRecord(record["video"], record["job"], line, "error" in record)
 
 
 def _split_csv(content: bytes, top_k: int) -> Iterator[WrittenRecord]:
@@ -133,7 +134,8 @@ def _split_csv(content: bytes, top_k: int) -> Iterator[WrittenRecord]:
     as_expected = header is None or write_csv(header) == csv_header(top_k)
     for row in rows:
         # another table is another job's, whatever its rows say
-        yield WrittenRecord(row[0], row[-1] if as_expected else "", write_csv(row))
+        job = row[-1] if as_expected else ""
+        yield WrittenRecord(row[0], job, write_csv(row), bool(as_expected and header and row[header.index("error")]))
 
 
 def _whole_length(content: bytes, suffix: str) -> int:

@@ -12,7 +12,7 @@ from kinoclip.whole_files import whole_file
 
 from .output_lock import OutputLock
 from .parquet_records import need_pyarrow, read_parquet, table_name, write_parquet
-from .record_file import RecordFile, check_job, read_records
+from .record_file import RecordFile, WrittenRecord, check_job, read_records
 from .records import Record, csv_header, csv_line, json_line
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -32,6 +32,7 @@ class RecordOutput:
         process: which of the processes of the job this is.
         processes: how many there are.
         wait: returns when all processes have called it.
+        retry: videos that could not be read do not count as done; what comes of them now takes the place of their error.
 
     Raises:
         ValueError: another ending, or a file that is there holds records of another job or something else.
@@ -49,6 +50,7 @@ class RecordOutput:
         process: int = 0,
         processes: int = 1,
         wait: Callable[[], None] = lambda: None,
+        retry: bool = False,
     ):
         self.path = Path(path)
         if self.path.suffix not in SUFFIXES:
@@ -60,7 +62,7 @@ class RecordOutput:
         if self.path.is_symlink():
             self.path = self.path.resolve()
         self.job, self.top_k = job, top_k
-        self.process, self.processes, self.wait = process, processes, wait
+        self.process, self.processes, self.wait, self.retry = process, processes, wait, retry
         self._lock = OutputLock(self.path)
         self._is_alone = processes == 1
         self._done: set[str] = set()
@@ -70,10 +72,10 @@ class RecordOutput:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock_for_all()
-            if self.processes == 1 and self.path.suffix != ".parquet":
+            if self.processes == 1 and self.path.suffix != ".parquet" and not self.retry:
                 self._file = RecordFile(self.path, self.job, self.top_k)
-            self._done = set(self._read_output()) if self._file is None else set(self._file.done)
-            self._done |= set(self._read_parts())
+            records = self._read().values()
+            self._done = {record.video for record in records if not (self.retry and record.failed)}
         except BaseException:
             self.__exit__()
             raise
@@ -119,17 +121,17 @@ class RecordOutput:
         parts = self.parts
         if not parts and (self.path.exists() or self.path.suffix != ".parquet"):
             return
-        lines = self._read_output() | self._read_parts()
+        records = self._read()
         names = [self._name(video) for video in videos]
-        missing = sum(name not in lines for name in names)
+        missing = sum(name not in records for name in names)
         if missing:
             raise RuntimeError(
                 f"{missing} of {len(videos)} videos have no record, because a process of this job ended before them. "
                 "The same command continues."
             )
-        others = lines.keys() - set(names)
-        ordered = [*(name for name in lines if name in others), *dict.fromkeys(names)]
-        self._replace([lines[name] for name in ordered])
+        others = records.keys() - set(names)
+        ordered = [*(name for name in records if name in others), *dict.fromkeys(names)]
+        self._replace([records[name].line for name in ordered])
         for part in parts:
             part.unlink()
 
@@ -145,25 +147,32 @@ class RecordOutput:
     def _name(self, video: str) -> str:
         return table_name(video) if self.path.suffix == ".parquet" else video
 
-    def _read_output(self) -> dict[str, bytes]:
-        """Give the line of each video that is in the output, as JSON for Parquet."""
+    def _read(self) -> dict[str, WrittenRecord]:
+        """Give the record of each video; where there are several, the last one, unless that alone is an error."""
+        found: dict[str, WrittenRecord] = {}
+        for record in (*self._read_output(), *self._read_parts()):
+            if not record.failed or found.get(record.video, record).failed:
+                found[record.video] = record
+        return found
+
+    def _read_output(self) -> list[WrittenRecord]:
+        """Give the records of the output, as JSON for Parquet."""
         if not self.path.exists():
-            return {}
+            return []
         if not self.path.is_file():
             raise ValueError(f"The output {self.path} is no regular file. Name a new file or one to continue.")
         if self.path.suffix != ".parquet":
-            return {video: line for video, _, line in read_records(self.path, self.job, self.top_k)}
+            return read_records(self.path, self.job, self.top_k)
         records = list(read_parquet(self.path))
         check_job(self.path, {record["job"] for record in records}, self.job)
-        return {record["video"]: json_line(record) for record in records}
+        return [WrittenRecord(r["video"], r["job"], json_line(r), "error" in r) for r in records]
 
-    def _read_parts(self) -> dict[str, bytes]:
-        lines = {}
+    def _read_parts(self) -> Iterator[WrittenRecord]:
         for part in self.parts:
-            for video, _, line in read_records(part, self.job):
+            for record in read_records(part, self.job):
                 as_row = self.path.suffix == ".csv"
-                lines[self._name(video)] = csv_line(json.loads(line), self.top_k) if as_row else line
-        return lines
+                line = csv_line(json.loads(record.line), self.top_k) if as_row else record.line
+                yield record._replace(video=self._name(record.video), line=line)
 
     def _replace(self, lines: list[bytes]) -> None:
         """Write the output anew; it is there whole, or the old one is."""

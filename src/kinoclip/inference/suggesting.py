@@ -22,6 +22,8 @@ def suggest(
 ) -> SuggestionTable:
     """Write a table of suggestions, or renew one; what a person wrote into it is kept, and those videos are not looked at again.
 
+    A video that could not be read is tried again each time.
+
     Args:
         videos: what to label.
         job: how; its records name all labels.
@@ -36,7 +38,8 @@ def suggest(
     path = Path(path)
     check_choices(job.set_labels())
     names = {table_name(video): video for video in videos}
-    known = {row["video"] for row in _read(path).rows if is_checked(row) or row["job"] == job.identity}
+    rows = _read(path).rows
+    known = {row["video"] for row in rows if is_checked(row) or (row["job"] == job.identity and not row["error"])}
     todo = [video for name, video in names.items() if name not in known]
     journal = path.with_name(f"{path.name}.part-{job.identity}.jsonl")
     with RecordOutput(journal, job.identity) as output:
@@ -46,12 +49,12 @@ def suggest(
         fresh = [json.loads(written.line) for written in read_records(journal, job.identity)] if todo else []
         # a person may have gone on with the old table meanwhile
         before = _read(path)
-        rows = {row["video"]: row for row in before.rows if is_checked(row) or row["video"] in names}
+        kept = {row["video"]: row for row in before.rows if is_checked(row) or row["video"] in names}
         for record in fresh:
             row = _row(record, job.classifier.name)
-            if row["video"] in names and not is_checked(rows.setdefault(row["video"], row)):
-                rows[row["video"]] |= row
-        table = SuggestionTable(order_by_use(list(rows.values())), delimiter=before.delimiter)
+            if row["video"] in names and not is_checked(kept.setdefault(row["video"], row)):
+                kept[row["video"]] |= row
+        table = SuggestionTable(order_by_use(list(kept.values())), delimiter=before.delimiter)
         table.save(path)
     for leftover in path.parent.glob(f"{escape(path.name)}.part-*.jsonl"):
         leftover.unlink()

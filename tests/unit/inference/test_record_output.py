@@ -68,6 +68,46 @@ def test_journals_of_any_number_of_processes_are_continued(suffix, processes, tm
     assert not output.parts
 
 
+def failed(video):
+    return {"video": video, "error": {"type": "VideoDecodeError", "message": "no video"}, "job": "job"}
+
+
+def test_videos_that_could_not_be_read_are_tried_again_and_take_their_place(suffix, tmp_path):
+    whole = write_whole(tmp_path / f"whole{suffix}")
+    path = tmp_path / f"out{suffix}"
+    with RecordOutput(path, "job", 1) as output:
+        for video in VIDEOS:
+            output.write(failed(video) if video in "bd" else record(video))
+        output.finish(VIDEOS)
+    with RecordOutput(path, "job", 1) as output:
+        assert all(video in output for video in VIDEOS)
+    for found in (failed, record):  # the first time in vain
+        with RecordOutput(path, "job", 1, retry=True) as output:
+            assert [video for video in VIDEOS if video not in output] == ["b", "d"]
+            for video in "bd":
+                output.write(found(video))
+            output.finish(VIDEOS)
+    assert path.read_bytes() == whole
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([path.name, f"whole{suffix}"])
+
+
+def test_a_retry_that_was_interrupted_is_continued_with_or_without_it(suffix, tmp_path):
+    whole = write_whole(tmp_path / f"whole{suffix}")
+    for retry in (False, True):
+        path = tmp_path / f"out{retry}{suffix}"
+        with RecordOutput(path, "job", 1) as output:
+            for video in VIDEOS:
+                output.write(failed(video))
+            output.finish(VIDEOS)
+        with RecordOutput(path, "job", 1, retry=True) as output:
+            for video in VIDEOS:
+                output.write(record(video))
+        with RecordOutput(path, "job", 1, retry=retry) as output:
+            assert all(video in output for video in VIDEOS)
+            output.finish(VIDEOS)
+        assert path.read_bytes() == whole
+
+
 def test_an_output_begun_by_one_process_is_continued_by_two(tmp_path):
     whole = write_whole(tmp_path / "one.csv")
     path = tmp_path / "out.csv"

@@ -1,6 +1,7 @@
 """Suggestions: their order, what is kept of a person's work, and how a job goes on."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,17 @@ def test_the_same_job_again_looks_at_new_videos_alone(job, videos, path):
     table = suggest(videos, job, path, progress=hear(seen))
     assert seen == [1, videos[2]]
     assert len(table.rows) == 3
+
+
+def test_a_video_that_could_not_be_read_is_tried_again(job, videos, path):
+    place = Path(videos[1])
+    moved = place.rename(place.with_name("elsewhere"))
+    assert suggest(videos, job, path).rows[-1]["error"]
+    moved.rename(place)
+    seen = []
+    table = suggest(videos, job, path, progress=hear(seen))
+    assert seen == [1, videos[1]]
+    assert [row["error"] for row in table.rows] == ["", "", ""]
 
 
 def test_labels_that_were_written_while_the_job_ran_are_kept(job, videos, path):
