@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +59,49 @@ def _evaluate(options: argparse.Namespace) -> int:
         metrics, intervals = probe(model, processor, train, dataset, options.probe, **size)
         print(json.dumps({"probe": options.probe, "metrics": metrics, "intervals": intervals}))
         return 0
-    report = evaluate(
-        model,
-        processor,
-        dataset,
-        options.protocol,
-        labels=read_label_options(options),
-        attributes=None if options.attributes is None else read_attributes(options.attributes),
-        name=options.model,
-        dataset_name=options.dataset or (Path(options.data).name if Path(options.data).exists() else options.data),
-        accelerator=accelerator,
-        report=progress.add if accelerator is None else None,
-        **size,
-    )
-    if accelerator is not None and not accelerator.is_main_process:
-        return 0
+    is_main = accelerator is None or accelerator.is_main_process
+    with _held(options.output if is_main else None):
+        report = evaluate(
+            model,
+            processor,
+            dataset,
+            options.protocol,
+            labels=read_label_options(options),
+            attributes=None if options.attributes is None else read_attributes(options.attributes),
+            name=options.model,
+            dataset_name=options.dataset or (Path(options.data).name if Path(options.data).exists() else options.data),
+            accelerator=accelerator,
+            report=progress.add if accelerator is None else None,
+            **size,
+        )
+        if is_main:
+            _tell(report, options)
+    return 0
+
+
+def _tell(report: Any, options: argparse.Namespace) -> None:
     for name, why in report.failures.items():
         print(f"kinoclip: {name} is in no metric: {why}", file=sys.stderr)
+    # first what cannot fail
+    print(report.to_json() if options.json else "\n".join(report.lines()), flush=True)
     if options.output is not None:
         report.save(options.output)
-    print(report.to_json() if options.json else "\n".join(report.lines()))
-    return 0
+
+
+@contextmanager
+def _held(output: str | None) -> Iterator[None]:
+    """Keep other jobs from a report's file, and tell that it cannot be written before the work, not after it."""
+    from kinoclip.inference.output_lock import OutputLock
+
+    if output is None:
+        yield
+        return
+    if Path(output).is_dir():
+        raise UsageError(f"--output {output}: that is a folder. Name a file.")
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    lock = OutputLock(Path(output))
+    lock.take()
+    try:
+        yield
+    finally:
+        lock.release(remove=True)
