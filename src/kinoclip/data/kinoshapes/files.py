@@ -2,8 +2,6 @@
 
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from kinoclip.whole_files import whole_folder
 
 from .clips import KinoClip, LabelKind, Split, clip_generator, label_names, render, sample_spec
 
@@ -103,22 +103,11 @@ def write_kinoshapes(
 
     Raises:
         FileExistsError: the folder holds something already.
+        RuntimeError: another process writes it now.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty. Name a new folder, or remove this one first.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        records = _write_files(
-            partial, kinoshapes_clips(num_videos, seed, split=split, label=label, **options), label, masks
-        )
-        partial.chmod(0o755)  # mkdtemp makes a private folder
-        partial.replace(folder)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    return records
+    clips = kinoshapes_clips(num_videos, seed, split=split, label=label, **options)
+    with whole_folder(Path(folder)) as partial:
+        return _write_files(partial, clips, label, masks)
 
 
 def kinoshapes_dataset(
