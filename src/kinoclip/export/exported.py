@@ -9,8 +9,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
+from transformers import AutoConfig
 
+from kinoclip.conversion import naming
 from kinoclip.outputs import Explanation, FrameFeatures, RecognitionOutput, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
@@ -195,17 +196,20 @@ def load_exported(folder: str | Path, *, trust: bool = False) -> tuple[ExportedR
     Args:
         folder: as `kinoclip export` writes it.
         trust: see `ExportedRecognizer`.
+
+    Raises:
+        see `ExportedRecognizer`; ValueError: its processor is missing or damaged.
     """
+    from kinoclip.inference.loading import check_finite, load_processor  # which loads exports too
+
     recognizer = ExportedRecognizer(folder, trust=trust)
-    has_tokenizer = (Path(folder) / "tokenizer.json").is_file()
-    return recognizer, (AutoProcessor if has_tokenizer else AutoVideoProcessor).from_pretrained(folder)
+    check_finite(recognizer, str(folder))
+    return recognizer, load_processor(str(folder))
 
 
 def _read_config(folder: Path, manifest: Manifest) -> RecognizerConfig:
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder}/config.json could not be read. Is the folder whole?") from error
+    with naming(f"{folder}/config.json"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if not isinstance(config, RecognizerConfig) or config.model_type != manifest.method:
         raise ValueError(
             f"{folder}/config.json is of {config.model_type!r}, but the graphs are of {manifest.method!r}."

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoProcessor, AutoVideoProcessor
 
+from kinoclip.conversion import naming
 from kinoclip.evaluation.report import Report
-from kinoclip.inference.loading import read_config
+from kinoclip.inference.loading import has_tokenizer, read_config
 from kinoclip.inference.profile import profile
 from kinoclip.methods import METHODS, Method
 from kinoclip.recognizer_config import RecognizerConfig
@@ -208,9 +209,21 @@ def find_method(config: Any) -> Method:
 
 
 def read_processor(folder: Path) -> Any:
-    """Load the processor of a folder, or the video processor of a model that reads no text."""
+    """Load the processor of a folder, or the video processor of a model that reads no text.
+
+    Raises:
+        ValueError: one of its files is missing or damaged.
+    """
     whole = (folder / "processor_config.json").is_file()
-    return (AutoProcessor if whole else AutoVideoProcessor).from_pretrained(str(folder))
+    with naming(f"The processor or the tokenizer in {folder}"):
+        kind = AutoProcessor if whole else AutoVideoProcessor
+        processor = kind.from_pretrained(str(folder), trust_remote_code=False)
+    # in the place of a tokenizer that is missing, Transformers makes one of two tokens and says nothing
+    if hasattr(processor, "tokenizer") and not has_tokenizer(folder):
+        raise ValueError(
+            f"{folder} lacks its tokenizer. Save the processor there: `processor.save_pretrained({str(folder)!r})`."
+        )
+    return processor
 
 
 def read_training(folder: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def load_recognizer(
     """
     source = str(mini_clip_path() if str(model) == EMBEDDED else model)
     if (Path(source) / MANIFEST).is_file():
+        _check_export_options(source, torch.device(device), dtype, attributes)
         return load_exported(source)
     config = read_config(source)
     recognizer: VideoRecognizer
@@ -55,10 +56,20 @@ def load_recognizer(
         raise ValueError(
             f"{model} is a {config.model_type!r} model. Give one that kinoclip published, or a CLIP checkpoint."
         )
-    _check_finite(recognizer, source)
+    check_finite(recognizer, source)
     recognizer.eval()
     torch.nn.Module.to(recognizer, device)
     return recognizer, processor
+
+
+def _check_export_options(source: str, device: torch.device, dtype: torch.dtype, attributes: bool) -> None:
+    refused = {"device": device.type != "cpu", "dtype": dtype != torch.float32, "attributes": attributes}
+    asked = [name for name, is_refused in refused.items() if is_refused]
+    if asked:
+        raise ValueError(
+            f"{source} is an export: its graphs compute on the CPU, in the dtype and with the branches that they were written "
+            f"with. Leave {' and '.join(asked)} out, or load the model that it was made of."
+        )
 
 
 def read_config(source: str) -> Any:
@@ -92,10 +103,14 @@ def load_processor(source: str) -> Any:
     Raises:
         ValueError: one of its files is missing or damaged.
     """
-    has_tokenizer = any((Path(source) / name).is_file() for name in ("tokenizer.json", "vocab.json"))
-    kind = AutoVideoProcessor if Path(source).is_dir() and not has_tokenizer else AutoProcessor
+    kind = AutoVideoProcessor if Path(source).is_dir() and not has_tokenizer(source) else AutoProcessor
     with naming(f"The processor or the tokenizer in {source}"):
         return kind.from_pretrained(source, trust_remote_code=False)
+
+
+def has_tokenizer(folder: str | Path) -> bool:
+    """Tell whether a folder holds the file of a tokenizer."""
+    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
 def _load_weights(source: str, dtype: torch.dtype) -> VideoRecognizer:
@@ -121,7 +136,12 @@ def _load_weights(source: str, dtype: torch.dtype) -> VideoRecognizer:
     return recognizer
 
 
-def _check_finite(recognizer: torch.nn.Module, source: str) -> None:
+def check_finite(recognizer: torch.nn.Module, source: str) -> None:
+    """Make sure that every weight is a number.
+
+    Raises:
+        ValueError: one is not.
+    """
     for name, tensor in recognizer.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(

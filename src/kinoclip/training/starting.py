@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
+from kinoclip.conversion import naming
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
-from kinoclip.inference.loading import read_config
+from kinoclip.inference.loading import check_finite, has_tokenizer, read_config
 from kinoclip.methods import METHODS, Method
 from kinoclip.processing import RecognizerProcessor
 from kinoclip.recognizer import VideoRecognizer
@@ -34,7 +35,7 @@ def start_model(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: it is nothing that this recipe can start from.
+        ValueError: it is nothing that this recipe can start from, or damaged.
     """
     source = str(recipe.start if start is None else start)
     if source in recipe_names():
@@ -47,16 +48,27 @@ def start_model(
         found = read_config(source)
         build = _from_clip if found.model_type == "clip" else _continue
         model = build(recipe, source, found, labels)
+        check_finite(model, source)
     else:
         model = METHODS[recipe.method].model(_config(recipe, {}, labels))
     build_processor = METHODS[recipe.method].processor.for_config
     reads = model.config.reads_text or recipe.data["corpus"] is not None
-    tokenizer = AutoTokenizer.from_pretrained(source) if reads else None
+    tokenizer = _load_tokenizer(source) if reads else None
     # the processor that reads the corpus of a classifier is not the classifier's own
     _give_texts(model, build_processor(model.config, tokenizer), recipe)
     processor = build_processor(model.config, tokenizer if model.config.reads_text else None)
     _set_prompts(model, processor, recipe)
     return model, processor
+
+
+def _load_tokenizer(source: str) -> Any:
+    # from a folder without one, Transformers makes a tokenizer of two tokens and says nothing
+    if Path(source).is_dir() and not has_tokenizer(source):
+        raise ValueError(
+            f"{source} lacks its tokenizer. Save the processor of the model there, or start from another folder."
+        )
+    with naming(f"The tokenizer in {source}"):
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
 
 def label_texts(recipe: Recipe, labels: Sequence[str]) -> list[str]:
@@ -122,7 +134,7 @@ def _continue(recipe: Recipe, source: str, found: Any, labels: Sequence[str]) ->
     # the kind of recognizer that the recipe's method wraps, if it does
     inner = _wrapped(wanted.from_clip_fields({}, **recipe.model))
     if isinstance(found, wanted):
-        return _load(recipe, source, _with_fields(found, recipe.model, labels))
+        return _load(recipe, source, found, _with_fields(found, recipe.model, labels))
     if inner is None or not isinstance(found, type(inner)):
         raise ValueError(
             f"{source} is a {found.model_type!r} model, and {recipe.name} trains {wanted.model_type!r}. Start from a CLIP, or "
@@ -130,7 +142,7 @@ def _continue(recipe: Recipe, source: str, found: Any, labels: Sequence[str]) ->
         )
     own = set(wanted.settings())
     inside = {name: value for name, value in recipe.model.items() if name not in own and name != "recognizer"}
-    model = _load(recipe, source, _with_fields(found, inside, labels))
+    model = _load(recipe, source, found, _with_fields(found, inside, labels))
     outside = {name: value for name, value in recipe.model.items() if name in own}
     build: Any = wanted
     return _wrap(recipe, model, build(recognizer_config=model.config, **outside))
@@ -151,12 +163,13 @@ def _with_fields(config: Any, fields: dict[str, Any], labels: Sequence[str]) -> 
     return changed if changed.reads_text else _name_rows(changed, labels)
 
 
-def _load(recipe: Recipe, source: str, config: RecognizerConfig) -> VideoRecognizer:
+def _load(recipe: Recipe, source: str, found: Any, config: RecognizerConfig) -> VideoRecognizer:
     model_class: Any = _method_of(config).model
     options: dict[str, Any] = {} if config.reads_text else {"ignore_mismatched_sizes": True}
-    model, report = model_class.from_pretrained(
-        source, config=config, dtype=torch.float32, output_loading_info=True, **options
-    )
+    with naming(f"The weights in {source}"):
+        model, report = model_class.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, **options
+        )
     if len(report["mismatched_keys"]) > 2:  # the weight and the bias of a classifier with other rows
         raise ValueError(
             f"{source} has weights of other sizes: {sorted(report['mismatched_keys'])[0]}. Change the model settings."
@@ -166,6 +179,13 @@ def _load(recipe: Recipe, source: str, config: RecognizerConfig) -> VideoRecogni
         raise ValueError(
             f"{source} holds {len(unknown)} weights that {recipe.name} has no place for, first {unknown[0]}. Change the model "
             "settings of the recipe to those that it was trained with."
+        )
+    with torch.device("meta"):
+        promised = AutoModel.from_config(found).state_dict()
+    lost = [name for name in sorted(report["missing_keys"]) if name in promised]
+    if lost:
+        raise ValueError(
+            f"{source} lacks {len(lost)} weights that its config.json names, first {lost[0]}. Is it whole?"
         )
     loaded: VideoRecognizer = model
     return loaded

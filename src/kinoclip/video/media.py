@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -123,8 +124,11 @@ class Session:
         try:
             self.container = av.open(mode="r", options=options, metadata_errors="replace", **target)
         except (av.FFmpegError, OSError, ValueError) as error:
+            # FFmpeg says so of too many streams, too
+            is_memory = getattr(error, "errno", None) == errno.ENOMEM
+            reason = f"more than {_MAX_STREAMS} streams, or too little memory" if is_memory else reason_of(error)
             raise VideoDecodeError(
-                f"{self.media.name}: FFmpeg finds no video it can open ({reason_of(error)}). "
+                f"{self.media.name}: FFmpeg finds no video it can open ({reason}). "
                 "The file is damaged, incomplete or of another kind; try `ffprobe` on it, or re-encode it."
             ) from error
         self.stream = self._choose_stream()

@@ -9,6 +9,7 @@ import torch
 from kinoclip.export import export_recognizer, load_exported
 from kinoclip.export.manifest import MANIFEST, read_manifest
 from kinoclip.export.writing import compare_export
+from kinoclip.inference.loading import load_recognizer
 
 
 @pytest.fixture
@@ -172,3 +173,23 @@ def test_the_config_of_another_method_is_refused(copied):
     change_manifest(copied, method="kinoclip_alt")
     with pytest.raises(ValueError, match="is of 'kinoclip_bike', but the graphs are of 'kinoclip_alt'"):
         load_exported(copied)
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor_config.json", "tokenizer.json"])
+def test_a_damaged_file_beside_the_graphs_is_named_in_a_line(copied, name):
+    (copied / name).write_text("{")
+    with pytest.raises(ValueError, match="could not be read") as caught:
+        load_exported(copied)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "cuda"}, "Leave device out"),
+        ({"dtype": torch.bfloat16, "attributes": True}, "Leave dtype and attributes out"),
+    ],
+)
+def test_what_an_export_cannot_change_is_refused(copied, options, said):
+    with pytest.raises(ValueError, match=f"is an export: its graphs compute on the CPU.* {said}"):
+        load_recognizer(copied, **options)

@@ -155,3 +155,20 @@ def test_a_report_in_the_repository_was_measured_by_this_package(path):
     report = json.loads(path.read_text())
     assert report["settings"]["versions"]["kinoclip"]
     assert report["settings"]["coverage"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", None, "lacks its tokenizer"),
+        ("tokenizer.json", "[" * 9, "The processor or the tokenizer in .* could not be read"),
+        ("processor_config.json", "{", "The processor or the tokenizer in .* could not be read"),
+    ],
+)
+def test_a_processor_that_is_damaged_is_named_in_a_line(bike_folder, name, content, said):
+    (bike_folder / name).unlink()
+    if content is not None:
+        (bike_folder / name).write_text(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        model_card(bike_folder)
+    assert "\n" not in str(caught.value)

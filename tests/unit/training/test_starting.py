@@ -1,6 +1,10 @@
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from kinoclip.data.mini_clip import mini_clip_path
 from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.training.starting import label_texts, start_model
 
@@ -82,3 +86,42 @@ def test_a_template_is_given_by_name_or_in_full(recipe):
 def test_the_processor_keeps_the_sampling_of_the_recipe(recipe):
     _, processor = start_model(recipe.with_settings({"data.sampling": "segment_center"}), ["a"])
     assert processor.video_processor.sampling == "segment_center"
+
+
+def _cut(folder):
+    place = folder / "model.safetensors"
+    place.write_bytes(place.read_bytes()[:-100])
+
+
+def _change_weights(change):
+    def damage(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_cut, "The weights in .* could not be read"),
+        (
+            _change_weights(lambda weights: weights["logit_scale"].fill_(torch.nan)),
+            "logit_scale holds values that are no",
+        ),
+        (_change_weights(lambda weights: weights.pop("logit_scale")), r"lacks 1 weights .*, first logit_scale"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "lacks its tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text("[" * 9), "The tokenizer in .* could not be read"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["own", "plain CLIP"])
+def test_a_start_that_is_damaged_is_named_in_a_line(kind, damage, said, recipe, tmp_path):
+    if kind == "own":
+        _, folder = _save(tmp_path, recipe)
+    else:
+        folder = shutil.copytree(mini_clip_path(), tmp_path / "clip")
+    damage(folder)
+    with pytest.raises(ValueError, match=said) as caught:
+        start_model(recipe, ["a"], folder)
+    assert "\n" not in str(caught.value)

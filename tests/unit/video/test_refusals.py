@@ -9,6 +9,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from chaos.mutations import repeat_track
 from PIL import Image
 
 from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError
@@ -145,3 +146,10 @@ def test_sound_without_a_video_says_so(tmp_path):
         container.mux(stream.encode(None))
     with pytest.raises(VideoDecodeError, match="no video stream in it, only sound"):
         VideoReader(tmp_path / "x.mp4")
+
+
+def test_a_file_of_more_than_100_streams_is_told_so(h264):
+    whole = h264.read_bytes()
+    assert VideoReader(repeat_track(whole, 100)).num_frames == 50
+    with pytest.raises(VideoDecodeError, match="more than 100 streams, or too little memory"):
+        VideoReader(repeat_track(whole, 101))
