@@ -75,14 +75,15 @@ class BikeModel(ClipRecognizer):
         queries = text.words
         if self.config.saliency_query == "sentence":
             queries = text.embeds.transpose(0, 1)
-        if self.config.normalize_saliency:
-            embeds, queries = normalize(embeds, dim=-1), normalize(queries, dim=-1)
+        cosine = self.config.normalize_saliency
+        if cosine:
+            embeds = normalize(embeds, dim=-1)
         mask = None
         if self.config.saliency_query == "words" and self.config.saliency_words == "label":
             mask = text.word_mask
             if mask is None:
                 raise ValueError('saliency_words="label" needs `word_mask`: make the inputs with the BIKE processor.')
-        return frame_saliency(embeds, queries, self.config.saliency_temperature, mask)
+        return frame_saliency(embeds, queries, self.config.saliency_temperature, mask, cosine=cosine)
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Pool the frames: (B, K, D) weighed per candidate, or their mean (B, D)."""

@@ -145,9 +145,7 @@ class DstprModel(ClipRecognizer):
         return self._weigh(frames, text.words, mask)
 
     def _weigh(self, frames: FrameFeatures, words: Tensor, mask: Tensor | None) -> Tensor:
-        # padding of Chinese words is zero, and half precision knows no 1e-12 to divide it by
-        embeds, words = normalize(frames.embeds, dim=-1), normalize(words, dim=-1, eps=1e-6)
-        return frame_saliency(embeds, words, self.config.temperature, mask)
+        return frame_saliency(normalize(frames.embeds, dim=-1), words, self.config.temperature, mask, cosine=True)
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Pool the frames: (B, K, D) weighed per candidate (eq. 7), or their mean (B, D).
