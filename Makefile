@@ -13,7 +13,7 @@ space: $(VENV)/.space
 	$(BIN)/kinoclip space
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(TESTS)
 
 # attacks on the reader, on files, jobs, memory and the Space; .github/RELIABILITY.md holds its table
 CHAOS := tests/chaos tests/end_to_end/test_scale.py tests/end_to_end/test_space.py tests/unit/space \

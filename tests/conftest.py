@@ -42,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--goldens", default=None, help="folder of tensors recorded from the official code")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, since each file stays in one process (`--dist loadscope`)."""
+    longest = ("test_readme.py", "test_resuming.py", "test_processes.py")
+    items.sort(key=lambda item: item.path.name not in longest)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return build_tokenizer()

@@ -1,7 +1,8 @@
 """Every command and code block of the README runs as printed, and prints what is printed there.
 
 A `python` block is followed by a `text` block with its output. In a `console` block, lines that begin with `$ ` are commands and
-the others their output. A block marked `no-run` needs a network or hours, and says so.
+the others their output. A block marked `no-run` needs a network or hours, and says so. A block may
+use what those above it left, so all of them must run in one process, in order.
 """
 
 import os
@@ -11,9 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-# a block may use what those above it left
-pytestmark = pytest.mark.xdist_group("readme")
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```(\w+)([^\n]*)\n(.*?)```", README.read_text(), flags=re.DOTALL)
