@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
     import kinoclip.public  # noqa: F401  (makes the methods known to Transformers)
     from kinoclip.inference.records import error_line
@@ -68,9 +69,11 @@ def _run(options: argparse.Namespace) -> int:
         return _say(str(error), USAGE)
     except (FileNotFoundError, ValueError, TypeError, StrictDataclassError) as error:
         return _say(error_line(error), USAGE)
-    except OSError as error:
-        return _say(_disk_line(error, options), FAILURE)
-    except (RuntimeError, MemoryError, ImportError) as error:
+    except (OSError, RuntimeError, MemoryError, ImportError, SafetensorError) as error:
+        if _is_full(error):
+            return _say(
+                f"the disk is full; what was written is whole. Make room, and {_again(options)} continues.", FAILURE
+            )
         return _say(error_line(error), FAILURE)
 
 
@@ -83,12 +86,13 @@ def _again(options: argparse.Namespace) -> str:
     return "the same command with --resume" if vars(options).get("resume") is False else "the same command"
 
 
-def _disk_line(error: OSError, options: argparse.Namespace) -> str:
-    from kinoclip.inference.records import error_line
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full; what was written is whole. Make room, and {_again(options)} continues."
-    return error_line(error)
+def _is_full(error: BaseException) -> bool:
+    """Tell whether the disk is full; torch raises something else after the disk's error, safetensors has its words alone."""
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return any(
+        getattr(found, "errno", None) in numbers or any(os.strerror(number) in str(found) for number in numbers)
+        for found in (error, error.__context__)
+    )
 
 
 def _quiet_libraries() -> None:

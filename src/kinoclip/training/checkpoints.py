@@ -41,9 +41,10 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
     try:
-        for file, content in tensors.items():
-            save_file({key: tensor.contiguous() for key, tensor in content.items()}, partial / f"{file}.safetensors")
-        torch.save(state, partial / "state.pt")
+        for kind, content in tensors.items():
+            save_file({key: tensor.contiguous() for key, tensor in content.items()}, partial / f"{kind}.safetensors")
+        with (partial / "state.pt").open("wb") as file:  # with a name alone torch would not say that the disk is full
+            torch.save(state, file)
         manifest = {path.name: describe_file(path) for path in sorted(partial.iterdir())}
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         _flush(partial)
