@@ -1,0 +1,144 @@
+"""What the attacks on jobs share: the jobs, where they run, and what must hold after each attack."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaos.jobs import Ended, Jobs
+
+LABELS = "red circle,blue square,green star"
+KINDS = ("jsonl", "csv", "parquet", "train", "evaluate", "kinoshapes", "publish")
+# what is whole as soon as it is there, by kind; a JSONL or CSV file grows by whole lines
+_WHOLE = {
+    "parquet": "out.parquet",
+    "train": "out/model.safetensors",
+    "evaluate": "report.json",
+    "kinoshapes": "clips",
+}
+# the same state is pickled in other words after a restart
+_PICKLED = ("state.pt", "manifest.json")
+
+
+@dataclass
+class World:
+    """Jobs of every kind, each in a folder of its own.
+
+    Args:
+        jobs: starts them.
+        hub: where they publish.
+        videos: a link to a folder with a folder for each class.
+        model: a folder to publish.
+        folder: for everything that is written.
+        expected: what a job leaves that nothing happens to, and how it went, by kind.
+    """
+
+    jobs: Jobs
+    hub: Any
+    videos: Path
+    model: Path
+    folder: Path
+    expected: dict[str, tuple[dict[str, bytes], Ended]] = field(default_factory=dict)
+    number: int = 0
+
+    def command(self, kind: str, folder: Path) -> list[object]:
+        """Give the command of a job, which continues what is there."""
+        if kind == "train":
+            settings = ("epochs=2", "batch_size=3", "accumulation=1")
+            options = [option for setting in settings for option in ("--set", f"training.{setting}")]
+            resume = ["--resume"] if self.view(folder / "out" / "run.json").exists() else []
+            data = ["--data", self.videos, "--start", "mini", "--validation", 0.3, "--save-every", 1]
+            return ["train", "finetune", *data, "--output", folder / "out", *options, *resume]
+        if kind == "evaluate":
+            return ["evaluate", "mini", "--data", self.videos, "--batch-size", 2, "--output", folder / "report.json"]
+        if kind == "kinoshapes":
+            return ["kinoshapes", folder / "clips"]
+        if kind == "publish":
+            return ["publish", folder / "model", "org/model", "--license", "mit"]
+        options = ["--labels", LABELS, "--batch-size", 2, "--explain"]
+        return ["classify", self.videos, *options, "--output", folder / f"out.{kind}"]
+
+    def fresh(self, kind: str) -> Path:
+        """Make a folder for a job that has not begun."""
+        self.number += 1
+        folder = self.folder / f"{kind}-{self.number}"
+        folder.mkdir()
+        self.fill(kind, folder)
+        return folder
+
+    def fill(self, kind: str, folder: Path) -> None:
+        """Give a job what it begins with."""
+        self.hub.repos.clear()
+        if kind == "publish":
+            shutil.copytree(self.model, self.view(folder) / "model")
+
+    def view(self, path: Path) -> Path:
+        """Give the path by which this process sees a file of a job."""
+        return self.jobs.view(path)
+
+    def run(self, kind: str, folder: Path, *more: str, **hurt: Any) -> Ended:
+        """Run or continue a job, and make sure of what holds however it ends."""
+        ended = self.jobs.run(*self.command(kind, folder), *more, folder=str(folder), **hurt)
+        assert ended.left == 0, "processes are left"
+        assert "Traceback" not in ended.errors, ended.errors
+        assert "Exception ignored" not in ended.errors, ended.errors
+        if ended.code > 0 and kind != "kinoshapes":
+            said = [line for line in ended.errors.splitlines() if line.startswith("kinoclip: ")]
+            assert said, ended.errors
+            assert len(said[-1]) < 1000
+        if kind in self.expected and "unplug" not in hurt:
+            self._check_whole(kind, folder)
+        return ended
+
+    def uninterrupted(self, kind: str) -> Ended:
+        """Run a job that nothing happens to, once."""
+        if kind not in self.expected:
+            folder = self.fresh(kind)
+            ended = self.run(kind, folder)
+            assert ended.code == 0, ended.errors
+            self.expected[kind] = (self.state(kind, folder), ended)
+        return self.expected[kind][1]
+
+    def complete(self, kind: str, folder: Path, *more: str) -> None:
+        """Let a job go on to its end, and compare everything that it leaves."""
+        is_done = kind == "kinoshapes" and self.view(folder / "clips").exists()  # it is written once
+        ended = None if is_done else self.run(kind, folder, *more)
+        assert ended is None or ended.code == 0, ended.errors
+        self.compare(kind, folder)
+
+    def compare(self, kind: str, folder: Path) -> None:
+        """Compare everything that a job left with what one leaves that nothing happens to."""
+        expected, found = self.expected[kind][0], self.state(kind, folder)
+        assert sorted(found) == sorted(expected)
+        changed = [name for name in found if found[name] != expected[name]]
+        assert changed == []
+
+    def state(self, kind: str, folder: Path) -> dict[str, bytes]:
+        """Give every file that a job left, and what it published."""
+        place = self.view(folder)
+        paths = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name not in _PICKLED]
+        files = {str(path.relative_to(place)): path.read_bytes() for path in paths}
+        for name in files:
+            if name.endswith("training.json"):
+                files[name] = json.dumps({**json.loads(files[name]), "seconds": 0}).encode()
+            files[name] = files[name].replace(str(folder).encode(), b"FOLDER")
+        for name, repo in self.hub.repos.items():
+            files |= {f"{name} {number} {path}": content for number, commit in enumerate(repo.commits)
+                      for path, content in commit[2].items()}  # fmt: skip
+        return files
+
+    def _check_whole(self, kind: str, folder: Path) -> None:
+        """Make sure that nothing half is there to be taken for whole, and no record twice."""
+        expected, found = self.expected[kind][0], self.state(kind, folder)
+        if kind in ("jsonl", "csv"):
+            lines = found.get(f"out.{kind}", b"").rpartition(b"\n")[0]
+            assert expected[f"out.{kind}"].startswith(lines)
+        elif kind == "publish":
+            assert {name: content for name, content in found.items() if " " in name}.items() <= expected.items()
+        else:
+            place = _WHOLE[kind]
+            whole = {name for name in found if name == place or name.startswith(f"{place}/")}
+            assert [name for name in sorted(whole) if found[name] != expected[name]] == []
