@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from .answers import Models
 from .examples import make_examples
 from .limits import Limits
 from .page import build_recognize_tab
+from .temporary import TemporaryFolder
 
 _HEADER = """
 <header class="kc-header"><h1>kinoclip</h1>
@@ -49,21 +49,24 @@ for label, probability in kinoclip.classify("clip.mp4", ["red circle", "blue squ
 # uploads and pictures are deleted when they are an hour old
 _SWEEP_SECONDS, _KEEP_SECONDS = 600, 3600
 _WAITING_VISITORS = 32
+# of whom Gradio keeps what their page holds; it would be 10,000
+_REMEMBERED_VISITORS = 100
 _LIMITS = Limits()
 
 
 def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks:
-    """Build the page.
+    """Build the page; from then on this process makes its temporary files in a folder of the page's own.
 
     Args:
         models: folders and hub ids to choose from, beside the embedded model.
         limits: of what one visitor may ask for.
     """
     known = Models(models)
-    folder = tempfile.TemporaryDirectory(prefix="kinoclip-space-")
-    examples = make_examples(Path(folder.name), known, limits)
+    # later than Gradio, which keeps a list of what it deletes
+    folder = TemporaryFolder(_SWEEP_SECONDS, _KEEP_SECONDS + 2 * _SWEEP_SECONDS)
+    examples = make_examples(folder.examples, known, limits)
     app = gr.Blocks(title="kinoclip", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, _KEEP_SECONDS))
-    weakref.finalize(app, folder.cleanup)
+    weakref.finalize(app, folder.close)
     with app:
         gr.HTML(_HEADER)
         with gr.Tabs():
@@ -90,6 +93,7 @@ def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
         css_paths=[ANSWER_STYLE, Path(__file__).with_name("style.css")],
         footer_links=["api", "settings"],
         max_file_size=f"{limits.megabytes}mb",
+        state_session_capacity=_REMEMBERED_VISITORS,
         ssr_mode=False,
         **options,
     )

@@ -1,6 +1,7 @@
 """From a question to an answer, and to one sentence for whatever goes wrong."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.inference.classify import Classification, Prediction
 from kinoclip.space.answers import Answer, Models, Question, answer
 from kinoclip.space.limits import Limits, VisitError
+from kinoclip.video import time_limits
+from kinoclip.video.media import Session
 
 LABELS = ("red circle", "blue square", "green star")
 LIMITS = Limits()
@@ -85,6 +88,15 @@ def test_a_file_that_is_no_video_is_told_so_without_its_path(models, tmp_path, c
     with pytest.raises(VisitError, match=r"^This file cannot be used: ") as caught:
         answer(Question(str(file), LABELS), models, LIMITS)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_video_that_takes_too_long_to_read_is_told_so(models, video_path, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(Session, "decode", lambda session, packet: gate.wait() and [])
+    monkeypatch.setattr(time_limits, "_FAREWELL_SECONDS", 0.1)
+    with pytest.raises(VisitError, match=r"^Reading this video takes too long here\. Cut a part out of it"):
+        answer(Question(str(video_path), LABELS), models, Limits(reading_seconds=0.1))
+    gate.set()
 
 
 def test_what_nobody_foresaw_is_one_plain_sentence_and_stands_in_the_log(video_path, monkeypatch, caplog):
