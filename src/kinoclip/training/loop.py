@@ -168,6 +168,7 @@ def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None
             batch_size=rules.batch_size,
             num_workers=num_workers,
         )
+        _note_unmeasured(parts, report.failures)
         metric = rules.metric if rules.metric in report.metrics else next(iter(report.metrics))
         facts |= {"metrics": report.metrics, "metric": metric}
         # without its attributes, a measurement says nothing of that branch
@@ -263,6 +264,15 @@ def _note_failures(parts: Setup, micro_batches: Sequence[dict[str, Any]]) -> Non
         if name not in known:
             known[name] = why
             say(f"another video takes the place of one that cannot be read: {why}")
+
+
+def _note_unmeasured(parts: Setup, failures: dict[str, str]) -> None:
+    """Remember the videos of the validation that could not be read, and say so once of each."""
+    known = parts.run.progress.failures
+    for name, why in failures.items():
+        if name not in known and parts.run.accelerator.is_main_process:
+            say(f"{name} is in no measurement: {why}")
+        known[name] = why
 
 
 def _any_process(interruption: Interruption, accelerator: Accelerator) -> bool:

@@ -32,7 +32,9 @@ def test_a_run_leaves_a_folder_that_names_its_classes_and_says_how_it_came_about
 
 def test_the_best_weights_are_published_not_the_last(shapes, recipe, tmp_path, monkeypatch):
     values = iter([0.9, 0.1])
-    monkeypatch.setattr(loop, "evaluate", lambda *_, **__: SimpleNamespace(metrics={"top1": next(values)}))
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *_, **__: SimpleNamespace(metrics={"top1": next(values)}, failures={})
+    )
     two = recipe.with_settings({"training.epochs": 2})
     result = train(two, shapes, tmp_path / "run", validation=shapes)
     assert result.best["epoch"] == 0
@@ -129,6 +131,16 @@ def test_an_unreadable_video_is_replaced_and_named_in_the_result(shapes, recipe,
     result = train(recipe, type(shapes).from_list(rows, features=columns.features), tmp_path / "run")
     assert list(result.failures) == ["clip-2.mp4"]
     assert "takes the place of one that cannot be read: clip-2.mp4" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_measured_is_named_in_the_result(shapes, recipe, tmp_path, capsys):
+    columns = shapes.select_columns(["video", "label", "name"])
+    rows = [{**row, "name": f"measured-{row['name']}"} for row in columns]
+    rows[2]["video"] = {"bytes": b"no video", "path": None}
+    measured = type(shapes).from_list(rows, features=columns.features)
+    result = train(recipe, shapes, tmp_path / "run", validation=measured)
+    assert list(result.failures) == ["measured-clip-2.mp4"]
+    assert "measured-clip-2.mp4 is in no measurement: " in capsys.readouterr().err
 
 
 def test_brain_floats_train(shapes, recipe, tmp_path):
