@@ -116,6 +116,10 @@ class World:
         changed = [name for name in found if found[name] != expected[name]]
         assert changed == []
 
+    def replaced(self, folder: Path) -> bool:
+        """Tell whether other videos took the place of some in training."""
+        return bool(json.loads((self.view(folder) / "out" / "training.json").read_text())["failures"])
+
     def state(self, kind: str, folder: Path) -> dict[str, bytes]:
         """Give every file that a job left, and what it published."""
         place = self.view(folder)

@@ -111,7 +111,8 @@ def _child(request: dict[str, Any], answer: int) -> None:
 
     Args:
         request: `folder` and `operation`: at the n-th change of what is in the folder; or `size`: when a file would grow larger.
-            Then `signal` is sent, or `errno` raised from then on. `size` kills while a file is written.
+            Then `signal` is sent, or `errno` raised from then on. `size` kills while a file is written. `unplug` and `reading`:
+            that link is removed when a file behind it is opened for the n-th time.
         answer: gets the number of changes.
     """
     os.setpgid(0, 0)
@@ -121,7 +122,7 @@ def _child(request: dict[str, Any], answer: int) -> None:
     if request.get("size"):
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # python ignores it
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["size"], request["size"]))
-    changes = [0]
+    changes = [0, 0]
     sys.addaudithook(_count(request.get("folder", "/none"), changes, request))
     try:
         code: Any = _run(request["arguments"])
@@ -138,9 +139,13 @@ def _child(request: dict[str, Any], answer: int) -> None:
 
 
 def _count(folder: str, changes: list[int], request: dict[str, Any]) -> Callable[[str, tuple[Any, ...]], None]:
-    """Give an audit hook that counts changes in a folder, and hurts at one of them."""
+    """Give an audit hook that counts changes in a folder, and openings of videos, and hurts at one of them."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]).startswith(request.get("unplug", "\0")):
+            changes[1] += 1
+            if changes[1] == request["reading"]:
+                Path(request["unplug"]).unlink(missing_ok=True)
         if event not in _CHANGES or (event == "open" and not arguments[2] & _WRITES):
             return
         # what is removed with its folder is named from there
@@ -174,7 +179,7 @@ def _attempt(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watch(process: int, request: dict[str, Any]) -> tuple[int, tuple[int, str] | None]:
-    """Wait for a job, and hurt it after `seconds`: send `signal`, or remove the link `unplug`."""
+    """Wait for a job, and send it `signal` after `seconds`."""
     begin, is_hurt, second = time.monotonic(), "seconds" not in request, None
     while True:
         found, status = os.waitpid(process, os.WNOHANG | os.WUNTRACED)
@@ -188,9 +193,7 @@ def _watch(process: int, request: dict[str, Any]) -> tuple[int, tuple[int, str] 
         passed = time.monotonic() - begin
         if not is_hurt and passed >= request["seconds"]:
             is_hurt = True
-            if "unplug" in request:
-                Path(request["unplug"]).unlink()
-            elif request["signal"] == signal.SIGINT:
+            if request["signal"] == signal.SIGINT:
                 os.killpg(process, signal.SIGINT)  # as a terminal does
             else:
                 os.kill(process, request["signal"])
