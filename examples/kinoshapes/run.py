@@ -27,6 +27,7 @@ from kinoclip.text.entities import Entity, save_corpus
 from kinoclip.training.loop import train
 from kinoclip.training.mini_clip.chinese import train_chinese
 from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
+from kinoclip.whole_files import whole_folder, write_whole
 
 HERE = Path(__file__).parent
 UNTRAINED = "clip"
@@ -60,8 +61,8 @@ def main() -> None:
     else:
         rows = replace_rows(options.output / "results.json", settings, rows)
     content = {"settings": settings, "rows": rows}
-    (options.output / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    (options.output / "RESULTS.md").write_text(render(content))
+    write_whole(options.output / "results.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_whole(options.output / "RESULTS.md", render(content))
 
 
 def replace_rows(results: Path, settings: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +85,9 @@ def result_file(work: Path, name: str) -> Path:
 def write_texts(work: Path) -> None:
     """Write what some recipes read beside labels: ALT's corpus, Chinese names and the tower that reads them."""
     if not (work / "chinese_clip").exists():
-        train_chinese(work / "chinese_clip")
-    (work / "chinese.json").write_text(json.dumps(chinese_names() | chinese_names("unseen"), ensure_ascii=False))
+        with whole_folder(work / "chinese_clip") as partial:
+            train_chinese(partial)
+    write_whole(work / "chinese.json", json.dumps(chinese_names() | chinese_names("unseen"), ensure_ascii=False))
     entities = [
         *(Entity(name, f"a {name}", "object", "kinoshapes") for name in OBJECTS),
         *(Entity(name, f"a shape {name}", "motion", "kinoshapes") for name in VERBS),
@@ -123,7 +125,7 @@ def run_recipe(work: Path, clips: int, device: str, name: str) -> dict[str, Any]
         row = {"title": recipe.title, "method": recipe.method, "minutes": (time.monotonic() - started) / 60}
         model, processor = load_recognizer(work / name, device=device)
     row |= measure(name, model, processor)
-    result_file(work, name).write_text(json.dumps(row, ensure_ascii=False))
+    write_whole(result_file(work, name), json.dumps(row, ensure_ascii=False))
     return row
 
 
