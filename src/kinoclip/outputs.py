@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
@@ -39,6 +41,18 @@ class TextFeatures(ModelOutput):
     words: Tensor | None = None
     word_mask: Tensor | None = None
     branches: dict[str, Tensor] | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name every tensor, to be kept in a file: "embeds", "words", "branch_chinese", ..."""
+        plain = {name: tensor for name, tensor in self.items() if name != "branches"}  # items() leaves out None
+        return plain | {f"branch_{name}": tensor for name, tensor in (self.branches or {}).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Undo `tensors`."""
+        branches = {name.removeprefix("branch_"): t for name, t in tensors.items() if name.startswith("branch_")}
+        plain = {name: tensor for name, tensor in tensors.items() if not name.startswith("branch_")}
+        return cls(**plain, branches=branches or None)
 
 
 @dataclass

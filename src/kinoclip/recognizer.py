@@ -225,10 +225,7 @@ class VideoRecognizer(PreTrainedModel):
         shapes = self.config.candidate_shapes
         if not shapes:
             return None
-        stored = {name: getattr(self, f"candidate_{name}") for name in shapes}
-        branches = {name.removeprefix("branch_"): t for name, t in stored.items() if name.startswith("branch_")}
-        plain = {name: tensor for name, tensor in stored.items() if not name.startswith("branch_")}
-        return TextFeatures(**plain, branches=branches or None)
+        return TextFeatures.from_tensors({name: getattr(self, f"candidate_{name}") for name in shapes})
 
     def set_candidates(self, names: Sequence[str], text: TextFeatures) -> Self:
         """Store candidates in the checkpoint, so that `model(pixel_values_videos=...)` alone gives logits.
@@ -239,8 +236,7 @@ class VideoRecognizer(PreTrainedModel):
         check_candidates(names, text)
         for old in self.config.candidate_shapes or ():
             delattr(self, f"candidate_{old}")
-        tensors = {name: tensor for name, tensor in text.items() if name != "branches"}  # items() leaves out None
-        tensors |= {f"branch_{name}": tensor for name, tensor in (text.branches or {}).items()}
+        tensors = text.tensors()
         for name, tensor in tensors.items():
             self.register_buffer(f"candidate_{name}", tensor.detach().clone().contiguous())
         self.config.candidate_shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -133,12 +133,11 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _plain_job(classifier: Any, labels: tuple[str, ...] | None, options: argparse.Namespace) -> Any:
-    from kinoclip.inference.feature_cache import FeatureCache
     from kinoclip.inference.jobs import Job
 
     features = None
     if options.features is not None:
-        features = FeatureCache(options.features, classifier.model, classifier.video_processor)
+        features = classifier.keep_features(options.features)
     job = Job(
         classifier,
         labels,

@@ -67,7 +67,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--features",
         metavar="DIR",
-        help="keep what the model knows of the frames of each video in this folder, where other labels find it again: they "
+        help="keep what the model knows of each video, and of labels, in this folder, where other jobs find it again: videos "
         "need no decoding and no vision tower then; addresses are read each time",
     )
     command.add_argument(

@@ -39,7 +39,6 @@ def add_command(commands: Any) -> None:
 def _suggest(options: argparse.Namespace) -> int:
     from kinoclip.data.suggestions import is_checked
     from kinoclip.inference.classify import Classifier
-    from kinoclip.inference.feature_cache import FeatureCache
     from kinoclip.inference.jobs import Job, find_videos, leave_out
     from kinoclip.inference.suggesting import suggest
 
@@ -56,7 +55,7 @@ def _suggest(options: argparse.Namespace) -> int:
     classifier = Classifier.load(options.model, **read_model_options(options))
     if options.frames is not None:
         classifier.video_processor.num_frames = options.frames
-    features = options.features and FeatureCache(options.features, classifier.model, classifier.video_processor)
+    features = options.features and classifier.keep_features(options.features)
     job = Job(
         classifier,
         labels,

@@ -203,15 +203,12 @@ def tensors_to_frames(tensors: Mapping[str, Tensor]) -> FrameFeatures:
 
 def text_to_tensors(text: TextFeatures) -> Tensors:
     """Name the tensors of text features."""
-    plain = {f"text_{name}": tensor for name, tensor in text.items() if name != "branches"}
-    return plain | {f"text_branch_{name}": tensor for name, tensor in (text.branches or {}).items()}
+    return {f"text_{name}": tensor for name, tensor in text.tensors().items()}
 
 
 def tensors_to_text(tensors: Mapping[str, Tensor]) -> TextFeatures:
     """Find text features among named tensors."""
-    branches = _without_prefix(tensors, "text_branch_")
-    plain = {name: tensor for name, tensor in tensors.items() if not name.startswith("text_branch_")}
-    return TextFeatures(**_without_prefix(plain, "text_"), branches=branches or None)
+    return TextFeatures.from_tensors(_without_prefix(tensors, "text_"))
 
 
 def output_to_tensors(output: RecognitionOutput) -> Tensors:

@@ -21,6 +21,7 @@ from .attributes import AttributeFinder
 from .classification import Classification, Prediction
 from .encoding import EncodedVideo, encode_videos, join_features
 from .evidence import read_evidence
+from .feature_cache import FeatureCache
 from .loading import load_recognizer
 
 __all__ = ["Classification", "Classifier", "Prediction", "classify"]
@@ -63,6 +64,7 @@ class Classifier:
         self.video_processor = getattr(processor, "video_processor", processor)
         self.name = name
         self.chinese: dict[str, list[str]] | None = None
+        self.features: FeatureCache | None = None
         self._labels: tuple[str, ...] = ()
         self._text: TextFeatures | None = None
         if chinese is not None:
@@ -123,6 +125,15 @@ class Classifier:
         self.chinese = self.processor.chinese["labels"]
         self._labels, self._text = (), None
 
+    def keep_features(self, folder: str | Path) -> FeatureCache:
+        """Keep the features of texts in a folder from now on, and give what keeps those of videos there.
+
+        Raises:
+            see `FeatureCache`.
+        """
+        self.features = FeatureCache(folder, self.model, self.video_processor)
+        return self.features
+
     @torch.inference_mode()
     def set_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
         """Encode the labels, if they are not the last ones; None means those that the checkpoint carries.
@@ -151,7 +162,8 @@ class Classifier:
                 _check_chinese(labels, self.chinese)
             texts = labels if self.descriptions is None else describe_labels(labels, self.descriptions)
             inputs = self.processor(text=texts)
-            self._text = self.model.encode_text(**{k: v.to(self.model.device) for k, v in inputs.items()})
+            encode = self.model.encode_text if self.features is None else self.features.encode_text
+            self._text = encode(**{k: v.to(self.model.device) for k, v in inputs.items()})
             self._labels = labels
         return labels
 

@@ -1,4 +1,4 @@
-"""Frame features of videos on disk: other labels then need neither decoding nor the vision tower."""
+"""Features on disk: of frames, so that other labels need neither decoding nor the vision tower, and of label texts."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kinoclip.outputs import FrameFeatures
+from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video_processing import RecognizerVideoProcessor, SampledVideo
 
 from .encoding import EncodedVideo, encode_videos
 
 logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 # of the files; another number makes all that were written before unknown
-_FORMAT = "kinoclip frame features 1"
+_FORMAT = "kinoclip features 2"
 # of a config, what says nothing about weights or frames
 _NAMES = ("_name_or_path", "id2label", "label2id", "transformers_version")
 
@@ -40,11 +41,11 @@ class FreshVideo:
 
 
 class FeatureCache:
-    """The frame features of videos, each in a safetensors file that is named by all that they depend on.
+    """The features of videos and of label texts, each in a safetensors file that is named by all that they depend on.
 
     That is the content of the video, not its name or time: a video that was moved is known again, one that was changed in place
-    is not taken for the old one, and reading a file costs little beside decoding it. And it is the model (class, config, weights,
-    number format) and its video processor, so that any number of models and jobs may share a folder.
+    is not taken for the old one, and reading a file costs little beside decoding it. Of texts it is their tokens. And it is the
+    model (class, config, weights, number format) and its video processor, so that any number of models and jobs may share a folder.
 
     Files are written whole, and checked when they are read; one that is damaged or something else is named and written anew.
 
@@ -79,7 +80,7 @@ class FeatureCache:
         before = _state(video)
         key = None if before is None else self._key(video)
         if key is not None:
-            found = self._load(key)
+            found = self._load(key, _as_video)
             if found is not None:
                 return found
         sample = self.video_processor.sample(video)
@@ -95,8 +96,29 @@ class FeatureCache:
         encoded = encode_videos(self.model, [v if isinstance(v, EncodedVideo) else v.sample for v in videos])
         for video, features in zip(videos, encoded, strict=True):
             if isinstance(video, FreshVideo) and video.key is not None:
-                self._keep(video.key, features)
+                facts = [features.indices, features.timestamps, features.duration_seconds]
+                self._keep(video.key, dict(features.features.items()), json.dumps(facts))
         return encoded
+
+    def encode_text(self, **inputs: Tensor) -> TextFeatures:
+        """Give the features of candidates, encoded now if they are not here.
+
+        Args:
+            inputs: of `model.encode_text`.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        digest = hashlib.sha256(self._encoder.encode())
+        for name, tensor in sorted(inputs.items()):
+            _add(digest, name, tensor)
+        key, device = digest.hexdigest()[:40], self.model.device
+        text = self._load(key, lambda tensors, _: TextFeatures.from_tensors(tensors))
+        if text is None:
+            text = self.model.encode_text(**{name: tensor.to(device) for name, tensor in inputs.items()})
+            self._keep(key, text.tensors(), "")
+            return text
+        return TextFeatures.from_tensors({name: tensor.to(device) for name, tensor in text.tensors().items()})
 
     def _key(self, video: str) -> str:
         digest = hashlib.sha256(self._encoder.encode())
@@ -111,11 +133,9 @@ class FeatureCache:
     def _place(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
-    def _keep(self, key: str, video: EncodedVideo) -> None:
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in video.features.items()}
-        facts = [video.indices, video.timestamps, video.duration_seconds]
-        metadata = {"format": _FORMAT, "key": key, "video": json.dumps(facts)}
-        metadata["sha256"] = _hash_content(tensors, metadata["video"])
+    def _keep(self, key: str, tensors: dict[str, Tensor], facts: str) -> None:
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        metadata = {"format": _FORMAT, "key": key, "facts": facts, "sha256": _hash_content(tensors, facts)}
         partial = self.folder / f".{key}.{os.getpid()}"
         try:
             partial.write_bytes(save(tensors, metadata))
@@ -124,7 +144,7 @@ class FeatureCache:
             partial.unlink(missing_ok=True)
             raise
 
-    def _load(self, key: str) -> EncodedVideo | None:
+    def _load(self, key: str, build: Callable[[dict[str, Tensor], str], Found]) -> Found | None:
         """Give what is kept under a key, or None where there is nothing that can be believed."""
         place = self._place(key)
         if not place.exists():
@@ -135,12 +155,16 @@ class FeatureCache:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
             if (metadata.get("format"), metadata.get("key")) != (_FORMAT, key):
                 raise ValueError("it holds something else")
-            if metadata.get("sha256") != _hash_content(tensors, metadata["video"]):
+            if metadata.get("sha256") != _hash_content(tensors, metadata["facts"]):
                 raise ValueError("its content has changed")
-            return EncodedVideo(FrameFeatures(**tensors), *json.loads(metadata["video"]))
+            return build(tensors, metadata["facts"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("%s is not used, because %s; its features are computed again.", place, error)
             return None
+
+
+def _as_video(tensors: dict[str, Tensor], facts: str) -> EncodedVideo:
+    return EncodedVideo(FrameFeatures(**tensors), *json.loads(facts))
 
 
 def hash_model(model: VideoRecognizer) -> str:
@@ -148,17 +172,20 @@ def hash_model(model: VideoRecognizer) -> str:
     config = {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
     digest = hashlib.sha256(json.dumps([type(model).__name__, config], sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes_of(tensor))
+        _add(digest, name, tensor)
     return digest.hexdigest()
 
 
 def _hash_content(tensors: dict[str, Tensor], facts: str) -> str:
     digest = hashlib.sha256(facts.encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes_of(tensor))
+        _add(digest, name, tensor)
     return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(_bytes_of(tensor))
 
 
 def _bytes_of(tensor: Tensor) -> Any:

@@ -25,7 +25,7 @@ from kinoclip.video import VideoDecodeError
 
 from .classify import Classifier
 from .encoding import EncodedVideo, encode_videos, join_features
-from .feature_cache import FeatureCache, hash_model
+from .feature_cache import hash_model
 from .jobs import READ_SECONDS, find_videos, read_batches, share_out
 from .parquet_records import need_pyarrow, table_name
 from .records import Record
@@ -244,7 +244,7 @@ def _choose_reader(
     """Give what reads a video, and what encodes those that were read."""
     if features is None:
         return classifier.read, partial(encode_videos, classifier.model)
-    cache = FeatureCache(features, classifier.model, classifier.video_processor)
+    cache = classifier.keep_features(features)
     return cache.read, cache.encode
 
 

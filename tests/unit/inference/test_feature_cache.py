@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from kinoclip import Classifier, Text4VisConfig, Text4VisModel, VideoDecodeError
 from kinoclip.inference.feature_cache import FeatureCache, hash_model
 from kinoclip.inference.jobs import Job
+from kinoclip.outputs import TextFeatures
 
 LABELS = ("red circle", "blue square")
 
@@ -198,3 +199,42 @@ def test_features_alone_cannot_be_explained(classifier, cache, clip):
     classifier.set_labels(LABELS)
     with pytest.raises(ValueError, match="features alone"):
         classifier.answers(encoded, explain=True)
+
+
+@pytest.mark.parametrize("change", ["nothing", "labels", "damage"])
+def test_texts_are_read_once_and_again_after_a_change(classifier, tmp_path, monkeypatch, caplog, change):
+    def encode(labels):
+        other = Classifier(classifier.model, classifier.processor)
+        other.keep_features(tmp_path)
+        other.set_labels(labels)
+        return other.text
+
+    first = encode(LABELS)
+    read = []
+    plain = type(classifier.model).encode_text
+    monkeypatch.setattr(type(classifier.model), "encode_text", lambda *a, **k: read.append(k) or plain(*a, **k))
+    (file,) = tmp_path.iterdir()
+    if change == "damage":
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    again = encode(LABELS[::-1] if change == "labels" else LABELS)
+
+    assert len(read) == (change != "nothing")
+    assert ("its content has changed" in caplog.text) == (change == "damage")
+    expected = first.embeds.flip(1) if change == "labels" else first.embeds
+    torch.testing.assert_close(again.embeds, expected)
+
+
+def test_what_chinese_names_and_words_were_encoded_to_is_kept_too(cache, classifier):
+    text = TextFeatures(
+        embeds=torch.rand(1, 2, 4), words=torch.rand(2, 3, 4), branches={"chinese": torch.rand(1, 2, 5)}
+    )
+    classifier.model.encode_text = lambda **_: text
+    inputs = {"input_ids": torch.ones(1, 2, 3, dtype=torch.long)}
+    cache.encode_text(**inputs)
+    classifier.model.encode_text = None
+    found = cache.encode_text(**inputs)
+    assert torch.equal(found.words, text.words)
+    assert torch.equal(found.branches["chinese"], text.branches["chinese"])
+    assert found.word_mask is None

@@ -1,0 +1,37 @@
+import resource
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from kinoclip.components.saliency import frame_saliency
+
+
+@pytest.fixture
+def draw():
+    generator = torch.Generator().manual_seed(0)
+    return lambda *shape: torch.randn(*shape, generator=generator)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_many_candidates_are_weighed_as_one_by_one(draw, masked):
+    frames, words = normalize(draw(2, 5, 8), dim=-1), normalize(draw(1100, 4, 8), dim=-1)
+    mask = (draw(1100, 4) > 0) | (torch.arange(4) == 0) if masked else None
+    found = frame_saliency(frames, words, 0.1, mask)
+    for k in (0, 511, 512, 1099):
+        alone = frame_saliency(frames, words[k : k + 1], 0.1, None if mask is None else mask[k : k + 1])
+        torch.testing.assert_close(found[:, k : k + 1], alone)
+
+
+def test_words_of_any_length_weigh_as_words_of_unit_length(draw):
+    frames, words = normalize(draw(2, 5, 8), dim=-1), 7 * draw(3, 4, 8)
+    found = frame_saliency(frames, words, cosine=True)
+    torch.testing.assert_close(found, frame_saliency(frames, normalize(words, dim=-1)), atol=1e-5, rtol=0)
+
+
+def test_ten_thousand_candidates_need_little_more_than_their_words(draw):
+    frames, words = normalize(draw(1, 8, 64), dim=-1), draw(10_000, 77, 64)
+    frame_saliency(frames, words[:512], cosine=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    frame_saliency(frames, words, cosine=True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # kB; the products alone are 25 MB
