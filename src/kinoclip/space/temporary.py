@@ -21,11 +21,16 @@ class TemporaryFolder:
 
     def __init__(self, every_seconds: float, keep_seconds: float):
         self._folder = tempfile.TemporaryDirectory(prefix="kinoclip-space-")
-        self.examples, visitors = Path(self._folder.name, "examples"), Path(self._folder.name, "visitors")
-        for place in (self.examples, visitors):
-            place.mkdir()
-        tempfile.tempdir = str(visitors)
-        Thread(target=_sweep_on, args=(visitors, every_seconds, keep_seconds), daemon=True).start()
+        # inside, because Gradio shows files of the temporary folder alone
+        self.examples = Path(self._folder.name, "examples")
+        self.examples.mkdir()
+        tempfile.tempdir = self._folder.name
+        Thread(target=self._sweep_on, args=(every_seconds, keep_seconds), daemon=True).start()
+
+    def _sweep_on(self, every_seconds: float, keep_seconds: float) -> None:
+        while self.examples.is_dir():
+            time.sleep(every_seconds)
+            sweep(self.examples.parent, keep_seconds, but=self.examples)
 
     def close(self) -> None:
         """Delete everything; temporary files are made where they were before."""
@@ -33,15 +38,11 @@ class TemporaryFolder:
         self._folder.cleanup()
 
 
-def _sweep_on(folder: Path, every_seconds: float, keep_seconds: float) -> None:
-    while folder.is_dir():
-        time.sleep(every_seconds)
-        sweep(folder, keep_seconds)
-
-
-def sweep(folder: Path, keep_seconds: float) -> None:
-    """Delete what nobody wrote to for so long, and folders that are empty for as long."""
+def sweep(folder: Path, keep_seconds: float, but: Path) -> None:
+    """Delete what nobody wrote to for so long, and folders that are empty for as long, but nothing in one of them."""
     for place in sorted(folder.rglob("*"), reverse=True):
+        if place.is_relative_to(but):
+            continue
         with suppress(OSError):  # it is gone already, or a folder that is not empty
             if time.time() - place.lstat().st_mtime > keep_seconds:
                 place.rmdir() if place.is_dir() else place.unlink()

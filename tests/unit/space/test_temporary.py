@@ -9,18 +9,18 @@ from kinoclip.space.temporary import TemporaryFolder, sweep
 
 
 def test_what_is_old_is_deleted_and_what_is_new_stays(tmp_path):
-    for name in ("old/half.mp4", "old/new.mp4", "gone/half.mp4"):
+    for name in ("old/half.mp4", "old/new.mp4", "gone/half.mp4", "examples/a.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     long_ago = time.time() - 100
-    for place in ("old/half.mp4", "old", "gone/half.mp4"):
+    for place in ("old/half.mp4", "old", "gone/half.mp4", "examples/a.mp4", "examples"):
         os.utime(tmp_path / place, (long_ago, long_ago))
-    sweep(tmp_path, 50)
-    assert [place.name for place in sorted(tmp_path.rglob("*"))] == ["gone", "old", "new.mp4"]
+    sweep(tmp_path, 50, but=tmp_path / "examples")
+    assert [place.name for place in sorted(tmp_path.rglob("*"))] == ["examples", "a.mp4", "gone", "old", "new.mp4"]
     # deleting a file renews its folder, which goes the next time
     os.utime(tmp_path / "gone", (long_ago, long_ago))
-    sweep(tmp_path, 50)
-    assert [place.name for place in sorted(tmp_path.rglob("*"))] == ["old", "new.mp4"]
+    sweep(tmp_path, 50, but=tmp_path / "examples")
+    assert not (tmp_path / "gone").exists()
 
 
 def test_temporary_files_of_the_process_lie_in_the_folder_until_it_is_closed():
