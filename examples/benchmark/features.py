@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from restoration import describe_machine, make_video, ratio
+from measuring import describe_machine, make_video, ratio
 from transformers import AutoModel
 
 from kinoclip import Classifier

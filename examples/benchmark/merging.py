@@ -6,13 +6,12 @@ turns in each round, and ratios are medians within rounds, so that other work on
 
 import argparse
 import json
-import platform
 import statistics
-import time
 from functools import partial
 from pathlib import Path
 
 import torch
+from measuring import describe_machine, take_turns
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     macs = {merge_r: count_macs(options.clip, merge_r, options.frames) for merge_r in (0, *options.merge_r)}
-    result = {"machine": describe_machine(options.device), "clip": options.clip, "rows": []}
+    result = {"machine": describe_machine(), "clip": options.clip, "rows": []}
     for name in options.dtypes:
         times = measure(options, getattr(torch, name), list(macs))
         for merge_r, seconds in times.items():
@@ -47,11 +46,6 @@ def main() -> None:
             print(json.dumps(row), flush=True)
     if options.output:
         Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
-
-
-def describe_machine(device: str) -> dict:
-    processor = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return {"device": processor, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def build(clip: str, merge_r: int) -> torch.nn.Module:
@@ -74,16 +68,7 @@ def measure(options: argparse.Namespace, dtype: torch.dtype, merge_rs: list[int]
     pixels = torch.randn(options.videos, options.frames, 3, 224, 224).to(options.device, dtype)
     models = {merge_r: build(options.clip, merge_r).to(options.device, dtype) for merge_r in merge_rs}
     jobs = {merge_r: partial(model.encode_frames, pixels) for merge_r, model in models.items()}
-    times: dict[int, list[float]] = {merge_r: [] for merge_r in merge_rs}
-    for number in range(options.rounds + 1):
-        for merge_r, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            if number:  # the first round warms up
-                times[merge_r].append(time.perf_counter() - start)
-    return times
+    return take_turns(jobs, options.rounds)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,13 @@ round, and the numbers are medians of the ratios within a round, so that other w
 import argparse
 import itertools
 import json
-import platform
 import statistics
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
-import av
-import numpy as np
 import torch
+from measuring import describe_machine, make_video, ratio, take_turns
 from transformers import AutoModel
 
 import kinoclip  # noqa: F401  (makes the models known to transformers)
@@ -56,14 +53,6 @@ def main() -> None:
             print(json.dumps(result["restoration"][-1]), flush=True)
     if options.output:
         Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
-
-
-def describe_machine() -> dict:
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def build(clip: str, rate: int, dtype: torch.dtype) -> torch.nn.Module:
@@ -137,37 +126,6 @@ def compare(jobs: dict, rounds: int) -> dict:
     times = take_turns(jobs, rounds)
     speedups = {f"speedup_r{rate}": ratio(times[1], times[rate]) for rate in RATES}
     return {"base_ms": round(1000 * statistics.median(times[1]), 1), **speedups}
-
-
-def take_turns(jobs: dict, rounds: int) -> dict:
-    times = {name: [] for name in jobs}
-    for number in range(rounds + 1):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if number:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(longer: list[float], shorter: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(longer, shorter, strict=True)), 3)
-
-
-def make_video(path: Path, gop: int, seconds: int = 10) -> str:
-    """Encode 340 x 256 at 30 frames per second: a textured picture that drifts under noise."""
-    rng = np.random.default_rng(0)
-    texture = np.kron(rng.integers(0, 255, (40, 52, 3)), np.ones((8, 8, 1))).astype(np.int16)
-    with av.open(str(path), "w") as container:
-        options = {"preset": "medium", "crf": "23", "g": str(gop), "sc_threshold": "0"}
-        stream = container.add_stream("libx264", rate=30, options=options)
-        stream.width, stream.height, stream.pix_fmt = 340, 256, "yuv420p"
-        for i in range(30 * seconds):
-            picture = np.roll(texture, (i // 3, i), axis=(0, 1))[:256, :340] + rng.integers(-8, 8, (256, 340, 1))
-            frame = av.VideoFrame.from_ndarray(picture.clip(0, 255).astype(np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return str(path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,239 @@
+"""Parts of the benchmark that read videos: frames, pixels, one file or many to labels, a cold start."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import make_video
+from parts_models import NUM_CLASSES, NUM_FRAMES, compare
+from readers import (
+    READERS,
+    pixels_authors,
+    pixels_transformers,
+    places,
+    read_decord,
+    read_kinoclip,
+    read_transformers,
+    to_grey_levels,
+)
+from towers import build_kinoclip, build_open_clip, build_xclip, save_models, unless_missing
+
+from kinoclip import Classifier, VideoReader
+from kinoclip.inference.jobs import Job
+from kinoclip.outputs import TextFeatures
+from kinoclip.processing import RecognizerProcessor
+from kinoclip.video.errors import VideoDecodeError
+
+SHAPES = [
+    (width, height, gop, seconds)
+    for width, height, gops, seconds in (
+        (320, 240, (12, 250), 10),
+        (340, 256, (12, 250), 10),
+        (340, 256, (12, 250), 60),
+        (1280, 720, (12, 250), 10),
+        (1920, 1080, (12, 250), 10),
+    )
+    for gop in gops
+]
+# five kinds of clip, one of each
+KINDS = [(340, 256, 250, 10), (340, 256, 12, 10), (340, 256, 250, 60), (1280, 720, 12, 10), (1920, 1080, 250, 10)]
+
+
+def videos(options, shapes=SHAPES) -> dict[str, str]:
+    """Name the generated clips, made on first use, and the files of `--videos`."""
+    found = {}
+    for width, height, gop, seconds in shapes:
+        name = f"{width}x{height}, {seconds} s, GOP {gop}"
+        path = options.folder / f"{width}x{height}_{seconds}s_gop{gop}.mp4"
+        found[name] = str(path) if path.exists() else make_video(path, gop, seconds, width, height)
+    if options.videos and shapes is SHAPES:
+        found |= {path.name: str(path) for path in sorted(options.videos.iterdir()) if is_video(path)}
+    return found
+
+
+def is_video(path: Path) -> bool:
+    try:
+        with VideoReader(path):
+            return True
+    except (VideoDecodeError, OSError):
+        return False
+
+
+def measure_frames(options) -> Iterator[dict]:
+    """A file to T frames of full size; a reader that gives other frames than were asked for, or fails, has no time."""
+    for name, path in videos(options).items():
+        for count in (8, 16, 32):
+            right, wrong = {}, {}
+            for reader, read in READERS.items():
+                said = judge(read, path, count)
+                if said == "right":
+                    right[reader] = partial(read, path, count)
+                else:
+                    wrong[reader] = said
+            yield compare({"case": f"{name}, T = {count}"}, right, options.rounds) | {"wrong": wrong}
+
+
+def judge(read, path: str, count: int) -> str:
+    """Tell whether each frame is nearest to the one that was asked for, among its neighbors in the video."""
+    try:
+        found = read(path, count)
+    except ImportError:
+        return "not installed"
+    except Exception as error:  # whatever a peer raises
+        return f"fails: {type(error).__name__}"
+    with VideoReader(path) as reader:
+        wanted = places(reader.num_frames, count)
+        around = [[min(max(i + d, 0), reader.num_frames - 1) for i in wanted] for d in (-1, 0, 1)]
+        truth = [reader.frames(indices).permute(0, 2, 3, 1).numpy() for indices in around]
+    if found.shape != truth[1].shape:
+        return f"gives {found.shape}"
+    distances = [[np.abs(f.astype(np.int16) - t).mean() for f, t in zip(found, one, strict=True)] for one in truth]
+    return (
+        "right" if all(own <= min(before, after) for before, own, after in zip(*distances, strict=True)) else "wrong"
+    )
+
+
+def measure_pixels(options) -> Iterator[dict]:
+    """8 decoded frames to what the encoder takes; and a file to that."""
+    processor = build_processor()
+    for name, path in videos(options, KINDS).items():
+        frames = read_kinoclip(path, NUM_FRAMES)
+        tensors = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        jobs = {
+            "kinoclip": partial(processor.prepare_frames, tensors),
+            "authors' way (PIL)": partial(pixels_authors, frames),
+            "transformers": partial(pixels_transformers, frames),
+        }
+        levels = {key: to_grey_levels(job()) for key, job in jobs.items()}
+        reference = levels.pop("authors' way (PIL)")
+        off = {key: round(float((level - reference).abs().max()), 1) for key, level in levels.items()}
+        yield compare({"case": f"frames of {name}"}, jobs, options.rounds) | {"most_grey_levels_off": off}
+    for name, path in videos(options, KINDS).items():
+        jobs = {"kinoclip": partial(processor.sample, path)}
+        if judge(read_decord, path, NUM_FRAMES) == "right":
+            jobs["authors' way (decord, PIL)"] = lambda path=path: pixels_authors(read_decord(path, NUM_FRAMES))
+        jobs["transformers"] = lambda path=path: pixels_transformers(read_transformers(path, NUM_FRAMES))
+        yield compare({"case": f"file, {name}"}, jobs, options.rounds)
+
+
+def build_processor() -> RecognizerProcessor:
+    return RecognizerProcessor.for_config(build_kinoclip("vitb32", interaction="mean").config, None)
+
+
+def build_classifier(clip: str) -> Classifier:
+    """BIKE over 400 classes whose text is encoded already."""
+    model = build_kinoclip(clip)
+    text = TextFeatures(embeds=torch.randn(1, NUM_CLASSES, 512), words=torch.randn(NUM_CLASSES, 77, 512))
+    model.set_candidates([f"label {number}" for number in range(NUM_CLASSES)], text)
+    return Classifier(model, RecognizerProcessor.for_config(model.config, None), "random")
+
+
+def authors_recognizer(clip: str, text: TextFeatures):
+    """BIKE as its repository runs it: decord, PIL, OpenAI's tower, the head of `kinoclip` without saliency's shortcuts."""
+    from towers import authors_saliency
+
+    tower, head = build_open_clip(clip), build_kinoclip(clip).temporal_head
+
+    @torch.inference_mode()
+    def recognize(path: str) -> torch.Tensor:
+        frames = tower.encode_image(pixels_authors(read_decord(path, NUM_FRAMES)))[None]
+        return authors_saliency(head(frames), text.words, text.embeds[0]).softmax(-1)
+
+    return recognize
+
+
+def xclip_recognizer(num_labels: int):
+    """X-CLIP as its documentation runs it: the text goes through the model again with each video."""
+    model = build_xclip()
+    ids = torch.randint(1, 49000, (num_labels, 12))
+    ids[:, -1] = model.config.text_config.vocab_size - 1
+
+    @torch.inference_mode()
+    def recognize(path: str) -> torch.Tensor:
+        pixels = pixels_transformers(read_transformers(path, NUM_FRAMES))[None]
+        return model(input_ids=ids, pixel_values=pixels).logits_per_video.softmax(-1)
+
+    return recognize
+
+
+@torch.inference_mode()
+def measure_file(options) -> Iterator[dict]:
+    """One file to the probabilities of 400 labels, their text encoded before."""
+    classifier = build_classifier(options.clip)
+    classifier.set_labels(None)
+    jobs = {"kinoclip": lambda path: classifier.classify(path)}
+    if peer := unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text)):
+        jobs["authors' way"] = peer
+    if options.clip == "vitb32":
+        jobs |= {f"transformers X-CLIP, {k} labels": xclip_recognizer(k) for k in (5, NUM_CLASSES)}
+    for name, path in videos(options, KINDS).items():
+        yield compare({"case": name}, {key: partial(job, path) for key, job in jobs.items()}, options.rounds)
+
+
+@torch.inference_mode()
+def measure_files(options, count: int = 16) -> Iterator[dict]:
+    """Many files to labels: decoding and inference overlap."""
+    classifier = build_classifier(options.clip)
+    classifier.set_labels(None)
+    peer = unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text))
+    job = Job(classifier, None)
+    for name, path in videos(options, KINDS).items():
+        paths = copy(path, count)
+        samples = [classifier.read(path)] * job.batch_size
+        jobs = {
+            "kinoclip": lambda paths=paths: list(job.label(paths)),
+            "decoding alone": lambda paths=paths: [classifier.read(one) for one in paths],
+            "inference alone": lambda samples=samples: [
+                classifier.answers(samples) for _ in range(count // len(samples))
+            ],
+        }
+        if peer:
+            jobs["authors' way"] = lambda paths=paths: [peer(one) for one in paths]
+        yield compare({"case": f"{count} files, {name}"}, jobs, max(1, options.rounds // 2))
+
+
+def copy(path: str, count: int) -> list[str]:
+    """Other names for one file."""
+    names = [Path(path).with_name(f"{Path(path).stem}_{number}.mp4") for number in range(count)]
+    for name in names:
+        if not name.exists():
+            os.link(path, name)
+    return [str(name) for name in names]
+
+
+def measure_start(options) -> Iterator[dict]:
+    """A new process to the label of one clip, with 5 labels; seconds and peak memory of the process."""
+    path = next(iter(videos(options, KINDS).values()))
+    ours, theirs = save_models(options.folder)
+    labels = "diving,archery,juggling balls,dancing,cooking"
+    script = Path(__file__).with_name("xclip_script.py")
+    commands = {
+        "kinoclip": [sys.executable, "-m", "kinoclip", "classify", path, "--labels", labels, "--model", str(ours)],
+        "transformers X-CLIP": [sys.executable, str(script), path, labels, str(theirs)],
+        "import torch and CLIPModel": [sys.executable, "-c", "import torch; from transformers import CLIPModel"],
+        "import them and kinoclip": [
+            sys.executable,
+            "-c",
+            "import torch; from transformers import CLIPModel; import kinoclip",
+        ],
+        "kinoclip --help": [sys.executable, "-m", "kinoclip", "--help"],
+    }
+    jobs = {name: partial(run, command) for name, command in commands.items()}
+    row = compare({"case": "a new process, one clip, 5 labels"}, jobs, options.rounds)
+    yield {**row, "peak_mb": {name: round(peak_mb(command)) for name, command in commands.items()}}
+
+
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def peak_mb(command: list[str]) -> float:
+    measured = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
+    measured += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    done = subprocess.run([sys.executable, "-c", measured, *command], check=True, capture_output=True, text=True)
+    return float(done.stdout)
