@@ -32,6 +32,17 @@ def test_every_command_ends_by_a_signal_with_one_line(number, code, said, ending
     assert ended == (code, f"kinoclip: {said}; what was written is whole, and the same command continues it")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_c_code_makes_another_error_of_is_still_one(number, code, ending):
+    def happens(*_, **__):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise TypeError("could not determine the shape of object type 'torch.storage.UntypedStorage'") from None
+
+    assert ending(happens)[0] == code
+
+
 def raise_error(error):
     def happens(*_, **__):
         raise error

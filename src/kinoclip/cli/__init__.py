@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,7 @@ from . import (
     train,
     tune,
 )
-from .options import FAILURE, INTERRUPTED, TERMINATED, USAGE, Terminated, UsageError, stop_on_sigterm
+from .options import FAILURE, INTERRUPTED, TERMINATED, USAGE, UsageError, stop_on_signals
 
 # in the order of the help
 COMMANDS = (
@@ -40,27 +41,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _build_parser()
     options = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        with stop_on_sigterm():
+    with stop_on_signals() as asked:
+        try:
             return _run(options)
-    except Terminated:
-        return _say(f"terminated; what was written is whole, and {_again(options)} continues it", TERMINATED)
-    except KeyboardInterrupt:
-        return _say(f"interrupted; what was written is whole, and {_again(options)} continues it", INTERRUPTED)
+        except (Exception, KeyboardInterrupt) as error:
+            if not asked and isinstance(error, Exception):
+                return _explain(error, options)
+            word, code = ("terminated", TERMINATED) if signal.SIGTERM in asked else ("interrupted", INTERRUPTED)
+            return _say(f"{word}; what was written is whole, and {_again(options)} continues it", code)
 
 
 def _run(options: argparse.Namespace) -> int:
+    import kinoclip.public  # noqa: F401  (makes the methods known to Transformers)
+
+    _quiet_libraries()
+    code: int = options.run(options)
+    sys.stdout.flush()
+    return code
+
+
+def _explain(error: Exception, options: argparse.Namespace) -> int:
+    """Say what went wrong in one line, and give the exit code; a fault of the program is raised as it is."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    import kinoclip.public  # noqa: F401  (makes the methods known to Transformers)
     from kinoclip.inference.records import error_line
 
     try:
-        _quiet_libraries()
-        code: int = options.run(options)
-        sys.stdout.flush()
-        return code
+        raise error
     except BrokenPipeError:
         # the reader of our output has gone; python would complain once more on closing it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

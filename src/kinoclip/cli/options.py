@@ -20,10 +20,6 @@ class UsageError(Exception):
     """The command was given something it cannot use."""
 
 
-class Terminated(KeyboardInterrupt):
-    """The command was asked to end by SIGTERM."""
-
-
 def add_label_options(command: argparse.ArgumentParser, purpose: str) -> None:
     """Let a command take labels in the line or from a file."""
     labels = command.add_mutually_exclusive_group()
@@ -123,20 +119,27 @@ def find_launch(device: str) -> Any:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """End a command that is asked to, as Ctrl-C does, with `Terminated`."""
+def stop_on_signals() -> Iterator[list[int]]:
+    """Let SIGTERM interrupt as Ctrl-C does, and give a list that gets each signal: C code may make another error of the interrupt."""
+    asked: list[int] = []
 
-    def stop(*_: object) -> NoReturn:
-        raise Terminated
+    def stop(number: int, _: object) -> NoReturn:
+        asked.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, stop)
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in numbers:
+            signal.signal(number, before[number])
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
