@@ -143,7 +143,8 @@ def check_finite(recognizer: torch.nn.Module, source: str) -> None:
         ValueError: one is not.
     """
     for name, tensor in recognizer.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        # a sum shows what is no number in one pass; it may overflow too, so that a second look decides
+        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
             raise ValueError(
                 f"The weights in {source} are damaged: {name} holds values that are no finite numbers. Fetch or train them anew."
             )
