@@ -38,11 +38,11 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted, 143 terminated."""
-    parser = _build_parser()
-    options = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    options = argparse.Namespace()
     with stop_on_signals() as asked:
         try:
+            options = _build_parser().parse_args(arguments)
             return _run(options)
         except (Exception, KeyboardInterrupt) as error:
             if not asked and isinstance(error, Exception):
