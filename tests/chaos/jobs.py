@@ -169,6 +169,8 @@ def _attempt(request: dict[str, Any]) -> dict[str, Any]:
         os.close(reader)
         _child(request, writer)
     os.close(writer)
+    with contextlib.suppress(OSError):  # it may have done so itself, and have ended
+        os.setpgid(process, process)
     code, second = _watch(process, request)
     seconds = time.monotonic() - begin
     operations = int(os.read(reader, 20) or 0) if select.select([reader], [], [], 0)[0] else 0
