@@ -76,6 +76,13 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
     command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    command.add_argument(
+        "--backend",
+        default="torch",
+        choices=("torch", "onnxruntime"),
+        help="onnxruntime gives the same answers on a CPU, faster on most, without reasons; the model is exported on its first "
+        "use (default: %(default)s)",
+    )
 
 
 def read_model_options(options: argparse.Namespace, launch: Any = None) -> dict[str, Any]:
@@ -98,7 +105,8 @@ def read_model_options(options: argparse.Namespace, launch: Any = None) -> dict[
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    return {"device": device, "dtype": getattr(torch, options.dtype)}
+    backend = getattr(options, "backend", "torch")
+    return {"device": device, "dtype": getattr(torch, options.dtype), "backend": backend}
 
 
 def find_launch(device: str) -> Any:

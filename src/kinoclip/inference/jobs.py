@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from kinoclip.export.exported import ExportedRecognizer
 from kinoclip.video.pictures import IMAGE_SUFFIXES
 from kinoclip.video.time_limits import Reading, ReadingThreads
 
@@ -74,6 +75,7 @@ class Job:
         said += [] if self.pictures is None else [{"pictures": [str(self.pictures), self.picture_format]}]
         said += [] if not (self.threshold or self.background) else [{"none": [self.threshold, self.background]}]
         said += [] if model.dtype == torch.float32 else [{"dtype": str(model.dtype)}]
+        said += ["graphs"] if isinstance(model, ExportedRecognizer) else []
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def set_labels(self) -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
+from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 
+from kinoclip import __version__
 from kinoclip.conversion import first_line, naming
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
 from kinoclip.export.exported import load_exported
@@ -17,6 +20,11 @@ from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
 from kinoclip.text.parsing import load_json
 
+from .feature_cache import hash_model
+
+logger = logging.getLogger(__name__)
+Backend = Literal["torch", "onnxruntime"]
+
 
 def load_recognizer(
     model: str | Path,
@@ -24,6 +32,7 @@ def load_recognizer(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     attributes: bool = False,
+    backend: Backend = "torch",
 ) -> tuple[VideoRecognizer, Any]:
     """Load a recognizer and its processor, ready for inference.
 
@@ -34,6 +43,8 @@ def load_recognizer(
         device: where the weights go.
         attributes: give a plain CLIP the attributes branch that needs no training.
         dtype: of the weights. On a CPU bfloat16 is faster where the processor supports it, and float16 is far slower.
+        backend: what computes: torch; or "onnxruntime", which gives the same answers on a CPU, faster on most, and no reasons. The
+            model is exported on its first use, into a folder of `HF_HOME`.
 
     Returns:
         The model, and its processor; a checkpoint that knows its own candidates only may have a video processor alone.
@@ -41,7 +52,12 @@ def load_recognizer(
     Raises:
         FileNotFoundError: no such folder.
         ValueError: not a model that this package can use, or one that is damaged; the message says what was found.
+        ImportError: the backend is not installed.
     """
+    if backend not in get_args(Backend):
+        raise ValueError(f"There is no backend {backend!r}. Choose {' or '.join(get_args(Backend))}.")
+    if backend == "onnxruntime" and (torch.device(device).type != "cpu" or dtype != torch.float32):
+        raise ValueError("The backend onnxruntime computes on the CPU in float32. Leave device and dtype out.")
     source = str(mini_clip_path() if str(model) == EMBEDDED else model)
     if (Path(source) / MANIFEST).is_file():
         _check_export_options(source, torch.device(device), dtype, attributes)
@@ -58,8 +74,22 @@ def load_recognizer(
         )
     check_finite(recognizer, source)
     recognizer.eval()
+    if backend == "onnxruntime":
+        return load_exported(_keep_export(recognizer, processor, str(model)))[0], processor
     torch.nn.Module.to(recognizer, device)
     return recognizer, processor
+
+
+def _keep_export(recognizer: VideoRecognizer, processor: Any, source: str) -> Path:
+    """Export a model that was not exported before, and give the folder."""
+    from kinoclip.export.writing import export_recognizer
+
+    folder = Path(constants.HF_HOME) / "kinoclip" / "onnx" / f"{__version__}-{hash_model(recognizer)[:40]}"
+    if not (folder / MANIFEST).is_file():
+        logger.warning("%s is exported for ONNX Runtime into %s, once.", source, folder)
+        for line in export_recognizer(recognizer, processor, folder, source=source):
+            logger.info(line)
+    return folder
 
 
 def _check_export_options(source: str, device: torch.device, dtype: torch.dtype, attributes: bool) -> None:

@@ -90,7 +90,16 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and self.is_main:
+            self._forget()
         self._release()
+
+    def _forget(self) -> None:
+        """Let a run that failed before there was anything to continue be started again in the same folder."""
+        left = [path for path in self.path.iterdir() if path.name not in (RECORD, CHECKPOINTS)]
+        left += [path for path in self.checkpoints.iterdir() if path.name != _LOCK]
+        if not left:
+            (self.path / RECORD).unlink(missing_ok=True)
 
     def _release(self) -> None:
         if self._lock is not None:
