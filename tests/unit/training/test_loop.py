@@ -49,6 +49,12 @@ def test_a_second_run_into_a_folder_is_refused(shapes, recipe, tmp_path):
         train(recipe, shapes, tmp_path / "run")
 
 
+def test_a_run_that_fails_before_its_first_update_leaves_its_folder_free(shapes, recipe, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train(recipe, shapes, tmp_path / "run", start=tmp_path / "nowhere")
+    assert train(recipe, shapes, tmp_path / "run").updates == 3
+
+
 def test_a_finished_run_that_is_resumed_stays_as_it_is(shapes, recipe, tmp_path):
     first = train(recipe, shapes, tmp_path / "run")
     assert train(recipe, shapes, tmp_path / "run", resume=True) == first
