@@ -8,7 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "kinoclip"
 # from the ground up; a module may import its own layer's and lower ones
 LAYERS = (
-    ("components", "video", "text", "outputs", "losses", "metrics", "conversion", "torchscript", "shim", "whole_files"),
+    (
+        "components",
+        "video",
+        "text",
+        "outputs",
+        "losses",
+        "metrics",
+        "conversion",
+        "torchscript",
+        "shim",
+        "whole_files",
+    ),
     ("recognizer_config", "recognizer", "clip_recognizer_config", "clip_recognizer", "processing", "video_processing"),
     ("data", "methods"),
     ("training", "evaluation", "inference", "hub", "export"),
