@@ -13,7 +13,7 @@ from pathlib import Path
 import parts_models
 import parts_videos
 from measuring import describe_machine
-from picture import draw
+from picture import draw, table
 
 PARTS = {
     "frames": parts_videos.measure_frames,
@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--videos", type=Path, help="folder with videos of your own to read too")
+    parser.add_argument(
+        "--folder", type=Path, help="folder that keeps the generated clips and models for the next run"
+    )
     parser.add_argument("--clip", default="vitb32", choices=("vitb32", "vitb16", "vitl14"))
     parser.add_argument("--device", default="cpu", help="of the towers")
     parser.add_argument("--output", type=Path, help="file for the numbers, .json; parts that stand there stay")
@@ -45,12 +48,14 @@ def main() -> None:
     if options.output and options.output.exists():
         before = json.loads(options.output.read_text())
         result["rows"] = [row for row in before["rows"] if row["part"] not in options.parts]
-    with tempfile.TemporaryDirectory() as folder:
-        options.folder = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        options.folder = options.folder or Path(temporary)
+        options.folder.mkdir(exist_ok=True)
         for part in options.parts:
             for row in PARTS[part](options):
                 result["rows"].append({"part": part, **row})
                 print(json.dumps(result["rows"][-1]), flush=True)
+    print(table(result))
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     if options.picture:

@@ -1,4 +1,4 @@
-"""Draw the ratios of a benchmark: a bar for each peer, from the median over its cases, its ends the least and the most."""
+"""Show the ratios of a benchmark as a table, and as a bar for each peer with its least and its most."""
 
 import statistics
 from collections import defaultdict
@@ -26,6 +26,15 @@ def bars(result: dict) -> list[tuple[str, str, list[float]]]:
             if not peer.startswith(HIDDEN):
                 found[row["part"], peer].append(value)
     return [(part, peer, found[part, peer]) for part in PARTS for p, peer in found if p == part]
+
+
+def table(result: dict) -> str:
+    """Give the same numbers as a table in Markdown: the median over cases, the least and the most."""
+    lines = ["| | beside | cases | kinoclip is faster by | from | to |", "|---|---|---|---|---|---|"]
+    for part, peer, values in bars(result):
+        numbers = " | ".join(f"{value:.2f}x" for value in (statistics.median(values), min(values), max(values)))
+        lines.append(f"| {PARTS[part]} | {peer} | {len(values)} | {numbers} |")
+    return "\n".join(lines)
 
 
 def draw(result: dict, path: Path) -> None:
