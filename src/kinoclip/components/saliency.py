@@ -40,8 +40,8 @@ def frame_saliency(
 
 
 def _weigh(frames: Tensor, words: Tensor, mask: Tensor | None, temperature: float, cosine: bool) -> Tensor:
-    """Give (K, B, T); the products are laid out so that one matrix product makes them and T stays innermost."""
-    products = (words @ frames.flatten(0, 1).T).unflatten(-1, frames.shape[:2])
+    """Give (K, B, T); one matrix product makes all products, and T stays innermost."""
+    products = (words.flatten(0, 1) @ frames.flatten(0, 1).T).view(*words.shape[:2], *frames.shape[:2])
     if cosine:
         # padding can be zero, and half precision knows no 1e-12 to divide it by
         lengths = torch.linalg.vector_norm(words, dim=-1).clamp_min(1e-6)

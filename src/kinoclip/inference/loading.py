@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,7 +11,6 @@ import torch
 from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 
-from kinoclip import __version__
 from kinoclip.conversion import first_line, naming
 from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
 from kinoclip.export.exported import load_exported
@@ -84,7 +84,7 @@ def _keep_export(recognizer: VideoRecognizer, processor: Any, source: str) -> Pa
     """Export a model that was not exported before, and give the folder."""
     from kinoclip.export.writing import export_recognizer
 
-    folder = Path(constants.HF_HOME) / "kinoclip" / "onnx" / f"{__version__}-{hash_model(recognizer)[:40]}"
+    folder = Path(constants.HF_HOME) / "kinoclip" / "onnx" / f"{version('kinoclip')}-{hash_model(recognizer)[:40]}"
     if not (folder / MANIFEST).is_file():
         logger.warning("%s is exported for ONNX Runtime into %s, once.", source, folder)
         for line in export_recognizer(recognizer, processor, folder, source=source):

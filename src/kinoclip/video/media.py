@@ -50,20 +50,21 @@ class Media:
         # Absolute, because FFmpeg takes "colon:name.mp4" and "concat:a|b" for protocols.
         absolute = Path(os.path.abspath(path))  # noqa: PTH100, Path.absolute keeps ".."
         try:
-            mode = absolute.stat().st_mode
+            found = absolute.stat()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(f"{name}: there is no such file.") from error
         except (OSError, ValueError) as error:
             raise VideoDecodeError(
                 f"{name}: the file cannot be opened ({error}). Check path and permissions."
             ) from error
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(found.st_mode):
             raise VideoRefusedError(
                 f"{name}: this is no regular file (a pipe, a socket or a device). Copy it to a file."
             )
         try:
+            # files of the kernel say that they hold nothing, and reading one may wait for ever
             with absolute.open("rb") as file:
-                head = file.read(HEAD_BYTES)
+                head = file.read(HEAD_BYTES) if found.st_size else b""
         except OSError as error:
             raise VideoDecodeError(
                 f"{name}: the file cannot be read ({error.strerror}). Check its permissions."
