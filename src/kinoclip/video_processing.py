@@ -143,7 +143,7 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
                 reader,
                 sampling or self.sampling,
                 segment,
-                transform=partial(self._crop, num_crops=num_crops),
+                transform=partial(self._crop_frame, num_crops=num_crops),
                 places=between if discarded else kept,
                 num_samples=num_frames,
                 num_clips=num_clips,
@@ -196,13 +196,16 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
 
     def prepare_frames(self, frames: Tensor) -> Tensor:
         """Resize, center-crop and normalize frames that are decoded already: (N, 3, H, W) uint8 -> (N, 3, h, w)."""
-        crops = torch.cat([self._crop(frame, 1) for frame in frames])
-        return normalize_frames(crops, self.image_mean, self.image_std)
+        return normalize_frames(self._crop(frames, 1), self.image_mean, self.image_std)
 
-    def _crop(self, frame: Tensor, num_crops: int) -> Tensor:
+    def _crop_frame(self, frame: Tensor, num_crops: int) -> Tensor:
         """Resize and crop one frame; within a video its size may change. (3, H, W) -> (crops, 3, h, w)."""
+        return self._crop(frame[None], num_crops)
+
+    def _crop(self, frames: Tensor, num_crops: int) -> Tensor:
+        """Resize and crop frames, all at once on several cores: (N, 3, H, W) -> (crops * N, 3, h, w)."""
         interpolation = _INTERPOLATION[PILImageResampling(self.resample)]
-        resized = resize_frames(frame[None], self.size["shortest_edge"], interpolation)
+        resized = resize_frames(frames, self.size["shortest_edge"], interpolation)
         crops = view_crops(resized, (self.crop_size["height"], self.crop_size["width"]), num_crops)
         return torch.cat(crops)
 
