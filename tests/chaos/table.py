@@ -22,7 +22,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 f"{Path(path).stem.removeprefix('test_')}: {name}" if is_counted else path, Counter()
             )
             # a test that counts nothing itself is one attack
-            row.update(is_counted or {"frames": outcome == "passed"})
+            row.update(is_counted or {"frames": int(outcome == "passed")})
             row["lost"] += outcome == "failed" and not (is_counted or {}).get("lost")
     lines = [f"| | {' | '.join(_COLUMNS)} |", "|---|" + "---:|" * len(_COLUMNS)]
     for name, row in [*sorted(rows.items()), ("all", sum(rows.values(), Counter()))]:
