@@ -102,7 +102,7 @@ def measure_pixels(options) -> Iterator[dict]:
     """8 decoded frames to what the encoder takes; and a file to that."""
     processor = build_processor()
     for name, path in videos(options, KINDS).items():
-        frames = read_kinoclip(path, NUM_FRAMES)
+        frames = np.ascontiguousarray(read_kinoclip(path, NUM_FRAMES))  # as decoders give them
         tensors = torch.from_numpy(frames).permute(0, 3, 1, 2)
         jobs = {
             "kinoclip": partial(processor.prepare_frames, tensors),
