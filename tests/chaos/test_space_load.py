@@ -91,7 +91,15 @@ class Visitor:
 
     def note(self, text):
         """Look for what no visitor may read."""
-        known = (str(self.server.temporary), "Traceback", "site-packages", "/work/", "/usr/lib", 'File "', "root:x:")
+        known = (
+            str(self.server.temporary),
+            "Traceback",
+            "site-packages",
+            str(Path(__file__).parents[2]),
+            "/usr/lib",
+            'File "',
+            "root:x:",
+        )
         self.told += [f"{leak} in {text[:2000]!r}" for leak in known if leak in text]
 
     def request(self, method, path, **options):
