@@ -1,6 +1,6 @@
 """Measure kinoclip beside what a user would pick instead: python examples/benchmark/peers.py [PART ...].
 
-Parts: frames, pixels, tower, text, saliency, file, files, start, memory, training; all of them when none is named. Weights are
+Parts: frames, pixels, tower, text, saliency, training, file, files, start (with peak memory); all of them when none is named. Weights are
 random, so these are times, not accuracies. In each round all take turns; a ratio is the median of the ratios within rounds, and above 1
 kinoclip is faster. A peer that is not installed (`pip install -e '.[benchmark]'`) is left out by name.
 """

@@ -80,7 +80,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         "--backend",
         default="torch",
         choices=("torch", "onnxruntime"),
-        help="onnxruntime gives the same answers on a CPU, faster on most, without reasons; the model is exported on its first "
+        help="onnxruntime computes on the CPU in float32, without reasons; the model is exported on its first "
         "use (default: %(default)s)",
     )
 

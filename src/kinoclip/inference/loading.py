@@ -43,7 +43,7 @@ def load_recognizer(
         device: where the weights go.
         attributes: give a plain CLIP the attributes branch that needs no training.
         dtype: of the weights. On a CPU bfloat16 is faster where the processor supports it, and float16 is far slower.
-        backend: what computes: torch; or "onnxruntime", which gives the same answers on a CPU, faster on most, and no reasons. The
+        backend: what computes: torch; or "onnxruntime", which computes on the CPU in float32 and gives no reasons (`examples/export` has what it gains). The
             model is exported on its first use, into a folder of `HF_HOME`.
 
     Returns:
