@@ -12,7 +12,8 @@ from openai_layout import to_openai
 
 from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.data.mini_clip import build_tokenizer, mini_clip_path
+from kinoclip.data.mini_clip import build_tokenizer
+from kinoclip.embedded import mini_clip_path
 
 torch.set_num_threads(1)
 

@@ -16,6 +16,7 @@ LAYERS = (
         "losses",
         "metrics",
         "conversion",
+        "embedded",
         "torchscript",
         "shim",
         "whole_files",

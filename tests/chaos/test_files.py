@@ -20,7 +20,7 @@ from transformers.utils import logging
 from kinoclip.conversion import read_checkpoint
 from kinoclip.data.annotations import read_annotations
 from kinoclip.data.loading import load_videos
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.embedded import mini_clip_path
 from kinoclip.evaluation.report import Report
 from kinoclip.export.manifest import read_manifest
 from kinoclip.inference.loading import load_recognizer

@@ -2,6 +2,8 @@
 
 import errno
 import signal
+import subprocess
+import sys
 
 import pytest
 from safetensors import SafetensorError
@@ -113,3 +115,31 @@ def test_a_report_that_cannot_be_kept_is_printed(evaluate_to, tmp_path, monkeypa
     assert "top1" in said.out
     assert "the disk is full" in said.err
     assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.fixture
+def run_process():
+    """A function that runs `kinoclip` as a program whose `main` is this code, and gives the finished process."""
+
+    def run(body):
+        code = f"import atexit, threading, time\nfrom kinoclip import cli\ndef main():\n    {body}\ncli.main = main\ncli.run()"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def test_the_process_ends_after_its_threads_and_exit_handlers(run_process):
+    thread = "threading.Thread(target=lambda: (time.sleep(0.5), print('thread'))).start()"
+    process = run_process(f"atexit.register(print, 'handler'); {thread}; print('work'); return 3")
+    assert (process.returncode, process.stdout, process.stderr) == (3, "work\nthread\nhandler\n", "")
+
+
+def test_a_fault_of_the_program_ends_the_process_as_python_does(run_process):
+    process = run_process("raise LookupError('a fault')")
+    assert process.returncode == 1
+    assert process.stderr.endswith("LookupError: a fault\n")
+
+
+def test_wrong_use_ends_the_process_with_its_code(run_process):
+    process = run_process("raise SystemExit(2)")
+    assert (process.returncode, process.stderr) == (2, "")

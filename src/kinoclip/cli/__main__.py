@@ -1,7 +1,5 @@
 """`python -m kinoclip.cli`."""
 
-import sys
+from kinoclip.cli import run
 
-from kinoclip.cli import main
-
-sys.exit(main())
+run()

@@ -24,7 +24,7 @@ def add_command(commands: Any) -> None:
 def _space(options: argparse.Namespace) -> int:
     if not 1 <= options.port <= _HIGHEST_PORT:
         raise UsageError(f"--port {options.port}: choose from 1 to {_HIGHEST_PORT}.")
-    from kinoclip.data.mini_clip import EMBEDDED
+    from kinoclip.embedded import EMBEDDED
     from kinoclip.inference.loading import read_config
 
     for model in options.model:

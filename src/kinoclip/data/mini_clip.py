@@ -1,19 +1,15 @@
-"""A tiny CLIP that knows KinoShapes: where its folder lies, its captions and its vocabulary.
+"""A tiny CLIP that knows KinoShapes: its captions and its vocabulary; `kinoclip.embedded` tells where it lies.
 
 `kinoclip.training.mini_clip` trains it. It serves tests, examples and the demo, where no large checkpoint is at hand.
 """
 
 from collections import Counter
-from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 
 from transformers import CLIPTokenizer
 
 from .kinoshapes import BACKGROUNDS, COLORS, SHAPES, VERBS
 
-# what the embedded model is called wherever a model can be named
-EMBEDDED = "mini"
 LABEL_TEMPLATES = (
     "This is a video about {}",
     "This is a video about {}.",
@@ -49,11 +45,6 @@ surf surfing box boxing wrestling fencing archery diving bowling juggling yoga e
 dog cat bird fish tree flower house room door table chair book phone paper food bread fruit cake coffee beer
 small large big little round moving still nothing empty object shape color background gray black orange pink brown
 """
-
-
-def mini_clip_path() -> Path:
-    """Give the folder of the embedded checkpoint, for `CLIPModel.from_pretrained` and `CLIPTokenizer.from_pretrained`."""
-    return Path(str(files("kinoclip.data") / "mini_clip_weights"))
 
 
 def build_tokenizer(num_merges: int = 400) -> CLIPTokenizer:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
+from kinoclip.embedded import EMBEDDED, mini_clip_path
 from kinoclip.methods import METHODS, PLAIN_CLIP_METHOD, load_plain_clip
 from kinoclip.processing import RecognizerProcessor, load_tokenizer
 from kinoclip.recognizer import VideoRecognizer

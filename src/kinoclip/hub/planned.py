@@ -16,7 +16,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.embedded import EMBEDDED
 from kinoclip.inference.profile import CLIP_SHAPES, profile_config
 from kinoclip.methods import METHODS, PLAIN_CLIP_METHOD, Method
 from kinoclip.recognizer_config import RecognizerConfig

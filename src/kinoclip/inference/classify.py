@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.embedded import EMBEDDED
 from kinoclip.outputs import TextFeatures
 from kinoclip.processing import check_labels
 from kinoclip.recognizer import VideoRecognizer

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 
 from kinoclip.conversion import first_line, naming
-from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
+from kinoclip.embedded import EMBEDDED, mini_clip_path
 from kinoclip.export.exported import load_exported
 from kinoclip.export.manifest import MANIFEST
 from kinoclip.methods import load_plain_clip

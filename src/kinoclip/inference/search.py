@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kinoclip.conversion import first_line
-from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.embedded import EMBEDDED
 from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoDecodeError

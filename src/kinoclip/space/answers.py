@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.embedded import EMBEDDED
 from kinoclip.inference.classify import Classification, Classifier
 from kinoclip.inference.records import classification_record, error_line
 from kinoclip.inference.span_job import span_record

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from kinoclip.data.mini_clip import EMBEDDED
+from kinoclip.embedded import EMBEDDED
 from kinoclip.inference.showing import show_reasons
 
 from .answers import Answer, Models, Question, answer

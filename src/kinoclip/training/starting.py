@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from kinoclip.conversion import naming
-from kinoclip.data.mini_clip import EMBEDDED, mini_clip_path
+from kinoclip.embedded import EMBEDDED, mini_clip_path
 from kinoclip.inference.loading import check_finite, has_tokenizer, read_config
 from kinoclip.methods import METHODS, Method
 from kinoclip.processing import RecognizerProcessor

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kinoclip.data.mini_clip import EMBEDDED
 from kinoclip.data.suggestions import Corrections
+from kinoclip.embedded import EMBEDDED
 from kinoclip.inference.loading import read_config
 
 from .loop import TrainingResult, train

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from kinoclip.data.kinoshapes import OBJECTS, kinoshapes_clips
-from kinoclip.data.mini_clip import build_tokenizer, mini_clip_path
+from kinoclip.data.mini_clip import build_tokenizer
+from kinoclip.embedded import mini_clip_path
 from kinoclip.training.mini_clip import measure
 from kinoclip.training.mini_clip.__main__ import main
 from kinoclip.training.mini_clip.muon import orthogonalize

@@ -6,7 +6,7 @@ from torch.nn.functional import avg_pool2d
 
 from kinoclip import BikeModel, BikeProcessor
 from kinoclip.data.kinoshapes import kinoshapes_clips
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.embedded import mini_clip_path
 
 NUM_CLIPS = 24
 

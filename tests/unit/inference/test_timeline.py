@@ -13,7 +13,7 @@ from kinoclip import (
     SllmProcessor,
 )
 from kinoclip.data.kinoshapes.benchmark import benchmark_dataset
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.embedded import mini_clip_path
 from kinoclip.inference.timeline import Moment, Span, TimedFrame, Watcher, find_spans, join_moments
 from kinoclip.video import VideoReader
 

@@ -5,7 +5,7 @@ from transformers import BertTokenizer, ChineseCLIPModel
 
 from kinoclip import DstprModel, DstprProcessor
 from kinoclip.data.kinoshapes.benchmark import action_classes
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.embedded import mini_clip_path
 from kinoclip.training.mini_clip.chinese import train_chinese, translations
 
 

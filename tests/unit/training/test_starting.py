@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.embedded import mini_clip_path
 from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.training.starting import label_texts, start_model
 

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, BertTokenizer, ChineseCLIPConfig, ChineseCLIPModel, CLIPModel
 
 from kinoclip.data.kinoshapes.benchmark import ZH_COLORS, ZH_SHAPES, ZH_VERBS
-from kinoclip.data.mini_clip import mini_clip_path
+from kinoclip.embedded import mini_clip_path
 
 from .settings import PROMPT
 
