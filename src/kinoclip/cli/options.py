@@ -79,9 +79,9 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--backend",
         default="torch",
-        choices=("torch", "onnxruntime"),
-        help="onnxruntime computes on the CPU in float32, without reasons; the model is exported on its first "
-        "use (default: %(default)s)",
+        choices=("torch", "onnxruntime", "onnxruntime-int8"),
+        help="onnxruntime computes on the CPU in float32, without reasons, and onnxruntime-int8 encodes frames in 8 bits; the "
+        "model is exported on its first use (default: %(default)s)",
     )
 
 

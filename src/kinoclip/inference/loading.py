@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcesso
 from kinoclip.conversion import first_line, naming
 from kinoclip.embedded import EMBEDDED, mini_clip_path
 from kinoclip.export.exported import load_exported
-from kinoclip.export.manifest import MANIFEST
+from kinoclip.export.manifest import MANIFEST, DType
 from kinoclip.methods import load_plain_clip
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.recognizer_config import RecognizerConfig
@@ -23,7 +23,9 @@ from kinoclip.text.parsing import load_json
 from .feature_cache import hash_model
 
 logger = logging.getLogger(__name__)
-Backend = Literal["torch", "onnxruntime"]
+Backend = Literal["torch", "onnxruntime", "onnxruntime-int8"]
+
+_EXPORTED_DTYPES: dict[Backend, DType] = {"onnxruntime": "float32", "onnxruntime-int8": "int8"}
 
 
 def load_recognizer(
@@ -43,8 +45,9 @@ def load_recognizer(
         device: where the weights go.
         attributes: give a plain CLIP the attributes branch that needs no training.
         dtype: of the weights. On a CPU bfloat16 is faster where the processor supports it, and float16 is far slower.
-        backend: what computes: torch; or "onnxruntime", which computes on the CPU in float32 and gives no reasons (`examples/export` has what it gains). The
-            model is exported on its first use, into a folder of `HF_HOME`.
+        backend: what computes: torch; or "onnxruntime", which computes on the CPU in float32 and gives no reasons, and
+            "onnxruntime-int8", which encodes frames in 8 bits (`examples/export` has what they gain, and how many answers stay).
+            The model is exported on its first use, into a folder of `HF_HOME`.
 
     Returns:
         The model, and its processor; a checkpoint that knows its own candidates only may have a video processor alone.
@@ -55,9 +58,9 @@ def load_recognizer(
         ImportError: the backend is not installed.
     """
     if backend not in get_args(Backend):
-        raise ValueError(f"There is no backend {backend!r}. Choose {' or '.join(get_args(Backend))}.")
-    if backend == "onnxruntime" and (torch.device(device).type != "cpu" or dtype != torch.float32):
-        raise ValueError("The backend onnxruntime computes on the CPU in float32. Leave device and dtype out.")
+        raise ValueError(f"There is no backend {backend!r}. Choose {', '.join(get_args(Backend))}.")
+    if backend != "torch" and (torch.device(device).type != "cpu" or dtype != torch.float32):
+        raise ValueError(f"The backend {backend} computes on the CPU in its own dtype. Leave device and dtype out.")
     source = str(mini_clip_path() if str(model) == EMBEDDED else model)
     if (Path(source) / MANIFEST).is_file():
         _check_export_options(source, torch.device(device), dtype, attributes)
@@ -74,20 +77,21 @@ def load_recognizer(
         )
     check_finite(recognizer, source)
     recognizer.eval()
-    if backend == "onnxruntime":
-        return load_exported(_keep_export(recognizer, processor, str(model)))[0], processor
+    if backend != "torch":
+        return load_exported(_keep_export(recognizer, processor, str(model), _EXPORTED_DTYPES[backend]))[0], processor
     torch.nn.Module.to(recognizer, device)
     return recognizer, processor
 
 
-def _keep_export(recognizer: VideoRecognizer, processor: Any, source: str) -> Path:
+def _keep_export(recognizer: VideoRecognizer, processor: Any, source: str, dtype: DType) -> Path:
     """Export a model that was not exported before, and give the folder."""
     from kinoclip.export.writing import export_recognizer
 
-    folder = Path(constants.HF_HOME) / "kinoclip" / "onnx" / f"{version('kinoclip')}-{hash_model(recognizer)[:40]}"
+    name = f"{version('kinoclip')}-{hash_model(recognizer)[:40]}" + (f"-{dtype}" if dtype != "float32" else "")
+    folder = Path(constants.HF_HOME) / "kinoclip" / "onnx" / name
     if not (folder / MANIFEST).is_file():
         logger.warning("%s is exported for ONNX Runtime into %s, once.", source, folder)
-        for line in export_recognizer(recognizer, processor, folder, source=source):
+        for line in export_recognizer(recognizer, processor, folder, dtype=dtype, source=source):
             logger.info(line)
     return folder
 

@@ -125,6 +125,7 @@ class FileClip:
         self._is_fresh = False
         self._is_closed = False
         self._kept: list[VideoFrame] | None = None
+        self._first: VideoFrame | None = None
         self._current: Iterator[tuple[int, VideoFrame]] | None = None
         self._lock = threading.RLock()
         try:
@@ -141,14 +142,14 @@ class FileClip:
         num_pixels = self.num_frames * codec.width * codec.height
         first = None
         if self._table.is_countable and num_pixels > _COUNTED_PIXELS and not exact:
-            self._rewind()
-            first = first_frame(self._session)
-            self._is_fresh = False
-        if first is None:
+            first = first_frame(self._session, self._table)
+        if first is None or self._session.errors:
             self._count()
             return
         self._along_packets = self._table.is_seekable
         self._counted = False
+        if self._along_packets and first.pts == self._table.display_stamps[0] and not first.is_corrupt:
+            self._first = first
         self._set_shape(first.height, first.width, read_orientation(first))
         stamps: Sequence[int | None] = [packet.pts for packet in self._table.packets]
         self._set_stamps(sorted(stamps) if None not in stamps else stamps)  # type: ignore[type-var]
@@ -271,6 +272,9 @@ class FileClip:
             if self._along_packets:
                 self._session.errors = []
                 self._session.flush()
+                if self._first is not None and indices[0] == 0:
+                    yield 0, self._first
+                    indices = indices[1:]
                 yield from read_along_packets(self._session, self._table, indices)
                 return
             self._rewind()
@@ -289,7 +293,7 @@ class FileClip:
         """Close the file."""
         with self._lock:
             self._is_closed = True
-            self._kept = self._current = None
+            self._kept = self._current = self._first = None
             self._session.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def read_table(session: Session) -> PacketTable:
     packets = [
         PacketInfo(
             packet.pts,
-            bool(packet.is_keyframe),
+            packet.is_keyframe,
             packet.size > 0 and not packet.is_corrupt and not packet.is_discard,
             packet.size,
         )
@@ -81,14 +82,25 @@ def count_by_decoding(session: Session, kept_bytes: int) -> Count:
     return Count(len(stamps), height, width, orientation, stamps, errors, frames)
 
 
-def first_frame(session: Session) -> VideoFrame | None:
-    """Decode just enough of a session, from where it stands, to get a frame out."""
-    for packet in session.packets():
+def first_frame(session: Session, table: PacketTable) -> VideoFrame | None:
+    """Decode just enough of a session, wherever it stands, to get a frame out."""
+    for packet in _from_start(session, table):
         frames = session.decode(packet) or session.decode(None)
         session.flush()
         if frames or session.errors:
             return frames[0] if frames else None
     return None
+
+
+def _from_start(session: Session, table: PacketTable) -> Iterator[Packet[VideoStream]]:
+    """Give all packets again; to seek is quicker than to open the file anew."""
+    cursor = _Cursor(session, table)
+    if table.is_seekable:
+        with suppress(LostFrameError):
+            cursor.go_to(0)
+            return cursor.rest()
+    session.reopen()
+    return session.packets()
 
 
 def read_in_order(session: Session, indices: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -177,6 +189,10 @@ class _Cursor:
         if landed is None or self.position > position:
             raise LostFrameError
         self.packets = _chain(landed, self.packets)
+
+    def rest(self) -> Iterator[Packet[VideoStream]]:
+        """Give the packets from here on as they come."""
+        return self.packets or iter(())
 
     def next_packet(self) -> Packet[VideoStream]:
         packet = next(self.packets, None) if self.packets is not None else None
