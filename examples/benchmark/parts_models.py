@@ -8,7 +8,7 @@ import torch
 from measuring import ratio, take_turns
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
-from towers import authors_saliency, build_kinoclip, build_open_clip, unless_missing, vision_towers
+from towers import BACKENDS, authors_saliency, build_kinoclip, build_open_clip, exports, unless_missing, vision_towers
 
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.labels import label_set
@@ -23,10 +23,17 @@ def dtypes(device: str) -> list[torch.dtype]:
 
 
 def compare(case: dict, jobs: dict, rounds: int) -> dict:
-    """Give one row: milliseconds of kinoclip, and how many times longer each other takes."""
+    """Give one row: milliseconds of kinoclip, how many times longer each other takes, and the same for its other backends."""
     times = take_turns(jobs, rounds)
-    row = {**case, "ms": round(1000 * statistics.median(times["kinoclip"]), 1)}
-    return {**row, "ratios": {name: ratio(t, times["kinoclip"]) for name, t in times.items() if name != "kinoclip"}}
+    ours = {name: times.pop(name) for name in ("kinoclip", *BACKENDS) if name in times}
+    rows = {
+        name: {
+            "ms": round(1000 * statistics.median(own), 1),
+            "ratios": {other: ratio(t, own) for other, t in times.items()},
+        }
+        for name, own in ours.items()
+    }
+    return {**case, **rows.pop("kinoclip"), **({"backends": rows} if rows else {})}
 
 
 @torch.inference_mode()
@@ -35,8 +42,11 @@ def measure_tower(options) -> Iterator[dict]:
     for dtype in dtypes(options.device):
         pixels = torch.randn(1, NUM_FRAMES, 3, SIZE, SIZE).to(options.device, dtype)
         towers = vision_towers(options.clip, options.device, dtype)
+        if options.device == "cpu" and dtype == torch.float32:
+            model = build_kinoclip(options.clip, temporal_head="none")
+            towers |= {name: graphs.encode_frames for name, graphs in exports(model, options, ["frames"]).items()}
         jobs = {name: partial(tower, pixels) for name, tower in towers.items()}
-        yield compare({"case": f"{options.clip} {str(dtype).removeprefix('torch.')}"}, jobs, options.rounds)
+        yield compare({"case": f"{options.clip} {str(dtype).removeprefix('torch.')}"}, jobs, 3 * options.rounds)
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from readers import (
     read_transformers,
     to_grey_levels,
 )
-from towers import authors_saliency, build_kinoclip, build_open_clip, build_xclip, save_models, unless_missing
+from towers import authors_saliency, build_kinoclip, build_open_clip, build_xclip, exports, save_models, unless_missing
 
 from kinoclip import Classifier, VideoReader
 from kinoclip.inference.jobs import Job
@@ -133,6 +133,12 @@ def build_classifier(clip: str) -> Classifier:
     return Classifier(model, RecognizerProcessor.for_config(model.config, None), "random")
 
 
+def with_labels(classifier: Classifier) -> Classifier:
+    """Let a classifier take the labels that its model carries."""
+    classifier.set_labels(None)
+    return classifier
+
+
 def authors_recognizer(clip: str, text: TextFeatures):
     """BIKE as its repository runs it: decord, PIL, OpenAI's tower, the head of `kinoclip` without saliency's shortcuts."""
     import decord  # noqa: F401  (missed here, not in the middle of a round)
@@ -164,9 +170,10 @@ def xclip_recognizer(num_labels: int):
 @torch.inference_mode()
 def measure_file(options) -> Iterator[dict]:
     """One file to the probabilities of 400 labels, their text encoded before."""
-    classifier = build_classifier(options.clip)
-    classifier.set_labels(None)
-    jobs = {"kinoclip": lambda path: classifier.classify(path)}
+    classifier = with_labels(build_classifier(options.clip))
+    jobs = {"kinoclip": classifier.classify}
+    for name, graphs in exports(classifier.model, options, ["frames", "head"]).items():
+        jobs[name] = with_labels(Classifier(graphs, classifier.processor, name)).classify
     if peer := unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text)):
         jobs["authors' way"] = peer
     if options.clip == "vitb32":
@@ -178,8 +185,7 @@ def measure_file(options) -> Iterator[dict]:
 @torch.inference_mode()
 def measure_files(options, count: int = 16) -> Iterator[dict]:
     """Many files to labels: decoding and inference overlap."""
-    classifier = build_classifier(options.clip)
-    classifier.set_labels(None)
+    classifier = with_labels(build_classifier(options.clip))
     peer = unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text))
     job = Job(classifier, None)
     for name, path in videos(options, KINDS).items():
@@ -229,7 +235,9 @@ def measure_start(options) -> Iterator[dict]:
 
 
 def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+    # what is installed is compiled before its first use
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
 def peak_mb(command: list[str]) -> float:

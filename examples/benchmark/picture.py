@@ -19,13 +19,19 @@ HIDDEN = ("kinoclip", "decoding alone", "inference alone", "import")
 
 
 def bars(result: dict) -> list[tuple[str, str, list[float]]]:
-    """Give (part, peer, ratios of all its cases), in the order of `PARTS`."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """Give (part, peer, ratios of all its cases), in the order of `PARTS`, those of other backends after torch's."""
+    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in result["rows"]:
-        for peer, value in row["ratios"].items():
-            if not peer.startswith(HIDDEN):
-                found[row["part"], peer].append(value)
-    return [(part, peer, found[part, peer]) for part in PARTS for p, peer in found if p == part]
+        backends = {"": row, **row.get("backends", {})}
+        for backend, numbers in backends.items():
+            for peer, value in numbers["ratios"].items():
+                if not peer.startswith(HIDDEN):
+                    found[row["part"], backend, peer].append(value)
+    order = sorted(found, key=lambda key: (list(PARTS).index(key[0]), key[1]))
+    return [
+        (PARTS[part] + f", {backend}" * bool(backend), peer, found[part, backend, peer])
+        for part, backend, peer in order
+    ]
 
 
 def table(result: dict) -> str:
@@ -33,7 +39,7 @@ def table(result: dict) -> str:
     lines = ["| | beside | cases | kinoclip is faster by | from | to |", "|---|---|---|---|---|---|"]
     for part, peer, values in bars(result):
         numbers = " | ".join(f"{value:.2f}x" for value in (statistics.median(values), min(values), max(values)))
-        lines.append(f"| {PARTS[part]} | {peer} | {len(values)} | {numbers} |")
+        lines.append(f"| {part} | {peer} | {len(values)} | {numbers} |")
     return "\n".join(lines)
 
 
@@ -50,7 +56,7 @@ def draw(result: dict, path: Path) -> None:
         axes.barh(number, middle - 1, left=1, color="#2f6f9f" if middle >= 1 else "#b5543c", height=0.66)
         axes.plot([min(values), max(values)], [number, number], color="#222222", linewidth=1)
         axes.text(max(middle, *values, 1) * 1.04, number, f"{middle:.2f}x", va="center", fontsize=9)
-    axes.set_yticks(range(len(rows)), [f"{PARTS[part]}: {peer}" for part, peer, _ in reversed(rows)], fontsize=9)
+    axes.set_yticks(range(len(rows)), [f"{part}: {peer}" for part, peer, _ in reversed(rows)], fontsize=9)
     axes.axvline(1, color="#222222", linewidth=1)
     axes.set_xscale("log")
     ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if tick <= 1.3 * max(max(v) for _, _, v in rows)]

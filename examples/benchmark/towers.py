@@ -1,5 +1,6 @@
 """The same CLIP, of random weights, in kinoclip and in its peers: vision tower, text tower, whole recognizers."""
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,11 @@ from transformers import (
 
 from kinoclip import BikeProcessor
 from kinoclip.data.mini_clip import build_tokenizer
+from kinoclip.export import export_recognizer, load_exported
 from kinoclip.inference.profile import CLIP_SHAPES, clip_fields, profile_config
+from kinoclip.processing import RecognizerProcessor
 
+BACKENDS = {"onnxruntime": "float32", "onnxruntime-int8": "int8"}
 OPEN_CLIP = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
 TIMM = {
     "vitb32": "vit_base_patch32_clip_224",
@@ -67,6 +71,21 @@ def save_models(folder: Path) -> tuple[Path, Path]:
     BikeProcessor.for_config(models[ours].config, tokenizer).save_pretrained(ours)
     XCLIPProcessor(image_processor(), tokenizer).save_pretrained(theirs)
     return ours, theirs
+
+
+def exports(model: nn.Module, options, parts: list[str]) -> dict[str, nn.Module]:
+    """Give what `--backend` computes with, by its name: parts of a model as graphs of ONNX Runtime."""
+    processor, found = RecognizerProcessor.for_config(model.config, None), {}
+    for name, dtype in BACKENDS.items():
+        folder = Path(tempfile.mkdtemp(dir=options.folder)) / name
+        try:
+            for _ in export_recognizer(model, processor, folder, dtype=dtype, parts=parts):
+                pass
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        found[name] = load_exported(folder)[0]
+    return found
 
 
 def vision_towers(clip: str, device: str, dtype: torch.dtype) -> dict[str, Callable[[Tensor], Tensor]]:
