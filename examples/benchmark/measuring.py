@@ -1,6 +1,7 @@
 """What every benchmark here shares: variants that take turns, ratios within rounds, the machine, videos to read."""
 
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Hashable
@@ -12,18 +13,20 @@ import torch
 
 
 def take_turns(jobs: dict[Hashable, Callable], rounds: int) -> dict[Hashable, list[float]]:
-    """Give the seconds of each job in each round; all jobs take part in a round, each time in another order."""
+    """Give the seconds of each job in each round; all jobs take part in a round, each time in another order.
+
+    The order is drawn, so that none always follows the same one, whose threads may still be at it.
+    """
     times: dict[Hashable, list[float]] = {name: [] for name in jobs}
-    order = list(jobs)
+    generator = random.Random(0)
     for number in range(rounds + 1):
-        for name in order:
+        for name in generator.sample(list(jobs), len(jobs)):
             start = time.perf_counter()
             jobs[name]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - start)
-        order = order[1:] + order[:1]
     return times
 
 
