@@ -17,6 +17,7 @@ LAYERS = (
         "metrics",
         "conversion",
         "embedded",
+        "importing",
         "torchscript",
         "shim",
         "whole_files",

@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kinoclip.importing import without_collector
+
 __version__ = "0.1.0"
 
 if Path(sys.argv[0]).stem == "kinoclip" or sys.orig_argv[1:3] == ["-m", "kinoclip"]:
@@ -21,5 +23,6 @@ if Path(sys.argv[0]).stem == "kinoclip" or sys.orig_argv[1:3] == ["-m", "kinocli
             raise AttributeError(f"module 'kinoclip' has no attribute {name!r}") from None
 
 else:
-    from kinoclip.public import *  # noqa: F403
-    from kinoclip.public import __all__ as __all__
+    with without_collector():
+        from kinoclip.public import *  # noqa: F403
+        from kinoclip.public import __all__ as __all__

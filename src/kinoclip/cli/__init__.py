@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import atexit
 import errno
-import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
+
+from kinoclip.importing import without_collector
 
 from . import (
     check,
@@ -77,25 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    _import_package()
+    with without_collector():
+        import kinoclip.public  # noqa: F401  (makes the methods known to Transformers)
+
     _quiet_libraries()
     code: int = options.run(options)
     sys.stdout.flush()
     return code
-
-
-def _import_package() -> None:
-    """Import what every command needs, which makes the methods known to Transformers.
-
-    The garbage collector waits meanwhile: what is imported stays, and looking through it again and again takes a tenth of the time.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        import kinoclip.public  # noqa: F401
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _explain(error: Exception, options: argparse.Namespace) -> int:
