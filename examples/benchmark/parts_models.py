@@ -44,7 +44,7 @@ def measure_tower(options) -> Iterator[dict]:
         towers = vision_towers(options.clip, options.device, dtype)
         if options.device == "cpu" and dtype == torch.float32:
             model = build_kinoclip(options.clip, temporal_head="none")
-            towers |= {name: graphs.encode_frames for name, graphs in exports(model, options, ["frames"]).items()}
+            towers |= {name: graphs.encode_frames for name, graphs in exports(model, ["frames"]).items()}
         jobs = {name: partial(tower, pixels) for name, tower in towers.items()}
         yield compare({"case": f"{options.clip} {str(dtype).removeprefix('torch.')}"}, jobs, 3 * options.rounds)
 

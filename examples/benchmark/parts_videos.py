@@ -172,7 +172,7 @@ def measure_file(options) -> Iterator[dict]:
     """One file to the probabilities of 400 labels, their text encoded before."""
     classifier = with_labels(build_classifier(options.clip))
     jobs = {"kinoclip": classifier.classify}
-    for name, graphs in exports(classifier.model, options, ["frames", "head"]).items():
+    for name, graphs in exports(classifier.model, ["frames", "head"]).items():
         jobs[name] = with_labels(Classifier(graphs, classifier.processor, name)).classify
     if peer := unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text)):
         jobs["authors' way"] = peer

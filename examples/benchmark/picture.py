@@ -29,7 +29,7 @@ def bars(result: dict) -> list[tuple[str, str, list[float]]]:
                     found[row["part"], backend, peer].append(value)
     order = sorted(found, key=lambda key: (list(PARTS).index(key[0]), key[1]))
     return [
-        (PARTS[part] + f", {backend}" * bool(backend), peer, found[part, backend, peer])
+        (PARTS[part] + (f", {backend}" if backend else ""), peer, found[part, backend, peer])
         for part, backend, peer in order
     ]
 

@@ -73,18 +73,19 @@ def save_models(folder: Path) -> tuple[Path, Path]:
     return ours, theirs
 
 
-def exports(model: nn.Module, options, parts: list[str]) -> dict[str, nn.Module]:
+def exports(model: nn.Module, parts: list[str]) -> dict[str, nn.Module]:
     """Give what `--backend` computes with, by its name: parts of a model as graphs of ONNX Runtime."""
     processor, found = RecognizerProcessor.for_config(model.config, None), {}
     for name, dtype in BACKENDS.items():
-        folder = Path(tempfile.mkdtemp(dir=options.folder)) / name
-        try:
-            for _ in export_recognizer(model, processor, folder, dtype=dtype, parts=parts):
-                pass
-        except ImportError as error:
-            print(f"{name} is left out: {error}")
-            continue
-        found[name] = load_exported(folder)[0]
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, name)
+            try:
+                for _ in export_recognizer(model, processor, folder, dtype=dtype, parts=parts):
+                    pass
+            except ImportError as error:
+                print(f"{name} is left out: {error}")
+                continue
+            found[name] = load_exported(folder)[0]
     return found
 
 

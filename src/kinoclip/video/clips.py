@@ -122,7 +122,6 @@ class FileClip:
         self._on_damage = on_damage
         self._declared_fps = fps
         self._session = Session(media, stream, max_pixels, threads)
-        self._is_fresh = False
         self._is_closed = False
         self._kept: list[VideoFrame] | None = None
         self._first: VideoFrame | None = None
@@ -158,7 +157,6 @@ class FileClip:
         """Decode everything, on one thread, so that the answer is the same each time."""
         threads = self._session.threads
         self._session.reopen(threads=1)
-        self._is_fresh = False
         count = count_by_decoding(self._session, _KEPT_BYTES)
         if count.num_frames == 0:
             raise VideoDecodeError(self._explain_nothing(count))
@@ -277,17 +275,11 @@ class FileClip:
                     indices = indices[1:]
                 yield from read_along_packets(self._session, self._table, indices)
                 return
-            self._rewind()
-            self._is_fresh = False
+            self._session.reopen()
             for index, frame in read_in_order(self._session, indices):
                 if not self._counted and (self._session.errors or frame.is_corrupt):
                     return
                 yield index, frame
-
-    def _rewind(self) -> None:
-        if not self._is_fresh:
-            self._session.reopen()
-        self._is_fresh = True
 
     def close(self) -> None:
         """Close the file."""

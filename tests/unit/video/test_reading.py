@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoclip.video import VideoReader
+from kinoclip.video import VideoReader, clips
 from kinoclip.video.media import Session
 
 # 1.0 as the 16.16 fixed point of a display matrix.
@@ -219,3 +219,18 @@ def test_a_closed_reader_says_so(h264):
 def test_an_argument_out_of_range_is_an_error(h264, arguments, message):
     with pytest.raises(ValueError, match=message):
         VideoReader(h264, **arguments)
+
+
+def test_a_large_video_is_opened_once_and_its_first_frame_decoded_once(h264, monkeypatch, read_numbers):
+    monkeypatch.setattr(clips, "_COUNTED_PIXELS", 0)
+    done = []
+    for name in ("_open", "seek"):
+        method = getattr(Session, name)
+        monkeypatch.setattr(
+            Session, name, lambda *args, name=name, method=method: (done.append(name), method(*args))[1]
+        )
+    with VideoReader(h264) as reader:
+        assert read_numbers(reader.frames([0])) == [0]
+        assert read_numbers(reader.frames([0, 30])) == [0, 30]
+    # to the first packet for the size of the frames, and to the group of frame 30
+    assert done == ["_open", "seek", "seek"]
