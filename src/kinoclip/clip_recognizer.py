@@ -11,6 +11,7 @@ from transformers import initialization as init
 
 from kinoclip.clip_recognizer_config import BRANCH_SHARES, ClipRecognizerConfig
 from kinoclip.components.attention_maps import map_attention
+from kinoclip.components.class_token import replace_last_layer
 from kinoclip.components.text_branches import AttributesBranch, ChineseBranch, read_chinese_clip
 from kinoclip.components.token_merging import ImageTokens, encode_images, merge_tokens_in
 from kinoclip.conversion import clip_to_transformers, infer_clip_config, naming, read_checkpoint
@@ -28,6 +29,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
     config_class = ClipRecognizerConfig
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
+    _no_split_modules = ["CLIPEncoderLayer", "LastLayer", "MergingLayer", "CLIPTextEmbeddings", "CLIPVisionEmbeddings"]
     branch_inputs: ClassVar[tuple[str, ...]] = ("attribute_input_ids",)
     text_inputs: ClassVar[tuple[str, ...]] = ("chinese_input_ids",)
     # whether the method reads every position of the text, or its end only
@@ -35,6 +37,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
 
     def __init__(self, config: ClipRecognizerConfig):
         super().__init__(config)
+        replace_last_layer(self.vision_model)
         if config.merge_r:
             merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn)
         self.attributes = None if config.attributes == "none" else AttributesBranch(config)
@@ -113,7 +116,8 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame with CLIP's vision tower: (B, T, 3, H, W) -> embeds (B, T, D), not unit length."""
-        images, shape = self.encode_images(pixel_values_videos.flatten(0, 1)), pixel_values_videos.shape[:2]
+        shape = pixel_values_videos.shape[:2]
+        images = self.encode_images(pixel_values_videos.flatten(0, 1), class_token_only=True)
         regions = None if images.regions is None else images.regions.unflatten(0, shape)
         return FrameFeatures(embeds=self.visual_projection(images.pooler_output).unflatten(0, shape), regions=regions)
 

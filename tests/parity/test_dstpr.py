@@ -120,8 +120,8 @@ def test_each_layer_gets_the_official_prompts_and_gives_the_official_tokens(vita
     model, seen = build(**RUNS["s1l1g1"]), []
     model.vision_model.encoder.layers[layer].register_forward_hook(lambda _, given, out: seen.append((*given, out)))
     with torch.no_grad():
-        model.encode_frames(vita.inputs["video"].transpose(1, 2))
-    tokens, _, prompts, output = seen[0]
+        model.encode_tokens(vita.inputs["video"].transpose(1, 2))
+    tokens, _, prompts, _, output = seen[0]
     torch.testing.assert_close(tokens, _without_global(official["in"]), **EXACT)
     torch.testing.assert_close(output, _without_global(official["out"]), **EXACT)
     # recorded in the order class token, interchange, global, patches, class prompt

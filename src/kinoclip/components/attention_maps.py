@@ -49,6 +49,7 @@ def map_attention(vision_model: nn.Module, run: Callable[[], object]) -> Tensor 
         for hook in hooks:
             hook.remove()
     weights = class_attention(seen["queries"], seen["keys"], attention.num_heads, attention.scale, seen["bias"])
+    weights = weights[:, : seen["layer"][0].shape[1]]  # prompts stand behind the tokens
     if isinstance(last, MergingLayer):
         weights = spread_weights(weights, *seen["layer"][1:3])
     patches = weights[:, 1:]
@@ -59,20 +60,20 @@ def class_attention(queries: Tensor, keys: Tensor, num_heads: int, scale: float,
     """Give how much the first token looks at each token, as the mean over heads.
 
     Args:
-        queries: (N, n, D).
-        keys: (N, n + P, D), those of P prompts behind those of the tokens.
+        queries: (N, n, D), of which the first is used.
+        keys: (N, m, D).
         num_heads: of the attention.
         scale: multiplies the products.
-        bias: (N, 1, 1, n + P), added to them.
+        bias: (N, 1, 1, m), added to them.
 
     Returns:
-        (N, n) float32, what goes to prompts left out.
+        (N, m) float32.
     """
     query = queries[:, 0].float().unflatten(-1, (num_heads, -1))
     scores = torch.einsum("nhc,nkhc->nhk", query, keys.float().unflatten(-1, (num_heads, -1))) * scale
     if bias is not None:
         scores = scores + bias[:, :, 0].float()
-    return scores.softmax(-1).mean(1)[:, : queries.shape[1]]
+    return scores.softmax(-1).mean(1)
 
 
 def spread_weights(weights: Tensor, sizes: Tensor | None, positions: Tensor | None) -> Tensor:

@@ -15,14 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import CLIPVisionConfig, CLIPVisionModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import (
-    CLIPAttention,
-    CLIPEncoder,
-    CLIPEncoderLayer,
-    eager_attention_forward,
-)
+from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPEncoderLayer
 from transformers.utils.generic import ModelOutput
+
+from .class_token import KeyedAttention, LastLayer
 
 # attentions that take a number to add to each key's scores
 _TAKE_BIAS = ("eager", "sdpa")
@@ -179,38 +175,25 @@ def _take(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], index]
 
 
-class KeyedAttention(CLIPAttention):
-    """CLIP's attention, which gives its keys too."""
-
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Give what is attended to (N, n, D), the weights where the implementation has them, and keys (N, n, H, C)."""
-        query, key, value = (
-            projection(hidden_states).unflatten(-1, (self.num_heads, self.head_dim))
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        heads = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        dropout = self.dropout if self.training else 0.0
-        attended, weights = attend(self, *heads, attention_mask, scaling=self.scale, dropout=dropout, **kwargs)
-        return self.out_proj(attended.flatten(2)), weights, key
-
-
 class MergingLayer(CLIPEncoderLayer):
     """A layer of CLIP's vision tower that merges tokens between attention and MLP.
 
     Source: ToMe section 3; ALT eq. 2-3.
     """
 
+    # see `LastLayer`
+    skips_unread = True
+
     def __init__(self, config: CLIPVisionConfig):
         super().__init__(config)
         self.self_attn = KeyedAttention(config)
 
-    def attend(self, hidden_states: Tensor, bias: Tensor | None, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Let the tokens look at each other: (N, n, D), and their keys (N, n, H, C)."""
-        attended, _, keys = self.self_attn(self.layer_norm1(hidden_states), bias, **kwargs)
-        return hidden_states + attended, keys
+    def attend(
+        self, hidden_states: Tensor, bias: Tensor | None, num_queries: int | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Let the tokens, or the first of them, look at all: (N, num_queries, D), and the keys of all (N, n, H, C)."""
+        attended, _, keys = self.self_attn(self.layer_norm1(hidden_states), bias, num_queries, **kwargs)
+        return hidden_states[:, :num_queries] + attended, keys
 
     def transform(self, hidden_states: Tensor) -> Tensor:
         """Pass each token through the MLP: (N, n, D)."""
@@ -223,6 +206,7 @@ class MergingLayer(CLIPEncoderLayer):
         positions: Tensor | None,
         number: int = 0,
         prop_attn: bool = True,
+        class_token_only: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Attend, merge, transform; whatever changes goes in and comes out, so that the layer can be run again.
@@ -233,18 +217,23 @@ class MergingLayer(CLIPEncoderLayer):
             positions: (N, tokens of the first layer), where each of those is now, or None.
             number: r, how many tokens shall go.
             prop_attn: let a token count for all its patches when others look at it (proportional attention).
+            class_token_only: leave out the other tokens, which are followed but not averaged.
             kwargs: of the attention.
 
         Returns:
-            The same three for n - r tokens.
+            The same three for n - r tokens, or with `class_token_only` for the first of them.
         """
+        class_token_only = class_token_only and self.skips_unread
         bias = None
         if prop_attn and sizes is not None:
             bias = sizes.log().transpose(1, 2)[:, None].to(hidden_states.dtype)  # (N, 1, 1, n)
-        hidden_states, keys = self.attend(hidden_states, bias, **kwargs)
+        hidden_states, keys = self.attend(hidden_states, bias, 1 if class_token_only else None, **kwargs)
         plan = plan_merge(keys.mean(2), number)
-        if plan is not None:
+        if class_token_only:
+            sizes = None if sizes is None else sizes[:, :1]
+        elif plan is not None:
             hidden_states, sizes = merge_tokens(hidden_states, sizes, plan)
+        if plan is not None:
             moved = follow_tokens(plan)
             positions = moved if positions is None else moved.gather(1, positions)
         return self.transform(hidden_states), sizes, positions
@@ -265,8 +254,14 @@ class MergingEncoder(CLIPEncoder):
         self.schedule = schedule
         self.prop_attn = prop_attn
 
-    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> ImageTokens:
-        """Give the last tokens, their sizes, and the region of each patch.
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        class_token_only: bool = False,
+        **kwargs: Any,
+    ) -> ImageTokens:
+        """Give the last tokens, or the class token of them, their sizes, and the region of each patch.
 
         Raises:
             ValueError: the attention implementation cannot weigh tokens by sizes, or layers of another kind are there.
@@ -279,6 +274,8 @@ class MergingEncoder(CLIPEncoder):
             )
         hidden_states, sizes, positions = inputs_embeds, None, None
         for layer, number in zip(self.layers, self.schedule, strict=True):
+            if layer is self.layers[-1] and class_token_only:
+                kwargs["class_token_only"] = True
             if isinstance(layer, CLIPEncoderLayer) and not isinstance(layer, MergingLayer):  # replaced since
                 raise ValueError(_NOT_WITH.format(type(layer).__name__))
             hidden_states, sizes, positions = layer(
@@ -309,14 +306,21 @@ def merge_tokens_in(
     """
     encoder = getattr(vision_model, "encoder", None)
     for module in [vision_model] if encoder is None else encoder.layers:
-        if type(module) not in (CLIPEncoderLayer, MergingLayer):
+        if type(module) not in (CLIPEncoderLayer, LastLayer, MergingLayer):
             raise ValueError(_NOT_WITH.format(type(module).__name__))
     schedule = merge_schedule(merge_r, len(encoder.layers))
     vision_model.encoder = MergingEncoder(vision_model.config, schedule, prop_attn, layer_class)
 
 
-def encode_images(vision_model: CLIPVisionModel, pixel_values: Tensor, **kwargs: Any) -> ImageTokens:
-    """Run a vision tower, with or without merging, over pixels (N, 3, H, W); `kwargs` reach its layers."""
+def encode_images(
+    vision_model: CLIPVisionModel, pixel_values: Tensor, *, class_token_only: bool = False, **kwargs: Any
+) -> ImageTokens:
+    """Run a vision tower, with or without merging, over pixels (N, 3, H, W); `kwargs` reach its layers.
+
+    With `class_token_only`, a tower that has a `LastLayer`, or merges, gives no other token: `last_hidden_state` is (N, 1, D).
+    """
+    if class_token_only:
+        kwargs["class_token_only"] = True
     if not isinstance(getattr(vision_model, "encoder", None), MergingEncoder):
         output = vision_model(pixel_values=pixel_values, **kwargs)
         return ImageTokens(last_hidden_state=output.last_hidden_state, pooler_output=output.pooler_output)

@@ -11,6 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
+from kinoclip.components.class_token import LastLayer
+from kinoclip.components.token_merging import MergingLayer
 from kinoclip.methods import METHODS
 from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
@@ -141,6 +143,8 @@ def profile(
 ) -> Profile:
     """Count parameters and operations of a recognizer on the meta device; no memory is used.
 
+    As in papers, all tokens pass all layers. Here the last layer computes the class token alone where no other is read.
+
     Args:
         config: of the recognizer.
         num_frames: T that are sampled; the config's own when left out.
@@ -155,6 +159,9 @@ def profile(
         text = _one_candidate(config) if config.reads_text else None
     model.freeze()
     parameters, trainable = _count_parameters(model, flops)
+    for module in model.modules():
+        if isinstance(module, LastLayer | MergingLayer):
+            module.skips_unread = False
     model.requires_grad_(False)  # the counter of products looks for the gradients of what comes out
     counter = _count_modules if flops == "paper" else _count_products
     macs = counter(model, pixel_values_videos=pixels, text_features=text)

@@ -129,12 +129,12 @@ def test_joint_space_time_is_split_into_its_frames(tiny_fields):
     torch.testing.assert_close(attention[1, 2].flatten(), frame / frame.sum(), **CLOSE)
 
 
-def test_the_mean_over_heads_comes_before_prompts_are_left_out():
-    # one head looks at the prompt alone, the other at both tokens alike
+def test_attention_is_the_mean_over_heads():
+    # one head looks at the last key alone, the other at the first two alike
     queries = torch.tensor([[[100.0, 1.0], [0.0, 0.0]]])
     keys = torch.tensor([[[0.0, 0.0], [0.0, 0.0], [1.0, -1e9]]])
     found = class_attention(queries, keys, num_heads=2, scale=1.0)
-    torch.testing.assert_close(found, torch.tensor([[0.25, 0.25]]))
+    torch.testing.assert_close(found, torch.tensor([[0.25, 0.25, 0.5]]))
 
 
 def test_a_merged_weight_is_spread_evenly():

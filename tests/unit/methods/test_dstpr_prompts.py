@@ -43,11 +43,13 @@ def _moved_by(model: DstprModel, pixels: Tensor, frame: int = 3) -> list[bool]:
     return (change > 1e-6).tolist()
 
 
-def test_without_prompts_the_vision_tower_is_that_of_clip_bit_for_bit(build, pixels):
+def test_without_prompts_the_vision_tower_is_that_of_clip(build, pixels):
     model = build(temporal_prompts=False)
     with torch.no_grad():
         pooled = model.vision_model(pixel_values=pixels.flatten(0, 1)).pooler_output
-        assert torch.equal(_encode(model, pixels), model.visual_projection(pooled).unflatten(0, (2, 4)))
+        # not bit for bit: the last layer multiplies the class tokens alone
+        expected = model.visual_projection(pooled).unflatten(0, (2, 4))
+        torch.testing.assert_close(_encode(model, pixels), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_only_the_layers_that_are_named_have_prompts(build, pixels):
 def test_attention_computes_queries_of_the_tokens_only(build, pixels):
     lengths = {}
     model = build()
-    attention = model.vision_model.encoder.layers[1].self_attn
+    attention = model.vision_model.encoder.layers[0].self_attn
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
         module = attention.get_submodule(name)
         module.register_forward_pre_hook(lambda _, given, name=name: lengths.update({name: given[0].shape[1]}))

@@ -44,15 +44,20 @@ class AdaptedLayer(MergingLayer):
         self.adapters = nn.ModuleDict({names[letter]: Adapter(config) for letter in kind})
 
     def attend(
-        self, hidden_states: Tensor, bias: Tensor | None, num_frames: int = 1, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        bias: Tensor | None,
+        num_queries: int | None = None,
+        num_frames: int = 1,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Let tokens look at each other over time, if adapted to, and then over space; (B * T, n, D) and keys."""
+        """Let tokens look at each other over time, if adapted to, and then over space; (B * T, num_queries, D) and keys."""
         if "temporal" in self.adapters:
             videos = self.layer_norm1(hidden_states).unflatten(0, (-1, num_frames)).transpose(1, 2)
             attended = self.self_attn(videos.flatten(0, 1), **kwargs)[0].unflatten(0, videos.shape[:2])
             hidden_states = hidden_states + self.adapters["temporal"](attended).transpose(1, 2).flatten(0, 1)
-        attended, _, keys = self.self_attn(self.layer_norm1(hidden_states), bias, **kwargs)
-        return hidden_states + attended + self.adapters["spatial"](attended), keys
+        attended, _, keys = self.self_attn(self.layer_norm1(hidden_states), bias, num_queries, **kwargs)
+        return hidden_states[:, :num_queries] + attended + self.adapters["spatial"](attended), keys
 
     def transform(self, hidden_states: Tensor) -> Tensor:
         """Pass each token through the MLP and its adapter: (N, n, D)."""

@@ -144,6 +144,7 @@ class AltModel(ClipRecognizer):
         """Encode each frame: embeds (B, T, E), the regions that are aligned (B, T, M, E), and where they are."""
         shape = pixel_values_videos.shape[:2]
         options = {"num_frames": shape[1]} if self.config.train_encoder in _ADAPTERS else {}
+        options["class_token_only"] = not self.config.aligns_regions
         images = encode_images(self.vision_model, pixel_values_videos.flatten(0, 1), **options)
         frames = FrameFeatures(embeds=self.visual_projection(images.pooler_output).unflatten(0, shape))
         if images.regions is not None:

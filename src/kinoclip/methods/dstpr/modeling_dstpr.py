@@ -91,19 +91,21 @@ class DstprModel(ClipRecognizer):
         """
         if self.prompts is None:
             return super().encode_frames(pixel_values_videos)
-        class_tokens = self.encode_tokens(pixel_values_videos)[:, 0]
+        class_tokens = self.encode_tokens(pixel_values_videos, class_token_only=True)[:, 0]
         embeds = self.visual_projection(self.vision_model.post_layernorm(class_tokens))
         return FrameFeatures(embeds=embeds.unflatten(0, pixel_values_videos.shape[:2]))
 
-    def encode_tokens(self, pixel_values_videos: Tensor) -> Tensor:
-        """Give the tokens (B * T, 1 + M, C) after the last layer of the prompted vision tower."""
+    def encode_tokens(self, pixel_values_videos: Tensor, *, class_token_only: bool = False) -> Tensor:
+        """Give the tokens (B * T, 1 + M, C), or class tokens (B * T, 1, C), after the last layer of the prompted tower."""
         shape, tower = pixel_values_videos.shape[:2], self.vision_model
         tokens = tower.embeddings(pixel_values_videos.flatten(0, 1))
         tokens = tower.pre_layrnorm(self.prompts.add_time(tokens.unflatten(0, shape)).flatten(0, 1))
+        last = len(tower.encoder.layers) - 1
         for number, layer in enumerate(tower.encoder.layers):
             prompts = self.prompts(tokens[:, 0].unflatten(0, shape), number)
             # by position: gradient checkpointing does not see tensors among the keywords
-            tokens = layer(tokens, None, None if prompts is None else prompts.flatten(0, 1))
+            prompts = None if prompts is None else prompts.flatten(0, 1)
+            tokens = layer(tokens, None, prompts, class_token_only and number == last)
         return tokens
 
     def encode_text(

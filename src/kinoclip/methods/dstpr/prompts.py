@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import initialization as init
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPPreTrainedModel
-from transformers.models.clip.modeling_clip import eager_attention_forward as attend_eagerly
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPPreTrainedModel
+
+from kinoclip.components.class_token import LastLayer
 
 from .configuration_dstpr import DstprConfig
 from .reparameterization import Reparameterization, TemporallyAdaptiveConvolution
@@ -134,43 +134,18 @@ def _starts_at_zero(module: nn.Module, parent: nn.Module, config: DstprConfig) -
     return is_last and config.reparam_zero_init and config.reparam_residual
 
 
-class PromptedAttention(CLIPAttention):
-    """CLIP's attention, in which tokens look at prompts too; nothing is computed of what prompts would see."""
-
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, prompts: Tensor | None = None, **kwargs: Any
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend from the tokens (N, 1 + M, C) to them and to the prompts (N, P, C)."""
-        if prompts is None:
-            return super().forward(hidden_states, attention_mask, **kwargs)
-        everything = torch.cat([hidden_states, prompts.to(hidden_states.dtype)], 1)
-        projected = self.q_proj(hidden_states), self.k_proj(everything), self.v_proj(everything)
-        heads = [tokens.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for tokens in projected]
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend_eagerly)
-        dropout = self.dropout if self.training else 0.0
-        attended, weights = attend(self, *heads, attention_mask, scaling=self.scale, dropout=dropout, **kwargs)
-        return self.out_proj(attended.flatten(2).contiguous()), weights
-
-
-class PromptedLayer(CLIPEncoderLayer):
+class PromptedLayer(LastLayer):
     """A layer of CLIP's vision tower with prompts in its attention, which are gone before its MLP (eq. 13-14)."""
-
-    def __init__(self, config: Any):
-        super().__init__(config)
-        self.self_attn = PromptedAttention(config)
 
     def forward(
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         prompts: Tensor | None = None,
+        class_token_only: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        """Give the (N, 1 + M, C) tokens after attention to themselves and the prompts (N, P, C), and MLP."""
-        if prompts is None:
-            return super().forward(hidden_states, attention_mask, **kwargs)
-        attended, _ = self.self_attn(
-            self.layer_norm1(hidden_states), attention_mask, self.layer_norm1(prompts), **kwargs
-        )
-        hidden_states = hidden_states + attended
-        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+        """Give the (N, 1 + M, C) tokens, or the first, after attention to themselves and the prompts (N, P, C), and MLP."""
+        if prompts is not None:
+            kwargs["prompts"] = self.layer_norm1(prompts)
+        return super().forward(hidden_states, attention_mask, class_token_only, **kwargs)
