@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from kinoclip.video.cores import num_cores
 from kinoclip.video.display import Frame, Orientation, read_orientation, to_rgb
 from kinoclip.video.errors import VideoDecodeError
 from kinoclip.video.media import Media, Session
@@ -22,6 +23,7 @@ from kinoclip.video.passes import (
     read_in_order,
     read_table,
 )
+from kinoclip.video.side_by_side import read_ahead, read_side_by_side
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -34,6 +36,12 @@ OnDamage = Literal["keep", "raise"]
 _COUNTED_PIXELS = 2_000_000
 # What was decoded for counting is kept up to this size, so that a short clip is not decoded twice.
 _KEPT_BYTES = 48_000_000
+# Less than this (pixels of all frames to decode) is decoded sooner than another core is at work.
+_SHARED_PIXELS = 1_500_000
+# A group of pictures that is more of it leaves nothing to share out.
+_LARGEST_SHARE = 0.75
+# The most that several cores decode ahead of what is asked for.
+_AHEAD_BYTES = 100_000_000
 
 
 class FrameCountChangedError(Exception):
@@ -101,7 +109,7 @@ class FileClip:
         stream: which of the video streams; None takes the largest.
         on_damage: "keep" what decodes, or "raise".
         max_pixels: of a frame.
-        threads: of the decoder.
+        threads: cores to decode on; see `num_cores`.
         fps: for a stream without a clock.
         exact: count by decoding in any case.
     """
@@ -113,7 +121,7 @@ class FileClip:
         stream: int | None,
         on_damage: OnDamage,
         max_pixels: int,
-        threads: int,
+        threads: int | None,
         fps: float | None,
         exact: bool,
     ):
@@ -121,11 +129,13 @@ class FileClip:
         self.damage: str | None = None
         self._on_damage = on_damage
         self._declared_fps = fps
-        self._session = Session(media, stream, max_pixels, threads)
+        self._session = Session(media, stream, max_pixels)
+        self._helpers: dict[int, Session] = {}
+        self._cores = num_cores(threads)
         self._is_closed = False
         self._kept: list[VideoFrame] | None = None
         self._first: VideoFrame | None = None
-        self._current: Iterator[tuple[int, VideoFrame]] | None = None
+        self._current: Generator[tuple[int, Frame]] | None = None
         self._lock = threading.RLock()
         try:
             self._look(exact)
@@ -154,9 +164,8 @@ class FileClip:
         self._set_stamps(sorted(stamps) if None not in stamps else stamps)  # type: ignore[type-var]
 
     def _count(self) -> None:
-        """Decode everything, on one thread, so that the answer is the same each time."""
-        threads = self._session.threads
-        self._session.reopen(threads=1)
+        """Decode everything."""
+        self._session.reopen()
         count = count_by_decoding(self._session, _KEPT_BYTES)
         if count.num_frames == 0:
             raise VideoDecodeError(self._explain_nothing(count))
@@ -167,8 +176,6 @@ class FileClip:
                     f"{self.name}: the video is damaged: {self.damage}. Re-encode it, or pass on_damage='keep'."
                 )
             logger.warning("%s: the video is damaged: %s.", self.name, self.damage)
-        else:
-            self._session.threads = threads
         self._counted = True
         self._kept = count.frames
         self.num_frames = count.num_frames
@@ -236,18 +243,22 @@ class FileClip:
             VideoDecodeError: damage, with `on_damage="raise"`.
         """
         remaining = list(indices)
-        mine: Iterator[tuple[int, VideoFrame]] | None = None
+        mine: Generator[tuple[int, Frame]] | None = None
         while remaining:
             with self._lock:
                 # Another read of this clip has moved the file: start again where this one stands.
                 if mine is None or self._current is not mine:
-                    mine = self._current = self._attempt(tuple(remaining))
+                    self._stop()
+                    mine, cores = self._attempt(tuple(remaining)), self._cores
+                    self._current = mine
                 index, frame = next(mine, (None, None))
                 if frame is None or index != remaining[0]:
                     mine = None
-                    self._recover()
+                    self._stop()
+                    if cores == self._cores:  # otherwise one core alone may do it
+                        self._recover()
                     continue
-            yield remaining.pop(0), to_rgb(frame, self.orientation)
+            yield remaining.pop(0), frame
 
     def _recover(self) -> None:
         """Decode everything to see what is there, after a frame did not come out."""
@@ -259,34 +270,78 @@ class FileClip:
         if self.num_frames != promised:
             raise FrameCountChangedError
 
-    def _attempt(self, indices: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+    def _attempt(self, indices: Sequence[int]) -> Generator[tuple[int, Frame]]:
         """Give frames until one does not come out as it should."""
         if self._is_closed:
             raise ValueError(f"{self.name}: the reader is closed. Open the video again.")
         if self._kept is not None:
-            yield from ((index, self._kept[index]) for index in indices)
+            yield from ((index, self._convert(self._kept[index])) for index in indices)
             return
         with contextlib.suppress(LostFrameError):
             if self._along_packets:
                 self._session.errors = []
                 self._session.flush()
                 if self._first is not None and indices[0] == 0:
-                    yield 0, self._first
+                    yield 0, self._convert(self._first)
                     indices = indices[1:]
-                yield from read_along_packets(self._session, self._table, indices)
+                yield from self._read_along_packets(indices)
                 return
             self._session.reopen()
             for index, frame in read_in_order(self._session, indices):
                 if not self._counted and (self._session.errors or frame.is_corrupt):
                     return
-                yield index, frame
+                yield index, self._convert(frame)
+
+    def _convert(self, frame: VideoFrame) -> Frame:
+        return to_rgb(frame, self.orientation)
+
+    def _read_along_packets(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """Decode in the background where that pays, on as many cores as have something to do."""
+        codec = self._session.stream.codec_context
+        num_pixels = codec.width * codec.height
+        apart = self._table.plan(indices, apart=True)
+        lengths = [run.last - run.first + 1 for run in apart]
+        if self._cores == 1 or sum(lengths) * num_pixels < _SHARED_PIXELS:
+            frames = read_along_packets(self._session, self._table, indices)
+            return ((index, self._convert(frame)) for index, frame in frames)
+        if max(lengths) > _LARGEST_SHARE * sum(lengths) or self._session.media.again() is None:
+            return read_ahead(self._session, self._table, self._table.plan(indices), self._convert)
+        openers = [self._open_session(number) for number in range(min(self._cores, len(apart)))]
+        return read_side_by_side(openers, self._table, apart, self._convert, _AHEAD_BYTES // (3 * num_pixels))
+
+    def _open_session(self, number: int) -> Callable[[], Session]:
+        """Give what opens the session of a core, the first of which has that of the clip."""
+
+        def open_session() -> Session:
+            if number == 0:
+                return self._session
+            if number not in self._helpers:
+                try:
+                    self._helpers[number] = self._session.open_again()
+                except VideoDecodeError as error:  # too many open files, say
+                    self._cores = 1
+                    raise LostFrameError from error
+            helper = self._helpers[number]
+            helper.errors = []
+            helper.flush()
+            return helper
+
+        return open_session
+
+    def _stop(self) -> None:
+        """End the reading under way, so that no other core is at it."""
+        if self._current is not None:
+            self._current.close()
+        self._current = None
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._stop()
             self._is_closed = True
-            self._kept = self._current = self._first = None
-            self._session.close()
+            self._kept = self._first = None
+            for session in (self._session, *self._helpers.values()):
+                session.close()
 
 
 def _closed(index: int) -> Frame:

@@ -114,7 +114,7 @@ def open_live(source: LiveTarget, *, timeout_seconds: float = 10.0) -> LiveSessi
         media = Media(source, path=Path(source))
     else:
         media = Media.of_path(source)
-    return LiveSession(media, None, _MAX_PIXELS, 1, timeout_seconds=timeout_seconds)
+    return LiveSession(media, None, _MAX_PIXELS, timeout_seconds=timeout_seconds)
 
 
 def _is_camera(path: Path) -> bool:

@@ -78,6 +78,12 @@ class Media:
         check_head(content[:HEAD_BYTES], name)
         return Media(name, file=BytesIO(content))
 
+    def again(self) -> Media | None:
+        """Give the same to be read beside this one; None for a file that somebody else has open."""
+        if isinstance(self.file, BytesIO):
+            return Media(self.name, file=BytesIO(self.file.getvalue()))
+        return self if self.file is None else None
+
     @staticmethod
     def of_file(file: BinaryIO, name: str) -> Media:
         """Take a seekable binary file, from its beginning."""
@@ -94,13 +100,11 @@ class Session:
         media: what to open.
         stream_number: which of the video streams, attached pictures not counted; None takes the largest.
         max_pixels: of a frame; larger ones are not decoded.
-        threads: of the decoder; 0 for as many as FFmpeg likes.
     """
 
     media: Media
     stream_number: int | None
     max_pixels: int
-    threads: int
     errors: list[str] = field(default_factory=list)
 
     container: InputContainer = field(init=False)
@@ -155,14 +159,21 @@ class Session:
         return chosen
 
     def _prepare_decoder(self) -> None:
-        import av
-
         codec = self.stream.codec_context
-        # Frame threads deadlock on damaged files once somebody has set PyAV's log level.
-        threads = self.threads if av.logging.get_level() is None else 1
         codec.options = {"max_pixels": str(self.max_pixels)}
-        codec.thread_type = "NONE" if threads == 1 else "AUTO"
-        codec.thread_count = threads
+        # Threads of FFmpeg make what a damaged video gives differ, and deadlock on it once somebody has set PyAV's log level.
+        codec.thread_type, codec.thread_count = "NONE", 1
+
+    def open_again(self) -> Session:
+        """Open the same stream once more, to be decoded beside this one.
+
+        Raises:
+            VideoDecodeError: that fails, or somebody else has the file open.
+        """
+        media = self.media.again()
+        if media is None:
+            raise VideoDecodeError(f"{self.media.name}: the file cannot be opened a second time.")
+        return Session(media, self.stream_number, self.max_pixels)
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """Give the packets from here to the end of the file, or to where it cannot be read on.
@@ -226,10 +237,9 @@ class Session:
         if self.stream.codec_context.is_open:
             self.stream.codec_context.flush_buffers()
 
-    def reopen(self, threads: int | None = None) -> None:
+    def reopen(self) -> None:
         """Start again at the first packet, with a fresh decoder."""
         self.close()
-        self.threads = threads if threads is not None else self.threads
         self.errors = []
         self._open()
 

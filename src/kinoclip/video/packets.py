@@ -125,13 +125,16 @@ class PacketTable:
             starts[position] = start
         return starts
 
-    def plan(self, indices: Sequence[int]) -> list[Run]:
-        """Say which packets to decode for these frames, ascending and without repeats; needs `is_seekable`."""
+    def plan(self, indices: Sequence[int], *, apart: bool = False) -> list[Run]:
+        """Say which packets to decode for these frames, ascending and without repeats; needs `is_seekable`.
+
+        Runs that meet are one, unless they shall be kept `apart`: then each starts at another key packet, and runs may overlap.
+        """
         runs: list[Run] = []
         for index in indices:
             position = self._display[index]
             start = self._start_of[position]
-            if not runs or start > runs[-1].last + 1:
+            if not runs or start > (runs[-1].first if apart else runs[-1].last + 1):
                 runs.append(Run(start, position))
             run = runs[-1]
             run.last = max(run.last, position)

@@ -94,7 +94,7 @@ def first_frame(session: Session, table: PacketTable) -> VideoFrame | None:
 
 def _from_start(session: Session, table: PacketTable) -> Iterator[Packet[VideoStream]]:
     """Give all packets again; to seek is quicker than to open the file anew."""
-    cursor = _Cursor(session, table)
+    cursor = Cursor(session, table)
     if table.is_seekable:
         with suppress(LostFrameError):
             cursor.go_to(0)
@@ -130,15 +130,20 @@ def read_along_packets(
     Raises:
         LostFrameError: a seek went astray, a packet did not decode, or a wanted frame did not come out.
     """
-    cursor = _Cursor(session, table)
+    cursor = Cursor(session, table)
     for run in table.plan(indices):
-        cursor.go_to(run.first)
-        yield from _read_run(session, table, cursor, run)
+        yield from read_run(session, table, cursor, run)
 
 
-def _read_run(session: Session, table: PacketTable, cursor: _Cursor, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+def read_run(session: Session, table: PacketTable, cursor: Cursor, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode one stretch of packets, and give the wanted frames as they come out.
+
+    Raises:
+        LostFrameError: see `read_along_packets`.
+    """
     from av.video.frame import PictureType
 
+    cursor.go_to(run.first)
     can_skip = table.codec in _SKIPPING_CODECS
     start_pts = table.packets[run.first].pts
     targets = dict(run.targets)
@@ -163,7 +168,7 @@ def _read_run(session: Session, table: PacketTable, cursor: _Cursor, run: Run) -
         raise LostFrameError
 
 
-class _Cursor:
+class Cursor:
     """Where in the file the demuxer stands."""
 
     def __init__(self, session: Session, table: PacketTable):
@@ -195,6 +200,11 @@ class _Cursor:
         return self.packets or iter(())
 
     def next_packet(self) -> Packet[VideoStream]:
+        """Give the packet that is next by the table.
+
+        Raises:
+            LostFrameError: another one comes.
+        """
         packet = next(self.packets, None) if self.packets is not None else None
         if packet is None or not self._is(packet, self.position):
             raise LostFrameError

@@ -33,7 +33,7 @@ class ReadOptions:
     stream: int | None
     on_damage: OnDamage
     max_pixels: int
-    threads: int
+    threads: int | None
     fps: float | None
     exact: bool
     allow_local: bool

@@ -12,6 +12,7 @@ from threading import TIMEOUT_MAX, Thread
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
+from kinoclip.video.cores import share_cores
 from kinoclip.video.errors import VideoTimeoutError
 
 Result = TypeVar("Result")
@@ -145,7 +146,7 @@ class ReadingThreads(Generic[Result]):
             return True
         try:
             try:
-                with time_limit(self._seconds):
+                with time_limit(self._seconds), share_cores(self._threads):
                     reading.future.set_result(self._read(reading.video))
             except Exception as error:
                 reading.future.set_exception(error)

@@ -82,7 +82,7 @@ def numbers_of(frames: torch.Tensor, rotation: int, block: float) -> list[int]:
 
 
 @of_outcome("ok", "partial")
-def test_a_clip_has_the_frames_and_the_size_that_the_manifest_says(path, entry, both_ways):
+def test_a_clip_has_the_frames_and_the_size_that_the_manifest_says(path, entry, each_way):
     with VideoReader(path) as reader:
         low, high = entry.get("n_frames_range", [entry.get("n_frames")] * 2)
         assert low <= reader.num_frames <= high
@@ -91,7 +91,7 @@ def test_a_clip_has_the_frames_and_the_size_that_the_manifest_says(path, entry, 
 
 
 @of_outcome("ok", "partial")
-def test_frames_at_random_are_those_of_a_full_read(path, entry, both_ways):
+def test_frames_at_random_are_those_of_a_full_read(path, entry, each_way):
     with VideoReader(path) as reader:
         asked = random.Random(entry["file"]).choices(range(min(reader.num_frames, 300)), k=8)
         everything = list(reader.iterate(range(max(asked) + 1)))
@@ -100,7 +100,7 @@ def test_frames_at_random_are_those_of_a_full_read(path, entry, both_ways):
 
 @of_outcome("ok", "partial", where=has_numbers)
 @pytest.mark.parametrize("seed", range(3))
-def test_frames_at_random_carry_their_numbers(path, entry, both_ways, seed):
+def test_frames_at_random_carry_their_numbers(path, entry, each_way, seed):
     name = entry["file"]
     with VideoReader(path) as reader:
         asked = random.Random(seed).choices(range(reader.num_frames), k=10)

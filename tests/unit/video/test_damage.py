@@ -42,7 +42,7 @@ def read(content: bytes, **arguments) -> tuple:
 
 
 @pytest.mark.parametrize("part", [0.03, 0.2, 0.5, 0.8, 0.97])
-def test_a_cut_off_file_gives_the_same_frames_twice_or_the_same_error(content, both_ways, part):
+def test_a_cut_off_file_gives_the_same_frames_twice_or_the_same_error(content, each_way, part):
     cut = content[: int(part * len(content))]
     first, second = read(cut), read(cut)
     assert first[:4] == second[:4]
@@ -50,7 +50,7 @@ def test_a_cut_off_file_gives_the_same_frames_twice_or_the_same_error(content, b
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_flipped_bits_give_the_same_frames_twice_or_the_same_error(content, both_ways, seed):
+def test_flipped_bits_give_the_same_frames_twice_or_the_same_error(content, each_way, seed):
     damaged = flip_bits(content, seed)
     first, second = read(damaged), read(damaged)
     assert first[:4] == second[:4]
@@ -58,7 +58,7 @@ def test_flipped_bits_give_the_same_frames_twice_or_the_same_error(content, both
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_damage_that_is_kept_quietly_is_raised_when_asked_for(content, both_ways, seed):
+def test_damage_that_is_kept_quietly_is_raised_when_asked_for(content, each_way, seed):
     damaged = flip_bits(content, seed)
     kept, raised = read(damaged), read(damaged, on_damage="raise")
     assert len(raised) == 1 if len(kept) == 1 or kept[2] else raised[:4] == kept[:4]
@@ -102,13 +102,13 @@ def test_an_exact_reader_knows_of_damage_before_anything_is_read(damaged_h264, m
         assert reader.num_frames == 39
 
 
-def test_damage_raises_one_error_that_says_what_and_what_to_do(damaged_h264, both_ways):
+def test_damage_raises_one_error_that_says_what_and_what_to_do(damaged_h264, each_way):
     (message,) = read(damaged_h264, on_damage="raise")
     assert message.startswith("<bytes>: the video is damaged: 39 frames decode from 40 packets")
     assert message.endswith("Re-encode it, or pass on_damage='keep'.")
 
 
-def test_a_stream_that_starts_between_key_frames_gives_the_frames_that_decode(make_video, both_ways, read_numbers):
+def test_a_stream_that_starts_between_key_frames_gives_the_frames_that_decode(make_video, each_way, read_numbers):
     # Packets of 188 bytes; the first key frame of this stream lies before the cut and the second, frame 12, after it.
     content = make_video("whole.ts", range(40), options={"bf": "0"}).read_bytes()
     with VideoReader(content[188 * 9 :]) as reader:
@@ -131,7 +131,7 @@ def test_a_file_without_a_decodable_frame_is_an_error_that_says_so(make_video, p
         VideoReader(bytes(content))
 
 
-def test_a_read_after_damage_equals_a_fresh_one(damaged_h264, both_ways):
+def test_a_read_after_damage_equals_a_fresh_one(damaged_h264, each_way):
     with VideoReader(damaged_h264, exact=True) as fresh, VideoReader(damaged_h264) as used:
         used.frames([30])
         assert torch.equal(fresh.frames([29, 30, 38]), used.frames([29, 30, 38]))

@@ -37,19 +37,19 @@ def encoded(request, make_video):
     return make_video(request.param, range(40), **ENCODINGS[request.param])
 
 
-def test_every_frame_comes_out_once_and_in_order(encoded, both_ways, read_numbers):
+def test_every_frame_comes_out_once_and_in_order(encoded, each_way, read_numbers):
     with VideoReader(encoded) as reader:
         assert read_numbers(reader.iterate()) == list(range(40))
         assert reader.num_frames == 40
 
 
-def test_few_frames_in_any_order_are_the_ones_asked_for(encoded, both_ways, read_numbers):
+def test_few_frames_in_any_order_are_the_ones_asked_for(encoded, each_way, read_numbers):
     asked = random.Random(7).choices(range(40), k=9)
     with VideoReader(encoded) as reader:
         assert read_numbers(reader.frames(asked)) == asked
 
 
-def test_frames_are_the_same_pixels_however_they_are_reached(encoded, both_ways):
+def test_frames_are_the_same_pixels_however_they_are_reached(encoded, each_way):
     with VideoReader(encoded) as reader:
         all_frames = torch.stack(list(reader.iterate()))
         assert torch.equal(reader.frames([39, 13, 0, 13]), all_frames[[39, 13, 0, 13]])
@@ -66,19 +66,19 @@ def test_a_large_video_is_read_along_its_packets(h264, monkeypatch):
     assert len(decoded) == 2
 
 
-def test_an_edit_list_hides_the_frames_before_it(make_video, move_edit_list, both_ways, read_numbers):
+def test_an_edit_list_hides_the_frames_before_it(make_video, move_edit_list, each_way, read_numbers):
     path = move_edit_list(make_video("edit.mp4", range(40)), ticks=3 * 512)  # 512 ticks a frame
     with VideoReader(path) as reader:
         assert read_numbers(reader.iterate()) == list(range(3, 40))
 
 
-def test_frames_before_time_zero_of_an_mp4_are_not_shown(make_video, both_ways, read_numbers):
+def test_frames_before_time_zero_of_an_mp4_are_not_shown(make_video, each_way, read_numbers):
     path = make_video("negative.mp4", range(40), stamps=[40 * i - 400 for i in range(40)])
     with VideoReader(path) as reader:
         assert read_numbers(reader.iterate()) == list(range(10, 40))
 
 
-def test_a_variable_frame_rate_is_indexed_by_frame(make_video, both_ways, read_numbers):
+def test_a_variable_frame_rate_is_indexed_by_frame(make_video, each_way, read_numbers):
     path = make_video("vfr.mp4", range(30), stamps=[40 * i + 500 * (i > 10) for i in range(30)])
     with VideoReader(path) as reader:
         assert read_numbers(reader.frames([10, 11, 29])) == [10, 11, 29]
@@ -98,7 +98,7 @@ def test_a_variable_frame_rate_is_indexed_by_frame(make_video, both_ways, read_n
     ],
     ids=["90", "180", "270", "mirror", "mirror 180", "transpose", "transverse", "45 ignored"],
 )
-def test_frames_are_turned_by_the_display_matrix(make_video, both_ways, matrix, turn, rotation, mirrored):
+def test_frames_are_turned_by_the_display_matrix(make_video, each_way, matrix, turn, rotation, mirrored):
     with VideoReader(make_video("plain.mp4", range(3))) as plain:
         expected = turn(plain.frames([2])[0].permute(1, 2, 0).numpy())
     with VideoReader(make_video("turned.mp4", range(3), matrix=matrix)) as turned:
@@ -108,7 +108,7 @@ def test_frames_are_turned_by_the_display_matrix(make_video, both_ways, matrix, 
     assert np.array_equal(got, expected)
 
 
-def test_the_largest_video_stream_is_read_unless_another_is_named(two_streams, both_ways):
+def test_the_largest_video_stream_is_read_unless_another_is_named(two_streams, each_way):
     with VideoReader(two_streams) as best, VideoReader(two_streams, stream=0) as first:
         assert (best.width, first.width) == (224, 112)
 
@@ -118,14 +118,14 @@ def test_a_stream_that_is_not_there_is_an_error(h264):
         VideoReader(h264, stream=1)
 
 
-def test_a_frame_of_another_size_is_resized_to_the_first(resized_midway, both_ways):
+def test_a_frame_of_another_size_is_resized_to_the_first(resized_midway, each_way):
     with VideoReader(resized_midway) as reader:
         frames = reader.frames([0, 15])
         assert reader.num_frames == 20
     assert frames.shape == (2, 3, 64, 112)
 
 
-def test_a_transform_sees_frames_as_they_are_and_only_the_wanted_ones(resized_midway, both_ways):
+def test_a_transform_sees_frames_as_they_are_and_only_the_wanted_ones(resized_midway, each_way):
     seen = []
 
     def measure(frame):
@@ -170,18 +170,18 @@ def test_frames_are_contiguous_bytes(h264):
     assert frames.is_contiguous()
 
 
-def test_iterating_backwards_gives_the_frames_in_that_order(h264, both_ways, read_numbers):
+def test_iterating_backwards_gives_the_frames_in_that_order(h264, each_way, read_numbers):
     with VideoReader(h264) as reader:
         assert read_numbers(reader.iterate([9, 8, 8, 30, 2])) == [9, 8, 8, 30, 2]
 
 
-def test_the_second_read_of_a_reader_is_as_good_as_the_first(encoded, both_ways, read_numbers):
+def test_the_second_read_of_a_reader_is_as_good_as_the_first(encoded, each_way, read_numbers):
     with VideoReader(encoded) as reader:
         reader.frames([39])
         assert read_numbers(reader.frames([1, 20])) == [1, 20]
 
 
-def test_threads_change_nothing_in_a_sound_video(encoded, both_ways):
+def test_threads_change_nothing_in_a_sound_video(encoded, each_way):
     with VideoReader(encoded) as one, VideoReader(encoded, threads=2) as two:
         assert torch.equal(one.frames([3, 21]), two.frames([3, 21]))
 

@@ -24,7 +24,7 @@ def held() -> tuple[int, int]:
 @pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("close", [True, False])
-def test_300_readers_leave_no_file_and_no_thread_open(h264, both_ways, threads, close):
+def test_300_readers_leave_no_file_and_no_thread_open(h264, each_way, threads, close):
     VideoReader(h264, threads=threads).frames([0])
     before = held()
     for _ in range(300):
@@ -52,7 +52,7 @@ def test_a_file_of_the_caller_stays_open(h264):
     assert not file.closed
 
 
-def test_readers_in_several_threads_do_not_disturb_each_other(h264, both_ways, read_numbers):
+def test_readers_in_several_threads_do_not_disturb_each_other(h264, each_way, read_numbers):
     def read(index: int) -> list[int]:
         with VideoReader(h264) as reader:
             return read_numbers(reader.frames([index, 49 - index]))
@@ -61,7 +61,7 @@ def test_readers_in_several_threads_do_not_disturb_each_other(h264, both_ways, r
         assert list(pool.map(read, range(40))) == [[index, 49 - index] for index in range(40)]
 
 
-def test_a_half_read_iteration_can_be_dropped(h264, both_ways, read_numbers):
+def test_a_half_read_iteration_can_be_dropped(h264, each_way, read_numbers):
     with VideoReader(h264) as reader:
         frames = reader.iterate()
         next(frames)
@@ -69,7 +69,7 @@ def test_a_half_read_iteration_can_be_dropped(h264, both_ways, read_numbers):
         assert read_numbers(reader.frames([5])) == [5]
 
 
-def test_two_iterations_of_one_reader_taken_in_turn_give_the_right_frames(h264, both_ways, read_numbers):
+def test_two_iterations_of_one_reader_taken_in_turn_give_the_right_frames(h264, each_way, read_numbers):
     with VideoReader(h264) as reader:
         first, second = reader.iterate(), reader.iterate([40, 41])
         got = [read_numbers([next(first)]), read_numbers([next(second)])]
@@ -77,13 +77,13 @@ def test_two_iterations_of_one_reader_taken_in_turn_give_the_right_frames(h264, 
     assert got == [[0], [40], [1], [41]]
 
 
-def test_one_reader_used_from_several_threads_gives_the_right_frames(h264, both_ways, read_numbers):
+def test_one_reader_used_from_several_threads_gives_the_right_frames(h264, each_way, read_numbers):
     with VideoReader(h264) as reader, ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda index: read_numbers(reader.frames([index, 49 - index])), range(0, 50, 5)))
     assert got == [[index, 49 - index] for index in range(0, 50, 5)]
 
 
-def test_an_iteration_over_a_closed_reader_is_an_error(h264, both_ways):
+def test_an_iteration_over_a_closed_reader_is_an_error(h264, each_way):
     reader = VideoReader(h264)
     frames = reader.iterate()
     next(frames)

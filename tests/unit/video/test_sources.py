@@ -58,7 +58,7 @@ def test_a_protocol_of_ffmpeg_is_taken_for_a_file_that_does_not_exist(h264, pref
     ],
     ids=["path", "text", "bytes", "bytearray", "memoryview", "BytesIO", "file"],
 )
-def test_every_kind_of_file_gives_the_same_frames(h264, both_ways, read_numbers, make):
+def test_every_kind_of_file_gives_the_same_frames(h264, each_way, read_numbers, make):
     with VideoReader(make(h264)) as reader:
         assert reader.num_frames == 50
         assert read_numbers(reader.frames([49, 12])) == [49, 12]

@@ -8,30 +8,30 @@ import pytest
 from kinoclip.video import VideoReader
 
 
-def test_time_zero_is_the_appearance_of_the_first_frame(make_video, both_ways):
+def test_time_zero_is_the_appearance_of_the_first_frame(make_video, each_way):
     path = make_video("late.mkv", range(10), stamps=[5000 + 40 * i for i in range(10)])
     with VideoReader(path) as reader:
         assert reader.timestamps([0, 1, 9]) == pytest.approx([0.0, 0.04, 0.36])
 
 
-def test_time_stamps_of_a_variable_frame_rate_are_the_files_own(make_video, both_ways):
+def test_time_stamps_of_a_variable_frame_rate_are_the_files_own(make_video, each_way):
     # 1 s of 25 frames per second, a pause of 2 s, 5 frames more.
     stamps = [40 * i + 2000 * (i >= 25) for i in range(30)]
     with VideoReader(make_video("vfr.mp4", range(30), stamps=stamps)) as reader:
         assert reader.timestamps(range(30)) == pytest.approx([stamp / 1000 for stamp in stamps])
 
 
-def test_duration_ends_with_the_last_frame(h264, both_ways):
+def test_duration_ends_with_the_last_frame(h264, each_way):
     with VideoReader(h264) as reader:
         assert (reader.fps, reader.duration_seconds) == (25.0, 2.0)  # 50 frames of 40 ms
 
 
-def test_a_stream_without_time_stamps_is_counted_off_at_its_rate(make_video, both_ways):
+def test_a_stream_without_time_stamps_is_counted_off_at_its_rate(make_video, each_way):
     with VideoReader(make_video("raw.h264", range(10))) as reader:
         assert reader.timestamps([5]) == [5 / reader.fps]
 
 
-def test_times_that_jump_back_are_replaced_by_the_frame_rate(make_video, both_ways):
+def test_times_that_jump_back_are_replaced_by_the_frame_rate(make_video, each_way):
     path = make_video("again.ts", range(10))
     path.write_bytes(path.read_bytes() * 2)
     with VideoReader(path) as reader:
@@ -47,7 +47,7 @@ def test_the_frame_at_a_time_is_the_one_on_the_screen(h264, seconds, index):
         assert reader.indices_at([seconds]) == [index]
 
 
-def test_every_frame_is_found_again_by_its_time_stamp(make_video, both_ways):
+def test_every_frame_is_found_again_by_its_time_stamp(make_video, each_way):
     with VideoReader(make_video("ntsc.mkv", range(40), stamps=[round(i * 1001 / 30) for i in range(40)])) as reader:
         assert reader.indices_at(reader.timestamps(range(40))) == list(range(40))
 

@@ -38,7 +38,7 @@ def test_a_slow_decoder_is_stopped_at_the_limit_on_opening(h264, slow):
     assert time.monotonic() - begin < 1
 
 
-def test_a_limit_holds_between_frames_and_for_what_is_inside_it_alone(h264, both_ways, monkeypatch):
+def test_a_limit_holds_between_frames_and_for_what_is_inside_it_alone(h264, each_way, monkeypatch):
     monkeypatch.setattr(clips, "_KEPT_BYTES", 0)
     with VideoReader(h264) as reader:
         with pytest.raises(VideoTimeoutError), time_limit(1e-6):
