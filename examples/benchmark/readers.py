@@ -20,13 +20,13 @@ def places(num_frames: int, count: int) -> list[int]:
     return [i * num_frames // count for i in range(count)]
 
 
-def read_kinoclip(path: str, count: int, threads: int = 1) -> np.ndarray:
+def read_kinoclip(path: str, count: int, threads: int | None = None) -> np.ndarray:
     with VideoReader(path, threads=threads) as reader:
         return reader.frames(places(reader.num_frames, count)).permute(0, 2, 3, 1).numpy()
 
 
-def read_kinoclip_threads(path: str, count: int) -> np.ndarray:
-    return read_kinoclip(path, count, threads=0)
+def read_kinoclip_one_core(path: str, count: int) -> np.ndarray:
+    return read_kinoclip(path, count, threads=1)
 
 
 def read_decord(path: str, count: int) -> np.ndarray:
@@ -37,11 +37,15 @@ def read_decord(path: str, count: int) -> np.ndarray:
     return np.stack([reader[i].asnumpy() for i in places(len(reader), count)])
 
 
-def read_torchcodec(path: str, count: int) -> np.ndarray:
+def read_torchcodec(path: str, count: int, threads: int = 1) -> np.ndarray:
     from torchcodec.decoders import VideoDecoder
 
-    decoder = VideoDecoder(path, seek_mode="exact", dimension_order="NHWC")
+    decoder = VideoDecoder(path, seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=threads)
     return decoder.get_frames_at(places(len(decoder), count)).data.numpy()
+
+
+def read_torchcodec_all_cores(path: str, count: int) -> np.ndarray:
+    return read_torchcodec(path, count, threads=0)
 
 
 def read_opencv(path: str, count: int) -> np.ndarray:
@@ -70,9 +74,10 @@ def read_transformers(path: str, count: int) -> np.ndarray:
 
 READERS: dict[str, Callable[[str, int], np.ndarray]] = {
     "kinoclip": read_kinoclip,
-    "kinoclip, all threads": read_kinoclip_threads,
+    "kinoclip, one core": read_kinoclip_one_core,
     "decord": read_decord,
     "torchcodec": read_torchcodec,
+    "torchcodec, all cores": read_torchcodec_all_cores,
     "OpenCV": read_opencv,
     "transformers load_video": read_transformers,
 }

@@ -39,7 +39,7 @@ class VideoReader:
         on_damage: "keep" gives the frames that decode, and `damage` says what was lost; "raise" raises.
         max_pixels: the most pixels a frame may have, 64 million unless you say.
         threads: cores to decode on, where that pays; 0 for all, None for as many as torch uses here, which is 1 in a worker of a
-            data loader. The frames are the same.
+            data loader. The frames of a sound video are the same with any number, those of a damaged one each time.
         fps: frames per second of sources without a clock: arrays, images, raw streams.
         exact: decode everything once on opening, so that no damage can lower `num_frames` later.
         allow_local: fetch addresses that lead to this machine or its network.
