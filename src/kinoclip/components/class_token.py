@@ -50,7 +50,7 @@ class KeyedAttention(CLIPAttention):
 
 
 class LastLayer(CLIPEncoderLayer):
-    """A layer of CLIP's vision tower that can leave out all but the class token; its parameters are CLIP's."""
+    """A layer of CLIP's vision tower that can leave out all but the class token; modules and parameters are CLIP's."""
 
     # False computes the other tokens all the same, to count operations as papers do
     skips_unread = True
@@ -74,10 +74,7 @@ class LastLayer(CLIPEncoderLayer):
 
 
 def replace_last_layer(vision_model: CLIPVisionModel) -> None:
-    """Let a ViT take `class_token_only=True`, with which its `last_hidden_state` is the class token: (N, 1, D).
-
-    Call it in a model's `__init__`, before its `post_init` gives the new layer its first values.
-    """
-    layers = vision_model.encoder.layers
-    if layers:  # a ResNet's config has none
-        layers[-1] = LastLayer(vision_model.config)
+    """Let a ViT take `class_token_only=True`, with which its `last_hidden_state` is the class token: (N, 1, D)."""
+    for layer in vision_model.encoder.layers[-1:]:  # a ResNet's config has none
+        # nothing is added to the modules: they keep their values, and the generator of random numbers its place
+        layer.__class__, layer.self_attn.__class__ = LastLayer, KeyedAttention
