@@ -304,7 +304,7 @@ class FileClip:
         if self._cores == 1 or sum(lengths) * num_pixels < _SHARED_PIXELS:
             frames = read_along_packets(self._session, self._table, indices)
             return ((index, self._convert(frame)) for index, frame in frames)
-        if max(lengths) > _LARGEST_SHARE * sum(lengths) or self._session.media.again() is None:
+        if max(lengths) > _LARGEST_SHARE * sum(lengths) or not self._session.media.can_be_shared:
             return read_ahead(self._session, self._table, self._table.plan(indices), self._convert)
         openers = [self._open_session(number) for number in range(min(self._cores, len(apart)))]
         return read_side_by_side(openers, self._table, apart, self._convert, _AHEAD_BYTES // (3 * num_pixels))

@@ -291,7 +291,7 @@ class VideoReader:
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Take memory; for frames from numpy, which asks Linux for large pages: a fifth of the time for frames of 1080p."""
+    """Take memory; for frames from numpy, which asks Linux for large pages: to fill these costs much less."""
     if like.dtype == torch.uint8 and like.device.type == "cpu":
         return torch.from_numpy(np.empty(shape, np.uint8))
     return torch.empty(shape, dtype=like.dtype, device=like.device)

@@ -78,11 +78,14 @@ class Media:
         check_head(content[:HEAD_BYTES], name)
         return Media(name, file=BytesIO(content))
 
-    def again(self) -> Media | None:
-        """Give the same to be read beside this one; None for a file that somebody else has open."""
-        if isinstance(self.file, BytesIO):
-            return Media(self.name, file=BytesIO(self.file.getvalue()))
-        return self if self.file is None else None
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether it can be read twice at once: not a file that somebody else has open."""
+        return self.file is None or isinstance(self.file, BytesIO)
+
+    def again(self) -> Media:
+        """Give the same to be read beside this one, if it can be shared."""
+        return Media(self.name, file=BytesIO(self.file.getvalue())) if isinstance(self.file, BytesIO) else self
 
     @staticmethod
     def of_file(file: BinaryIO, name: str) -> Media:
@@ -165,15 +168,12 @@ class Session:
         codec.thread_type, codec.thread_count = "NONE", 1
 
     def open_again(self) -> Session:
-        """Open the same stream once more, to be decoded beside this one.
+        """Open the same stream once more, to be decoded beside this one; `media` can be shared.
 
         Raises:
-            VideoDecodeError: that fails, or somebody else has the file open.
+            VideoDecodeError: that fails.
         """
-        media = self.media.again()
-        if media is None:
-            raise VideoDecodeError(f"{self.media.name}: the file cannot be opened a second time.")
-        return Session(media, self.stream_number, self.max_pixels)
+        return Session(self.media.again(), self.stream_number, self.max_pixels)
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """Give the packets from here to the end of the file, or to where it cannot be read on.

@@ -1,7 +1,7 @@
 """Decode one video in the background, on several cores: each decodes other groups of pictures, which need nothing of one another.
 
 FFmpeg's own threads share out every picture instead. They wait for each other, a damaged video gives other frames each time, and
-two cores decoded no faster with them than one that leaves out what nobody wants.
+on the whole two cores decoded no faster with them than one that leaves out what nobody wants.
 
 A damaged video can show what is left in the memory of its decoder. So that its frames are the same each time, the decoder gets the
 memory of a frame back at the same place of the video, no matter who is faster.
