@@ -24,10 +24,12 @@ from readers import (
 from towers import authors_saliency, build_kinoclip, build_open_clip, build_xclip, exports, save_models, unless_missing
 
 from kinoclip import Classifier, VideoReader
+from kinoclip.inference.batches import compute_on_cores, read_batches, spread
 from kinoclip.inference.jobs import Job
 from kinoclip.outputs import TextFeatures
 from kinoclip.processing import RecognizerProcessor
 from kinoclip.video.errors import VideoDecodeError
+from kinoclip.video_processing import SampledVideo
 
 SHAPES = [
     (width, height, gop, seconds)
@@ -184,23 +186,37 @@ def measure_file(options) -> Iterator[dict]:
 
 @torch.inference_mode()
 def measure_files(options, count: int = 16) -> Iterator[dict]:
-    """Many files to labels: decoding and inference overlap."""
+    """Many files to labels, and how long decoding and inference take without one another."""
     classifier = with_labels(build_classifier(options.clip))
     peer = unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text))
-    job = Job(classifier, None)
+    recognizers = {"kinoclip": classifier}
+    for name, graphs in exports(classifier.model, ["frames", "head"]).items():
+        recognizers[name] = with_labels(Classifier(graphs, classifier.processor, name))
     for name, path in videos(options, KINDS).items():
         paths = copy(path, count)
-        samples = [classifier.read(path)] * job.batch_size
-        jobs = {
-            "kinoclip": lambda paths=paths: list(job.label(paths)),
-            "decoding alone": lambda paths=paths: [classifier.read(one) for one in paths],
-            "inference alone": lambda samples=samples: [
-                classifier.answers(samples) for _ in range(count // len(samples))
-            ],
-        }
+        jobs = {backend: partial(label_all, one, paths) for backend, one in recognizers.items()}
+        jobs["decoding alone"] = partial(decode_all, classifier, paths)
+        jobs["inference alone"] = partial(compute_all, classifier, [classifier.read(path)] * count)
         if peer:
             jobs["authors' way"] = lambda paths=paths: [peer(one) for one in paths]
         yield compare({"case": f"{count} files, {name}"}, jobs, max(1, options.rounds // 2))
+
+
+def label_all(classifier: Classifier, paths: list[str]) -> None:
+    for _ in Job(classifier, None).label(paths):
+        pass
+
+
+def decode_all(classifier: Classifier, paths: list[str]) -> None:
+    for _ in read_batches(classifier.read, [[path] for path in paths]):
+        pass
+
+
+def compute_all(classifier: Classifier, samples: list[SampledVideo]) -> None:
+    """Classify decoded videos as a job does."""
+    each = spread(len(samples), classifier.model)
+    for _ in compute_on_cores(classifier.answer, samples, each):
+        pass
 
 
 def copy(path: str, count: int) -> list[str]:

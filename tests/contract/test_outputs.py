@@ -1,5 +1,7 @@
 """What every recognizer gives, and what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -121,6 +123,22 @@ def test_saliency_is_a_distribution_over_frames(model, output):
     if saliency is not None:
         assert saliency.shape == (2, 3, 4)
         torch.testing.assert_close(saliency.sum(-1), torch.ones(2, 3))
+
+
+def test_threads_that_use_a_model_at_once_get_what_one_gets(model, inputs):
+    """As `kinoclip classify` does with many videos."""
+    model.eval()
+    videos = [{**inputs, "pixel_values_videos": inputs["pixel_values_videos"] * scale} for scale in (1.0, 0.7, 0.4)]
+    videos = [video for video in videos for _ in range(4)]
+
+    @torch.inference_mode()
+    def recognize(video):
+        return model(**video).logits
+
+    alone = [recognize(video) for video in videos]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(recognize, videos))
+    assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
 
 
 def test_an_output_can_be_a_tuple(model, inputs, output):

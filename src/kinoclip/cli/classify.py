@@ -93,7 +93,6 @@ def _classify(options: argparse.Namespace) -> int:
 
 
 def _write_records(job: Any, videos: list[str], options: argparse.Namespace, launch: Any) -> int:
-    from kinoclip.inference.jobs import share_out
     from kinoclip.inference.record_output import RecordOutput
 
     top_k = 0 if options.spans else min(options.top_k, len(job.set_labels()))
@@ -104,7 +103,7 @@ def _write_records(job: Any, videos: list[str], options: argparse.Namespace, lau
         shown = launch is None or launch.is_main_process
         if done and shown:
             print(f"kinoclip: {done} of {len(videos)} are done already", file=sys.stderr)
-        mine = [video for batch in share_out(videos, job.batch_size, **share) for video in batch]
+        mine = [video for batch in job.share_out(videos, **share) for video in batch]
         place = "" if launch is None else f" of process 1 of {launch.num_processes}"
         progress = Progress(sum(video not in output for video in mine), place, shown)
         for record in job.label(videos, progress, done=output, **share):

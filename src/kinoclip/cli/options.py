@@ -55,10 +55,9 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--batch-size",
         type=int,
-        default=8,
         metavar="N",
         help="videos that go through the model at once: more are faster on a GPU and need its memory, and the answers stay "
-        "the same (default: %(default)s)",
+        "the same (default: 8, on a CPU 1)",
     )
     command.add_argument(
         "--features",

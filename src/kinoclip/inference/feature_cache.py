@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Any, TypeVar
 
 import torch
@@ -136,7 +137,7 @@ class FeatureCache:
     def _keep(self, key: str, tensors: dict[str, Tensor], facts: str) -> None:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"format": _FORMAT, "key": key, "facts": facts, "sha256": _hash_content(tensors, facts)}
-        partial = self.folder / f".{key}.{os.getpid()}"
+        partial = self.folder / f".{key}.{os.getpid()}.{get_ident()}"
         try:
             partial.write_bytes(save(tensors, metadata))
             partial.replace(self._place(key))

@@ -5,30 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from kinoclip.export.exported import ExportedRecognizer
 from kinoclip.video.pictures import IMAGE_SUFFIXES
-from kinoclip.video.time_limits import Reading, ReadingThreads
 
+from .batches import (
+    READ_SECONDS,
+    ReadBatch,
+    choose_batch_size,
+    compute_on_cores,
+    read_batches,
+    share_out,
+    spread,
+)
 from .classification import Classification
 from .classify import Classifier
 from .feature_cache import FeatureCache
-from .records import VIDEO_ERRORS, Record, classification_record, error_record
+from .records import Record, classification_record
 from .saving import save_explanation
 
-Result = TypeVar("Result")
 Report = Callable[[Record], None]
-# more threads than that decode no faster than a model on a GPU takes in
-_MAX_DECODERS = 16
-# a video that takes longer to read gets an error record
-READ_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Job:
         picture_format: of these files, see `save_explanation`.
         threshold: of `Classification.decide`, like the next.
         background: further names that compete with the labels and are never the answer.
-        batch_size: videos that go through the model at once. Records do not depend on it, up to the rounding of floats.
+        batch_size: videos that go through the model at once, see `choose_batch_size`. Records do not depend on it, up to the rounding
+            of floats.
         features: where frame features are kept; None computes them anew.
         read_seconds: the longest that reading one video may take.
     """
@@ -57,7 +60,7 @@ class Job:
     picture_format: str = "png"
     threshold: float = 0.0
     background: tuple[str, ...] = ()
-    batch_size: int = 8
+    batch_size: int | None = None
     features: FeatureCache | None = None
     read_seconds: float = READ_SECONDS
 
@@ -108,11 +111,13 @@ class Job:
             processes: how many there are.
         """
         self.set_labels()
-        batches = share_out(videos, self.batch_size, process, processes)
-        batches = [batch for batch in batches if any(video not in done for video in batch)]
+        batches = self.share_out(videos, process, processes)
+        threads = spread(len(batches), self.classifier.model, one_by_one=self._explains)
+        todo = [(batch, n) for batch, n in zip(batches, threads, strict=True) if any(v not in done for v in batch)]
         read = self.classifier.read if self.features is None else self.features.read
-        for batch, samples, errors in read_batches(read, batches, processes, self.read_seconds):
-            records = {video: self._record(a) for video, a in zip(samples, self._answer(samples), strict=True)}
+        found = read_batches(read, [batch for batch, _ in todo], processes, self.read_seconds)
+        for (batch, samples, errors), answers in compute_on_cores(self._answer, found, [n for _, n in todo]):
+            records = {video: self._record(answer) for video, answer in zip(samples, answers, strict=True)}
             for video in batch:
                 if video not in done:
                     record = {**(errors.get(video) or records[video]), "job": self.identity}
@@ -120,57 +125,27 @@ class Job:
                         report(record)
                     yield record
 
-    def _answer(self, samples: dict[str, Any]) -> list[Classification]:
-        if not samples:
+    def share_out(self, videos: Sequence[str], process: int = 0, processes: int = 1) -> list[Sequence[str]]:
+        """Give the batches of one of several processes."""
+        return share_out(videos, choose_batch_size(self.classifier.model, self.batch_size), process, processes)
+
+    @property
+    def _explains(self) -> bool:
+        return self.explain or self.pictures is not None
+
+    def _answer(self, batch: ReadBatch) -> list[Classification]:
+        if not batch.samples:
             return []
-        found = list(samples.values())
+        found: list[Any] = list(batch.samples.values())
         if self.features is not None:
             found = self.features.encode(found)
-        explain = self.explain or self.pictures is not None
-        return self.classifier.answers(found, top_k=self.top_k, explain=explain, names=list(samples))
+        return self.classifier.answers(found, top_k=self.top_k, explain=self._explains, names=list(batch.samples))
 
     def _record(self, answer: Classification) -> Record:
         record = classification_record(answer, answer.decide(self.threshold, self.background))
         if self.pictures is not None:
             record["picture"] = str(save_picture(answer, self.pictures, self.picture_format))
         return record
-
-
-def share_out(videos: Sequence[str], batch_size: int, process: int = 0, processes: int = 1) -> list[Sequence[str]]:
-    """Cut videos into batches, and give every n-th of these: the share of one of several processes.
-
-    >>> share_out("abcdefg", 2, process=1, processes=2)
-    ['cd', 'g']
-    """
-    starts = range(process * batch_size, len(videos), processes * batch_size)
-    return [videos[start : start + batch_size] for start in starts]
-
-
-def read_batches(
-    read: Callable[[str], Result],
-    batches: Sequence[Sequence[str]],
-    processes: int = 1,
-    seconds: float = READ_SECONDS,
-) -> Iterator[tuple[Sequence[str], dict[str, Result], dict[str, Record]]]:
-    """Give each batch of videos, with what was read of each, and with error records of those that cannot be read.
-
-    Threads read ahead, as many as there are processor cores for this one of several processes: a batch, or one video each. Reading a
-    video may take so many seconds.
-    """
-    threads = max(1, min(_MAX_DECODERS, (os.cpu_count() or 1) // processes))
-    ahead = 1 + threads // max(map(len, batches), default=1)
-    with ReadingThreads(read, threads, seconds) as pool:
-        waiting: deque[list[Reading[Result]]] = deque()
-        for number, batch in enumerate(batches):
-            for later in batches[number + len(waiting) : number + 1 + ahead]:
-                waiting.append([pool.submit(video) for video in later])
-            samples, errors = {}, {}
-            for video, reading in zip(batch, waiting.popleft(), strict=True):
-                try:
-                    samples[video] = pool.result(reading)
-                except VIDEO_ERRORS as error:
-                    errors[video] = error_record(video, error)
-            yield batch, samples, errors
 
 
 def save_picture(answer: Classification, folder: Path, picture_format: str = "png") -> Path:

@@ -23,10 +23,19 @@ from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoDecodeError
 
+from .batches import (
+    READ_SECONDS,
+    ReadBatch,
+    choose_batch_size,
+    compute_on_cores,
+    read_batches,
+    share_out,
+    spread,
+)
 from .classify import Classifier
 from .encoding import EncodedVideo, encode_videos, join_features
 from .feature_cache import hash_model
-from .jobs import READ_SECONDS, find_videos, read_batches, share_out
+from .jobs import find_videos
 from .parquet_records import need_pyarrow, table_name
 from .records import Record
 
@@ -110,7 +119,7 @@ def embed_videos(
     *,
     model: str | Path | Classifier = EMBEDDED,
     pooling: Pooling = "own",
-    batch_size: int = 8,
+    batch_size: int | None = None,
     features: str | Path | None = None,
     read_seconds: float = READ_SECONDS,
     report: Callable[[Record], None] | None = None,
@@ -122,7 +131,7 @@ def embed_videos(
         model: as for `kinoclip.classify`.
         pooling: the vector is the "own" of the method, or the "mean" of the frames, for a method that weighs them anew for each
             label and defines a mean too.
-        batch_size: videos that go through the model at once.
+        batch_size: videos that go through the model at once; see `choose_batch_size`.
         features: folder where frame features are kept and found again; see `FeatureCache`.
         read_seconds: the longest that reading one video may take.
         report: hears of each video; one that cannot be read has an "error".
@@ -140,15 +149,20 @@ def embed_videos(
     rows: dict[str, Tensor] = {}
     errors: dict[str, Record] = {}
     text = _any_text(classifier)
+
+    def embed(batch: ReadBatch) -> Tensor | None:
+        return _embed(classifier, encode(list(batch.samples.values())), text) if batch.samples else None
+
+    batches = share_out(found, choose_batch_size(classifier.model, batch_size))
+    readings = read_batches(read, batches, seconds=read_seconds)
     with _pooled(classifier, pooling):
-        for batch, samples, failed in read_batches(read, share_out(found, batch_size), seconds=read_seconds):
-            errors |= failed
-            if samples:
-                embedded = _embed(classifier, encode(list(samples.values())), text)
-                rows |= dict(zip(samples, embedded, strict=True))
-            for video in batch:
+        for batch, embedded in compute_on_cores(embed, readings, spread(len(batches), classifier.model)):
+            errors |= batch.errors
+            if embedded is not None:
+                rows |= dict(zip(batch.samples, embedded, strict=True))
+            for video in batch.videos:
                 if report is not None:
-                    report(failed.get(video, {"video": video}))
+                    report(batch.errors.get(video, {"video": video}))
     unreadable = {video: record["error"]["message"] for video, record in errors.items()}
     if not rows:
         raise VideoDecodeError(

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
+from .batches import share_out
 from .classify import Classifier
 from .jobs import Report
 from .records import VIDEO_ERRORS, Record, error_record
@@ -33,8 +34,6 @@ class SpanJob:
     threshold: float = 0.5
     frames_per_second: float = 4.0
     min_seconds: float = 0.0
-    # a long video is enough for one process at a time
-    batch_size: ClassVar[int] = 1
 
     @property
     def identity(self) -> str:
@@ -56,7 +55,7 @@ class SpanJob:
         """Give the record of each video in order, as `Job.label` does; one that cannot be read gives an error record."""
         watcher = Watcher(self.classifier, self.labels, background=self.background)
         options = {name: getattr(self, name) for name in ("threshold", "frames_per_second", "min_seconds")}
-        for video in videos[process::processes]:
+        for (video,) in self.share_out(videos, process, processes):
             if video in done:
                 continue
             try:
@@ -68,6 +67,10 @@ class SpanJob:
             if report is not None:
                 report(record)
             yield record
+
+    def share_out(self, videos: Sequence[str], process: int = 0, processes: int = 1) -> list[Sequence[str]]:
+        """Give the videos of one of several processes; a long one is enough at a time."""
+        return share_out(videos, 1, process, processes)
 
 
 def span_record(span: Span) -> dict[str, Any]:

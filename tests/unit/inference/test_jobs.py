@@ -7,7 +7,8 @@ from PIL import Image
 
 from kinoclip import Classifier
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.inference.jobs import Job, find_videos, leave_out, read_batches, share_out
+from kinoclip.inference.batches import read_batches, share_out
+from kinoclip.inference.jobs import Job, find_videos, leave_out
 from kinoclip.inference.record_file import RecordFile
 from kinoclip.inference.records import error_line
 
