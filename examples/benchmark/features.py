@@ -34,8 +34,11 @@ def main() -> None:
         times: dict[str, list[float]] = {}
         for number in range(options.rounds):
             cache = FeatureCache(Path(folder) / str(number), classifier.model, classifier.video_processor)
-            plain, keeping = Job(classifier, None), Job(classifier, None, features=cache)
-            jobs = {"one by one": Job(classifier, None, batch_size=1), "batches of 8": plain}
+            keeping = Job(classifier, None, batch_size=8, features=cache)
+            jobs = {
+                "one by one": Job(classifier, None, batch_size=1),
+                "batches of 8": Job(classifier, None, batch_size=8),
+            }
             for name, job in (jobs | {"keeping": keeping, "kept": keeping}).items():
                 start = time.perf_counter()
                 list(job.label(videos))

@@ -32,9 +32,7 @@ logger = logging.getLogger(__name__)
 
 OnDamage = Literal["keep", "raise"]
 
-# Videos of so few pixels (all frames together) are counted by decoding: it takes some 5 ms, and damage is known at once.
-_COUNTED_PIXELS = 2_000_000
-# What was decoded for counting is kept up to this size, so that a short clip is not decoded twice.
+# What was decoded for counting is kept up to this size, so that such a clip is not decoded twice.
 _KEPT_BYTES = 48_000_000
 # Less than this (pixels of all frames to decode) is decoded sooner than another core is at work.
 _SHARED_PIXELS = 1_500_000
@@ -101,8 +99,8 @@ class PictureClip:
 class FileClip:
     """The video stream of a file, read along its packets where they can be trusted, by counting what comes out elsewhere.
 
-    `num_frames` is exact where it was counted by decoding: containers and codecs where packets are no frames, small videos, and
-    `exact=True`. Elsewhere it is the number of packets, and damage that only decoding shows lowers it when it is met.
+    `num_frames` is exact where it was counted by decoding: containers and codecs where packets are no frames, and `exact=True`.
+    Elsewhere it is the number of packets, and damage that only decoding shows lowers it when it is met.
 
     Args:
         media: the file.
@@ -147,10 +145,8 @@ class FileClip:
         """Find the number of frames, their size and how to read them."""
         self._table = read_table(self._session)
         self.num_frames = len(self._table.packets)
-        codec = self._session.stream.codec_context
-        num_pixels = self.num_frames * codec.width * codec.height
         first = None
-        if self._table.is_countable and num_pixels > _COUNTED_PIXELS and not exact:
+        if self._table.is_countable and not exact:
             first = first_frame(self._session, self._table)
         if first is None or self._session.errors:
             self._count()

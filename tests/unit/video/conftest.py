@@ -97,11 +97,13 @@ def h264(make_video: Callable[..., Path]) -> Path:
     return make_video("h264.mp4", range(50))
 
 
-@pytest.fixture(params=["as_it_is", "along_packets", "side_by_side"])
+@pytest.fixture(params=["counted", "along_packets", "side_by_side"])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test as small videos are read, as large ones are on one core, and as those are on several."""
-    if request.param != "as_it_is":
-        monkeypatch.setattr(clips, "_COUNTED_PIXELS", 0)
+    """Run a test as videos are read that are decoded whole on opening, and as others are on one core and on several."""
+    look = clips.FileClip._look
+    if request.param == "counted":
+        monkeypatch.setattr(clips.FileClip, "_look", lambda clip, exact: look(clip, True))
+    else:
         monkeypatch.setattr(clips, "_KEPT_BYTES", 0)
         monkeypatch.setattr(clips, "_SHARED_PIXELS", 0)
         monkeypatch.setattr(clips, "num_cores", lambda threads: 3 if request.param == "side_by_side" else 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoclip.video import VideoReader, clips
+from kinoclip.video import VideoReader
 from kinoclip.video.media import Session
 
 # 1.0 as the 16.16 fixed point of a display matrix.
@@ -55,8 +55,7 @@ def test_frames_are_the_same_pixels_however_they_are_reached(encoded, each_way):
         assert torch.equal(reader.frames([39, 13, 0, 13]), all_frames[[39, 13, 0, 13]])
 
 
-def test_a_large_video_is_read_along_its_packets(h264, monkeypatch):
-    monkeypatch.setattr("kinoclip.video.clips._COUNTED_PIXELS", 0)
+def test_a_video_is_read_along_its_packets(h264, monkeypatch):
     decoded, decode = [], Session.decode
     monkeypatch.setattr(Session, "decode", lambda self, packet: decoded.append(packet) or decode(self, packet))
     with VideoReader(h264) as reader:
@@ -186,8 +185,7 @@ def test_threads_change_nothing_in_a_sound_video(encoded, each_way):
         assert torch.equal(one.frames([3, 21]), two.frames([3, 21]))
 
 
-def test_counting_by_decoding_can_be_asked_for(h264, monkeypatch):
-    monkeypatch.setattr("kinoclip.video.clips._COUNTED_PIXELS", 0)
+def test_counting_by_decoding_can_be_asked_for(h264):
     with VideoReader(h264, exact=True) as reader:
         assert reader.num_frames == 50
 
@@ -221,8 +219,7 @@ def test_an_argument_out_of_range_is_an_error(h264, arguments, message):
         VideoReader(h264, **arguments)
 
 
-def test_a_large_video_is_opened_once_and_its_first_frame_decoded_once(h264, monkeypatch, read_numbers):
-    monkeypatch.setattr(clips, "_COUNTED_PIXELS", 0)
+def test_a_video_is_opened_once_and_its_first_frame_decoded_once(h264, monkeypatch, read_numbers):
     done = []
     for name in ("_open", "seek"):
         method = getattr(Session, name)

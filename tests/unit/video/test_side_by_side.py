@@ -20,7 +20,7 @@ from kinoclip.video.time_limits import ReadingThreads, time_limit
 @pytest.fixture(autouse=True)
 def shared(monkeypatch):
     """Share out even the smallest video."""
-    for name in ("_COUNTED_PIXELS", "_KEPT_BYTES", "_SHARED_PIXELS"):
+    for name in ("_KEPT_BYTES", "_SHARED_PIXELS"):
         monkeypatch.setattr(clips, name, 0)
 
 
