@@ -24,7 +24,8 @@ from readers import (
 from towers import authors_saliency, build_kinoclip, build_open_clip, build_xclip, exports, save_models, unless_missing
 
 from kinoclip import Classifier, VideoReader
-from kinoclip.inference.batches import compute_on_cores, read_batches, spread
+from kinoclip.inference.batches import read_batches
+from kinoclip.inference.computing import compute_on_cores, spread
 from kinoclip.inference.jobs import Job
 from kinoclip.outputs import TextFeatures
 from kinoclip.processing import RecognizerProcessor

@@ -88,6 +88,11 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         """D, the width of the shared space."""
         return self.config.projection_dim
 
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether the vision tower looks at one frame at a time, as CLIP's does."""
+        return True
+
     def drop_text_tower(self) -> Self:
         """Leave out the text tower: the candidates that the checkpoint carries are then the only ones."""
         self.text_model = None

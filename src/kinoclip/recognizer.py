@@ -44,6 +44,11 @@ class VideoRecognizer(PreTrainedModel):
         """D, the width of what `encode_frames` gives for a frame."""
         raise NotImplementedError
 
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether the features of a frame depend on nothing but this frame, so that frames can be encoded apart."""
+        return False
+
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D)."""
         raise NotImplementedError

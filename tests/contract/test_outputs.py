@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from kinoclip.inference.computing import encode_on_cores
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
 # the sums of a larger batch are taken in another order; logits are up to 15 here, so this is a few units of rounding
@@ -139,6 +140,25 @@ def test_threads_that_use_a_model_at_once_get_what_one_gets(model, inputs):
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(recognize, videos))
     assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 16])
+def test_frames_encoded_on_several_cores_are_those_of_one(model, inputs, threads):
+    """Two videos of four frames: in two parts, whole, in four, and in eight with two threads each."""
+    model.eval()
+    pixels = inputs["pixel_values_videos"]
+    pixels = torch.cat([pixels, pixels.flip(0, -1)])[:2]
+    with torch.inference_mode():
+        alone = model.encode_frames(pixels)
+    torch.set_num_threads(threads)
+    try:
+        together = encode_on_cores(model, pixels)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    assert together.keys() == alone.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=1e-4)
 
 
 def test_an_output_can_be_a_tuple(model, inputs, output):

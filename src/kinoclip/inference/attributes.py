@@ -15,6 +15,7 @@ from kinoclip.text.labels import load_names
 from kinoclip.video import VideoSource
 from kinoclip.video_processing import SampledVideo
 
+from .computing import encode_on_cores
 from .loading import load_recognizer
 
 
@@ -55,7 +56,7 @@ class AttributeFinder:
     def find_in(self, sample: SampledVideo, frames: FrameFeatures | None = None) -> list[str]:
         """Give the phrases that describe a decoded video; its frames are encoded unless they are given."""
         if frames is None:
-            frames = self.model.encode_frames(sample.pixel_values.to(self.model.device, self.model.dtype))
+            frames = encode_on_cores(self.model, sample.pixel_values.to(self.model.device, self.model.dtype))
         every_frame = frames.embeds.flatten(0, 1)[None]
         indices, _ = rank_attributes(every_frame, self._embeds, min(self.top_k, len(self.lexicon)))
         return [self.lexicon[i] for i in indices[0].tolist()]

@@ -1,24 +1,16 @@
-"""Many videos in batches: read ahead in threads, and computed on all cores of the processor at once."""
+"""Many videos in batches, read ahead in threads."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, islice
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-import torch
-
-from kinoclip.export.exported import ExportedRecognizer
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video.time_limits import Reading, ReadingThreads
 
 from .records import VIDEO_ERRORS, Record, error_record
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # more threads than that decode no faster than a model on a GPU takes in
 _MAX_DECODERS = 16
@@ -76,56 +68,3 @@ def read_batches(
                 except VIDEO_ERRORS as error:
                     errors[video] = error_record(video, error)
             yield ReadBatch(batch, samples, errors)
-
-
-def spread(count: int, model: VideoRecognizer, *, one_by_one: bool = False) -> list[int]:
-    """Tell with how many of torch's threads to compute each of so many batches, so that no core is ever without work.
-
-    One thread each does more than all of them for one batch after another, because none waits for another; where fewer batches are
-    left than there are threads, these share them. On other devices, for exports, whose threads are their own, and `one_by_one` all
-    threads serve each batch.
-    """
-    threads = torch.get_num_threads()
-    if one_by_one or model.device.type != "cpu" or isinstance(model, ExportedRecognizer):
-        return [threads] * count
-    rest = count % threads
-    return [1] * (count - rest) + [threads // max(1, rest)] * rest
-
-
-def compute_on_cores(
-    compute: Callable[[Item], Result], items: Iterable[Item], threads: Sequence[int]
-) -> Iterator[tuple[Item, Result]]:
-    """Give each item with what is computed of it, in their order; as many at once as torch has threads for.
-
-    Args:
-        compute: may run in a thread of its own, beside itself.
-        items: taken as they are needed.
-        threads: of torch, for each item; see `spread`. While several are computed at once, torch has no more in other threads either.
-    """
-    source, total = iter(items), torch.get_num_threads()
-    for each, group in groupby(threads):
-        part = islice(source, len(list(group)))
-        if each == total:
-            yield from ((item, compute(item)) for item in part)
-        else:
-            yield from _compute_at_once(compute, part, total // each, each)
-
-
-def _compute_at_once(
-    compute: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: int
-) -> Iterator[tuple[Item, Result]]:
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "kinoclip-compute", torch.set_num_threads, (threads,))
-    torch.set_num_threads(threads)
-    try:
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        for item in items:
-            waiting.append((item, pool.submit(compute, item)))
-            while waiting and (len(waiting) > workers or waiting[0][1].done()):
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for item, future in waiting:
-            yield item, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)

@@ -11,6 +11,8 @@ from kinoclip.outputs import FrameFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video_processing import SampledVideo
 
+from .computing import encode_on_cores
+
 
 @dataclass(frozen=True)
 class EncodedVideo:
@@ -36,7 +38,7 @@ def encode_videos(model: VideoRecognizer, videos: Sequence[SampledVideo | Encode
     if not fresh:
         return [video for video in videos if isinstance(video, EncodedVideo)]
     pixels = torch.cat([video.pixel_values for video in fresh]).to(model.device, model.dtype)
-    rows = model.encode_frames(pixels)
+    rows = encode_on_cores(model, pixels)
     views, encoded = len(pixels) // len(fresh), []
     for number, video in enumerate(fresh):
         mine = slice(number * views, (number + 1) * views)

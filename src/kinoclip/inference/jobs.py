@@ -15,17 +15,10 @@ import torch
 from kinoclip.export.exported import ExportedRecognizer
 from kinoclip.video.pictures import IMAGE_SUFFIXES
 
-from .batches import (
-    READ_SECONDS,
-    ReadBatch,
-    choose_batch_size,
-    compute_on_cores,
-    read_batches,
-    share_out,
-    spread,
-)
+from .batches import READ_SECONDS, ReadBatch, choose_batch_size, read_batches, share_out
 from .classification import Classification
 from .classify import Classifier
+from .computing import compute_on_cores, spread
 from .feature_cache import FeatureCache
 from .records import Record, classification_record
 from .saving import save_explanation

@@ -23,16 +23,9 @@ from kinoclip.outputs import TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoDecodeError
 
-from .batches import (
-    READ_SECONDS,
-    ReadBatch,
-    choose_batch_size,
-    compute_on_cores,
-    read_batches,
-    share_out,
-    spread,
-)
+from .batches import READ_SECONDS, ReadBatch, choose_batch_size, read_batches, share_out
 from .classify import Classifier
+from .computing import compute_on_cores, spread
 from .encoding import EncodedVideo, encode_videos, join_features
 from .feature_cache import hash_model
 from .jobs import find_videos

@@ -17,6 +17,7 @@ from kinoclip.video import VideoReader, VideoSource
 from kinoclip.video.sampling import split_kept_frames
 
 from .classify import Classifier
+from .computing import encode_on_cores
 
 # frames encoded at once
 _BATCH = 16
@@ -178,7 +179,7 @@ class Watcher:
         pixels = pixels.to(self.model.device, self.model.dtype)
         if not self.encodes_alone:
             return [{"pixels": row} for row in pixels]
-        features = self.model.encode_frames(pixels[None])
+        features = encode_on_cores(self.model, pixels[None])
         return [{name: tensor[0, i] for name, tensor in features.items()} for i in range(len(frames))]
 
     def _look(self, window: deque[tuple[float, dict[str, Tensor]]]) -> Moment:
@@ -196,6 +197,8 @@ class Watcher:
 @torch.inference_mode()
 def encodes_alone(model: VideoRecognizer, num_frames: int, crop_size: dict[str, int]) -> bool:
     """Find out whether a model encodes each frame by itself: the same frames in another order get the same features."""
+    if model.encodes_frames_alone:
+        return True
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(1, num_frames, 3, crop_size["height"], crop_size["width"], generator=generator)
     pixels = pixels.to(model.device, model.dtype)

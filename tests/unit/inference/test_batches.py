@@ -7,7 +7,8 @@ import torch
 
 from kinoclip import Classifier
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.inference.batches import choose_batch_size, compute_on_cores, spread
+from kinoclip.inference.batches import choose_batch_size
+from kinoclip.inference.computing import compute_on_cores, spread
 from kinoclip.inference.jobs import Job
 from kinoclip.inference.search import embed_videos
 

@@ -183,6 +183,11 @@ class ActionClipModel(ClipRecognizer):
         self.temporal_head = _build_head(config)
         self.post_init()
 
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether patches see no other frame."""
+        return not self.config.temporal_shift
+
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame, with patches that see its neighbors where they are shifted: embeds (B, T, D)."""
         if not self.config.temporal_shift:

@@ -140,6 +140,11 @@ class AltModel(ClipRecognizer):
         ids = processor.encode_entities(entities)["input_ids"].to(self.device)
         return self.encode_text(ids).embeds[0]
 
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether no adapter looks at the frames beside."""
+        return self.config.train_encoder != "STM"
+
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: embeds (B, T, E), the regions that are aligned (B, T, M, E), and where they are."""
         shape = pixel_values_videos.shape[:2]

@@ -83,6 +83,11 @@ class DstprModel(ClipRecognizer):
         """Whether the frames are weighed by words."""
         return self.config.frame_aggregation == "word"
 
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether no prompt tells a frame about the others."""
+        return self.prompts is None
+
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame, told about the others by prompts: (B, T, 3, H, W) -> embeds (B, T, D).
 

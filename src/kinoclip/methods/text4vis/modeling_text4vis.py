@@ -186,6 +186,11 @@ class Text4VisModel(ClipRecognizer):
             raise ValueError(f"{clip} holds {len(unknown)} weights that CLIP does not have, first {unknown[0]}.")
         return model
 
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether patches see no other frame."""
+        return not self.config.joint_space_time and self.config.temporal_shift == "none"
+
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D); (B, 1, D) with joint space-time attention."""
         config = self.config
