@@ -207,7 +207,8 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         interpolation = _INTERPOLATION[PILImageResampling(self.resample)]
         resized = resize_frames(frames, self.size["shortest_edge"], interpolation)
         crops = view_crops(resized, (self.crop_size["height"], self.crop_size["width"]), num_crops)
-        return torch.cat(crops)
+        # one is not copied: torch would wait for its other threads, whose cores decode
+        return crops[0] if len(crops) == 1 else torch.cat(crops)
 
     def preprocess(self, videos: VideoSource | Sequence[VideoSource], **kwargs: Any) -> BatchFeature:
         """Read videos: pixel_values_videos (B * V, T, 3, H, W), the V views of a video one behind another.
