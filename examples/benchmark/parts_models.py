@@ -8,7 +8,16 @@ import torch
 from measuring import ratio, take_turns
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
-from towers import BACKENDS, authors_saliency, build_kinoclip, build_open_clip, exports, unless_missing, vision_towers
+from towers import (
+    BACKENDS,
+    authors_saliency,
+    build_kinoclip,
+    build_open_clip,
+    compiled_tower,
+    exports,
+    unless_missing,
+    vision_towers,
+)
 
 from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.labels import label_set
@@ -25,7 +34,7 @@ def dtypes(device: str) -> list[torch.dtype]:
 def compare(case: dict, jobs: dict, rounds: int) -> dict:
     """Give one row: milliseconds of kinoclip, how many times longer each other takes, and the same for its other backends."""
     times = take_turns(jobs, rounds)
-    ours = {name: times.pop(name) for name in ("kinoclip", *BACKENDS) if name in times}
+    ours = {name: times.pop(name) for name in ("kinoclip", "torch.compile", *BACKENDS) if name in times}
     rows = {
         name: {
             "ms": round(1000 * statistics.median(own), 1),
@@ -41,7 +50,7 @@ def measure_tower(options) -> Iterator[dict]:
     """8 frames of 224 x 224 to embeddings, one video at a time."""
     for dtype in dtypes(options.device):
         pixels = torch.randn(1, NUM_FRAMES, 3, SIZE, SIZE).to(options.device, dtype)
-        towers = vision_towers(options.clip, options.device, dtype)
+        towers = vision_towers(options.clip, options.device, dtype) | compiled_tower(options.clip, pixels)
         if options.device == "cpu" and dtype == torch.float32:
             model = build_kinoclip(options.clip, temporal_head="none")
             towers |= {name: graphs.encode_frames for name, graphs in exports(model, ["frames"]).items()}

@@ -21,6 +21,7 @@ from transformers import (
 from kinoclip import BikeProcessor
 from kinoclip.data.mini_clip import build_tokenizer
 from kinoclip.export import export_recognizer, load_exported
+from kinoclip.inference.computing import encode_on_cores
 from kinoclip.inference.profile import CLIP_SHAPES, clip_fields, profile_config
 from kinoclip.processing import RecognizerProcessor
 
@@ -103,10 +104,23 @@ def vision_towers(clip: str, device: str, dtype: torch.dtype) -> dict[str, Calla
         "timm": lambda: place(build_timm(clip)),
         "transformers": lambda: place(build_transformers(clip)),
     }
-    towers: dict[str, Callable] = {"kinoclip": place(build_kinoclip(clip, temporal_head="none")).encode_frames}
+    ours = place(build_kinoclip(clip, temporal_head="none"))
+    # what `classify` calls
+    towers: dict[str, Callable] = {"kinoclip": partial(encode_on_cores, ours)}
     for name, builder in builders.items():
         towers[name] = partial(fold, found) if (found := unless_missing(name, builder)) else None
     return {name: tower for name, tower in towers.items() if tower is not None}
+
+
+def compiled_tower(clip: str, pixels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Give kinoclip's tower as `torch.compile` makes it, if there is a compiler."""
+    tower = torch.compile(build_kinoclip(clip, temporal_head="none").to(pixels.device, pixels.dtype).encode_frames)
+    try:
+        tower(pixels)
+    except RuntimeError as error:
+        print(f"torch.compile is left out: {str(error).splitlines()[0]}")
+        return {}
+    return {"torch.compile": tower}
 
 
 def unless_missing(name: str, builder: Callable) -> Callable | None:

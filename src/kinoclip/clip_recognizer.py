@@ -29,7 +29,10 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
     config_class = ClipRecognizerConfig
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
-    _no_split_modules = ["CLIPEncoderLayer", "LastLayer", "MergingLayer", "CLIPTextEmbeddings", "CLIPVisionEmbeddings"]
+    _no_split_modules = [
+        *("CLIPEncoderLayer", "LastLayer", "MergingLayer", "TemporalShiftLayer"),
+        *("CLIPTextEmbeddings", "CLIPVisionEmbeddings"),
+    ]
     branch_inputs: ClassVar[tuple[str, ...]] = ("attribute_input_ids",)
     text_inputs: ClassVar[tuple[str, ...]] = ("chinese_input_ids",)
     # whether the method reads every position of the text, or its end only

@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from accelerate import infer_auto_device_map
 from huggingface_hub import HfApi, RepoUrl
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForVideoClassification, CLIPModel
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 
 @pytest.fixture
@@ -125,3 +127,13 @@ def test_push_to_hub_sends_everything_that_a_folder_needs(recognizer, model, pro
     assert ("tokenizer.json" in files) == recognizer.reads_text
     shim = [operation.path_or_fileobj for operation in sent if operation.path_in_repo == "kinoclip_shim.py"]
     assert len(shim) == 2
+
+
+def test_no_layer_is_shared_out_to_two_devices(model):
+    """As `device_map="auto"` shares out a model, of which the first device takes a part."""
+    size = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
+    layers = [f"{name}." for name, module in model.named_modules() if isinstance(module, CLIPEncoderLayer)]
+    for percent in range(30, 100, 5):
+        room = {"cpu": size * percent // 100, "disk": 10 * size}
+        places = infer_auto_device_map(model, room, no_split_module_classes=list(model._no_split_modules))
+        assert not [place for place in places if place.startswith(tuple(layers))]

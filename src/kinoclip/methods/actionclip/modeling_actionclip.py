@@ -175,6 +175,7 @@ class ActionClipModel(ClipRecognizer):
 
     config: ActionClipConfig
     config_class = ActionClipConfig
+    _no_split_modules = [*ClipRecognizer._no_split_modules, "PostNormLayer"]
 
     def __init__(self, config: ActionClipConfig):
         super().__init__(config)

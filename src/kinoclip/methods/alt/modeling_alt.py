@@ -71,6 +71,7 @@ class AltModel(ClipRecognizer):
 
     config: AltConfig
     config_class = AltConfig
+    _no_split_modules = [*ClipRecognizer._no_split_modules, "AdaptedLayer"]
     corpus: Tensor
 
     def __init__(self, config: AltConfig):

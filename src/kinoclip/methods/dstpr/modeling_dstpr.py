@@ -67,6 +67,7 @@ class DstprModel(ClipRecognizer):
 
     config: DstprConfig
     config_class = DstprConfig
+    _no_split_modules = [*ClipRecognizer._no_split_modules, "PromptedLayer"]
 
     def __init__(self, config: DstprConfig):
         super().__init__(config)

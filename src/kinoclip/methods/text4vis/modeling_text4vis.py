@@ -135,6 +135,7 @@ class Text4VisModel(ClipRecognizer):
 
     config: Text4VisConfig
     config_class = Text4VisConfig
+    _no_split_modules = [*ClipRecognizer._no_split_modules, "TokenShiftLayer", "TokenConvLayer"]
 
     def __init__(self, config: Text4VisConfig):
         super().__init__(config)
