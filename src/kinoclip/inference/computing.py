@@ -11,7 +11,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import groupby, islice
 from threading import Lock
@@ -106,11 +106,13 @@ def encode_on_cores(model: VideoRecognizer, pixels: Tensor) -> FrameFeatures:
         return model.encode_frames(part)
 
     rows = pixels.flatten(0, 1)[None].chunk(parts, 1) if alone else pixels.chunk(parts)
+    futures = [_pool(parts).submit(encode, part) for part in rows]
     try:
-        found = list(_pool(parts).map(encode, rows))
+        wait(futures)
     finally:
         torch.set_num_threads(total)
         _encoding.release()
+    found = [future.result() for future in futures]
     joined = {name: torch.cat([part[name] for part in found], int(alone)) for name in found[0]}
     if alone:
         joined = {name: tensor[0].unflatten(0, pixels.shape[:2]) for name, tensor in joined.items()}
