@@ -22,8 +22,7 @@ Branch = dict[str, Tensor]
 class VideoRecognizer(PreTrainedModel):
     """A model that names the action in a video among candidate texts.
 
-    A method overrides the stages `encode_frames`, `encode_text`, `aggregate`, `match`, `branches`, `extra_losses`, and
-    never `forward`.
+    A method overrides the stages `encode_frames`, `encode_text`, `aggregate`, `match`, `branches`, `extra_losses`, never `forward`.
     """
 
     config: RecognizerConfig
