@@ -15,13 +15,7 @@ from kinoclip.inference.search import embed_videos
 LABELS = ("red circle", "blue square", "green star")
 
 
-@pytest.fixture(autouse=True)
-def two_threads():
-    """Let torch have two threads, and give the one of the tests back."""
-    torch.set_num_threads(2)
-    yield
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")

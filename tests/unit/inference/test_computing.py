@@ -9,14 +9,7 @@ from kinoclip import Classifier
 from kinoclip.inference import computing
 from kinoclip.inference.computing import encode_on_cores
 
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    """Let torch have two threads, and give the one of the tests back."""
-    torch.set_num_threads(2)
-    yield
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
