@@ -30,7 +30,9 @@ class ReadBatch(NamedTuple):
 
 def choose_batch_size(model: VideoRecognizer, asked: int | None) -> int:
     """Give the number that was asked for, or 1 on a CPU, where more at once are no faster, and 8 elsewhere."""
-    return asked or (1 if model.device.type == "cpu" else _BATCH_SIZE)
+    if asked is not None:
+        return asked
+    return 1 if model.device.type == "cpu" else _BATCH_SIZE
 
 
 def share_out(videos: Sequence[str], batch_size: int, process: int = 0, processes: int = 1) -> list[Sequence[str]]:

@@ -27,8 +27,8 @@ from kinoclip.recognizer import VideoRecognizer
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# only one encoding at a time has several threads
-_encoding = Lock()
+# held by who shares out the threads of torch; the others take them as they are
+_sharing = Lock()
 
 
 def spread(count: int, model: VideoRecognizer, *, one_by_one: bool = False) -> list[int]:
@@ -68,6 +68,8 @@ def _compute_at_once(
 ) -> Iterator[tuple[Item, Result]]:
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, "kinoclip-compute", torch.set_num_threads, (threads,))
+    # otherwise the first of several workers would share out its threads once more, and rounding would tell which
+    holds = _sharing.acquire(blocking=False)
     torch.set_num_threads(threads)
     try:
         waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -81,6 +83,8 @@ def _compute_at_once(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+        if holds:
+            _sharing.release()
 
 
 @torch.inference_mode()
@@ -97,7 +101,7 @@ def encode_on_cores(model: VideoRecognizer, pixels: Tensor) -> FrameFeatures:
     total = torch.get_num_threads()
     parts = math.gcd(total, pixels.shape[0] * (pixels.shape[1] if alone else 1))
     can_share = _computes_here(model) and not torch.is_autocast_enabled("cpu")
-    if parts == 1 or not can_share or not _encoding.acquire(blocking=False):
+    if parts == 1 or not can_share or not _sharing.acquire(blocking=False):
         return model.encode_frames(pixels)
 
     @torch.inference_mode()
@@ -111,7 +115,7 @@ def encode_on_cores(model: VideoRecognizer, pixels: Tensor) -> FrameFeatures:
         wait(futures)
     finally:
         torch.set_num_threads(total)
-        _encoding.release()
+        _sharing.release()
     found = [future.result() for future in futures]
     joined = {name: torch.cat([part[name] for part in found], int(alone)) for name in found[0]}
     if alone:

@@ -3,6 +3,13 @@
 import pytest
 import torch
 
+from kinoclip import Classifier
+
+
+@pytest.fixture(scope="module")
+def classifier(clip_folder):
+    return Classifier.load(clip_folder)
+
 
 @pytest.fixture
 def two_threads():

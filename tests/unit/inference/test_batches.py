@@ -8,7 +8,7 @@ import torch
 from kinoclip import Classifier
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
 from kinoclip.inference.batches import choose_batch_size
-from kinoclip.inference.computing import compute_on_cores, spread
+from kinoclip.inference.computing import compute_on_cores, encode_on_cores, spread
 from kinoclip.inference.jobs import Job
 from kinoclip.inference.search import embed_videos
 
@@ -16,11 +16,6 @@ LABELS = ("red circle", "blue square", "green star")
 
 
 pytestmark = pytest.mark.usefixtures("two_threads")
-
-
-@pytest.fixture(scope="module")
-def classifier(clip_folder):
-    return Classifier.load(clip_folder)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +60,18 @@ def test_results_come_in_order_and_two_are_computed_at_once():
 
     assert list(compute_on_cores(compute, range(5), [1, 1, 1, 1, 2])) == [(n, n * n) for n in range(5)]
     assert sorted(seen) == [(1, False)] * 4 + [(2, True)]
+
+
+def test_workers_with_several_threads_do_not_share_them_out_again(classifier, monkeypatch):
+    """Which of them did would differ from run to run, and with it the last digits."""
+    size, shapes, encode = classifier.model.config.vision_config.image_size, [], classifier.model.encode_frames
+    monkeypatch.setattr(classifier.model, "encode_frames", lambda x: shapes.append(tuple(x.shape[:2])) or encode(x))
+    videos = [torch.zeros(1, 8, 3, size, size)] * 2
+    torch.set_num_threads(4)
+    list(compute_on_cores(lambda video: encode_on_cores(classifier.model, video), videos, [2, 2]))
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(2)
+    assert shapes == [(1, 8), (1, 8)]
 
 
 def test_no_more_is_taken_than_can_be_computed_soon():

@@ -93,11 +93,6 @@ def test_an_error_becomes_one_line():
 
 
 @pytest.fixture(scope="module")
-def classifier(clip_folder):
-    return Classifier.load(clip_folder)
-
-
-@pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """Seven videos of which the fourth is broken."""
     folder = tmp_path_factory.mktemp("clips")

@@ -12,11 +12,6 @@ OBJECTS = ["red circle", "blue square", "green star"]
 
 
 @pytest.fixture(scope="module")
-def classifier(clip_folder):
-    return Classifier.load(clip_folder)
-
-
-@pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """A folder of a clip of each object, and of one that is broken."""
     folder = tmp_path_factory.mktemp("clips")
