@@ -79,6 +79,7 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         num_clips: clips per video, spread over it by the rule.
         keep_every: decode every n-th frame of each clip only, for SLLM.
         num_crops: crops per frame: 1 center; 3 left, right, center; 5 or 10 corners, center and their mirrors.
+        crops_along_long_side: spread 3 crops along the long side, see `view_crops`.
         size: `shortest_edge` that frames are resized to.
         crop_size: `height` and `width` of a crop.
         resample: how frames are resized, bicubic or bilinear.
@@ -100,6 +101,7 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
     num_clips = 1
     num_crops = 1
     keep_every = 1
+    crops_along_long_side = False
 
     shim_classes: ClassVar[dict[str, str]] = {"AutoVideoProcessor": "RecognizerVideoProcessor"}
 
@@ -206,7 +208,9 @@ class RecognizerVideoProcessor(BaseVideoProcessor):
         """Resize and crop frames, all at once on several cores: (N, 3, H, W) -> (crops * N, 3, h, w)."""
         interpolation = _INTERPOLATION[PILImageResampling(self.resample)]
         resized = resize_frames(frames, self.size["shortest_edge"], interpolation)
-        crops = view_crops(resized, (self.crop_size["height"], self.crop_size["width"]), num_crops)
+        crops = view_crops(
+            resized, (self.crop_size["height"], self.crop_size["width"]), num_crops, self.crops_along_long_side
+        )
         # one is not copied: torch would wait for its other threads, whose cores decode
         return crops[0] if len(crops) == 1 else torch.cat(crops)
 

@@ -67,7 +67,9 @@ def test_fusing_video_and_attributes_gives_the_official_scores():
     votes = {"video": recorded["video.scores_softmax"].log(), "attributes": recorded["attr.cosine_after_mlp"]}
 
     fused = fuse_votes(votes, {"video": 0.7, "attributes": 0.3})
+    views = ViewOutputs(scores=votes["video"][:, None], attribute_scores=votes["attributes"])
 
+    torch.testing.assert_close(score_views(views, "bike_fused"), recorded["fused_scores"], atol=ATOL, rtol=0)
     torch.testing.assert_close(fused, recorded["fused_scores"], atol=ATOL, rtol=0)
     top1 = 100 * topk_accuracy(fused, recorded["labels"])
     assert top1 == pytest.approx(recorded["fused_top1_percent"].item(), abs=PERCENT_ATOL)

@@ -10,6 +10,7 @@ from typing import Any
 from .options import (
     Progress,
     UsageError,
+    add_chinese_option,
     add_label_options,
     add_model_options,
     find_launch,
@@ -62,11 +63,11 @@ def add_command(commands: Any) -> None:
     )
     classify.add_argument("--min-seconds", type=float, default=0.0, help="with --spans: leave out shorter ones")
     classify.add_argument("--descriptions", help="a sentence for each label: .json, .csv, or a set: kinetics400, ...")
-    classify.add_argument(
-        "--chinese-labels", metavar="FILE", help="Chinese names of the labels, for a Chinese branch: .json, or a set"
-    )
+    add_chinese_option(classify)
     classify.add_argument("--lexicon", help="phrases for BIKE's attributes branch: a file as above, or kinetics400")
-    classify.add_argument("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds them (default: the model)")
+    classify.add_argument(
+        "--lexicon-clip", metavar="CLIP", help="plain CLIP that finds them, at its own size (default: the model)"
+    )
     add_model_options(classify)
     classify.set_defaults(run=_classify)
 
@@ -175,7 +176,9 @@ def _load_classifier(options: argparse.Namespace, launch: Any) -> Any:
         **read_model_options(options, launch),
     )
     if options.frames is not None:
-        classifier.video_processor.num_frames = options.frames
+        finder = [] if classifier.attributes is None else [classifier.attributes.processor.video_processor]
+        for videos in (classifier.video_processor, *finder):
+            videos.num_frames = options.frames
     return classifier
 
 

@@ -43,6 +43,13 @@ def read_label_options(options: argparse.Namespace) -> tuple[str, ...] | None:
     return labels
 
 
+def add_chinese_option(command: argparse.ArgumentParser) -> None:
+    """Register the option for Chinese names of labels."""
+    command.add_argument(
+        "--chinese-labels", metavar="FILE", help="Chinese names of the labels, for a Chinese branch: .json, or a set"
+    )
+
+
 def read_names(text: str | None) -> tuple[str, ...]:
     """Give the names in a text with commas between them."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())

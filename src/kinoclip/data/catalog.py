@@ -32,6 +32,7 @@ class DatasetFacts:
         total: videos with a label, all splits together, where that is not the sum of the sizes.
         frames_per_second: of the frames that it is published as.
         several_labels: a video can show several classes.
+        evaluated_split: split that papers report on: "validation" where the labels of the test videos are not public.
         notes: what surprises.
     """
 
@@ -48,6 +49,7 @@ class DatasetFacts:
     total: int | None = None
     frames_per_second: float | None = None
     several_labels: bool = False
+    evaluated_split: str = "test"
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,6 +81,7 @@ class DatasetFacts:
             f"{self.title}: {self.num_classes} classes" + (", several in one video" if self.several_labels else ""),
             f"videos: {', '.join(sizes) or 'no exact numbers are known'}"
             + (f"; {self.total:,} labelled in all" if self.total else ""),
+            f"papers report on: {self.evaluated_split}",
             f"annotations: {self.annotations}",
             f"from: {self.source}",
             f"files: {self.files}",

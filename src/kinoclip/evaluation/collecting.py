@@ -18,20 +18,10 @@ from kinoclip.recognizer import VideoRecognizer
 from kinoclip.video import VideoDecodeError
 
 from .protocols import Protocol
-from .scoring import ScoringRule, ViewOutputs
+from .scoring import READS, ViewOutputs
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-# what each scoring rule reads of the outputs of a model
-_READS: dict[ScoringRule, tuple[str, ...]] = {
-    "probability": ("logits",),
-    "bike": ("scores",),
-    "bike_charades": ("scores",),
-    "text4vis": ("video_embeds",),
-    "frame_vote": ("frame_embeds",),
-    "actionclip": ("video_embeds",),
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Collected:
     failures: dict[int, str]
 
 
-Step = Callable[[Tensor, list[int]], RecognitionOutput]
+Step = Callable[[Tensor | None, list[int]], RecognitionOutput]
 
 
 def collect_views(
@@ -65,7 +55,7 @@ def collect_views(
     num_workers: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> Collected:
-    """Run a model over all views of all videos.
+    """Run a model over all views of all videos; no video is read where the attributes branch alone is scored.
 
     Args:
         model: in evaluation mode.
@@ -73,14 +63,15 @@ def collect_views(
         dataset: as `kinoclip.data.load_videos` gives it.
         protocol: how many views, and what of their outputs is kept.
         text: features of the candidates.
-        step: from pixels (B * V, T, 3, H, W) and rows of the data set to an output; `forward` when left out.
+        step: from pixels (B * V, T, 3, H, W), or None, and rows of the data set to an output; `forward` when left out.
         accelerator: each of its processes takes every n-th video; all of them get the whole result.
         batch_size: videos per step.
         num_workers: processes that decode.
         report: called with the number of videos of each batch.
     """
     shares = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
-    samples = _Readable(VideoSamples(dataset, _with_views(video_processor, protocol)))
+    names = READS[protocol.scoring]
+    samples = _Readable(VideoSamples(dataset, _with_views(video_processor, protocol)), names != ("attribute_scores",))
     mine = Subset(samples, range(shares[0], len(samples), shares[1]))
     loader = DataLoader(mine, batch_size, num_workers=num_workers, collate_fn=_collate_readable)
     run = step or (lambda pixels, _: model(pixel_values_videos=pixels, text_features=text))
@@ -89,7 +80,7 @@ def collect_views(
     for batch, failed in loader:
         failures |= failed
         if batch is not None:
-            rows += _run_batch(model, batch, run, _READS[protocol.scoring])
+            rows += _run_batch(model, batch, run, names)
         if report is not None:
             report(len(failed) + (0 if batch is None else len(batch["index"])))
     if shares[1] > 1:
@@ -106,15 +97,18 @@ def collect_views(
 def _run_batch(
     model: VideoRecognizer, batch: dict[str, Tensor], run: Step, names: tuple[str, ...]
 ) -> list[tuple[int, dict[str, Tensor]]]:
-    videos = len(batch["index"])
-    output = run(batch["pixel_values_videos"].to(model.device, model.dtype), batch["index"].tolist())
+    videos, pixels = len(batch["index"]), batch.get("pixel_values_videos")
+    output = run(None if pixels is None else pixels.to(model.device, model.dtype), batch["index"].tolist())
     found: dict[str, Any] = {
         "logits": output.logits,
-        "scores": output.votes["video"],
+        "scores": output.votes.get("video"),
+        "attribute_scores": output.votes.get("attributes"),
         "video_embeds": _embed_videos(output),
         "frame_embeds": None if output.frames is None else output.frames.embeds,
     }
     views = {name: found[name].float().cpu().unflatten(0, (videos, -1)) for name in names}
+    if "attribute_scores" in views:
+        views["attribute_scores"] = views["attribute_scores"][:, 0]  # the same for all views
     return [(int(index), {name: views[name][i] for name in names}) for i, index in enumerate(batch["index"])]
 
 
@@ -134,19 +128,24 @@ def _with_views(video_processor: Any, protocol: Protocol) -> Any:
     changed = copy.copy(video_processor)
     changed.num_clips, changed.num_crops = protocol.num_clips, protocol.num_crops
     changed.sampling = protocol.sampling or changed.sampling
+    if protocol.full_side:
+        changed.size = {"shortest_edge": changed.crop_size["height"]}
+        changed.crops_along_long_side = True
     return changed
 
 
 class _Readable(Dataset):  # type: ignore[type-arg]
-    """Samples, with the reason in the place of those that cannot be read."""
+    """Samples, with the reason in the place of those that cannot be read; or their indices alone, without reading videos."""
 
-    def __init__(self, samples: VideoSamples):
-        self.samples = samples
+    def __init__(self, samples: VideoSamples, reads_videos: bool):
+        self.samples, self.reads_videos = samples, reads_videos
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not self.reads_videos:
+            return {"index": index}
         try:
             return self.samples[index]
         except VideoDecodeError as error:
@@ -156,6 +155,8 @@ class _Readable(Dataset):  # type: ignore[type-arg]
 def _collate_readable(samples: list[dict[str, Any]]) -> tuple[dict[str, Tensor] | None, dict[int, str]]:
     readable = [sample for sample in samples if "error" not in sample]
     failed = {sample["index"]: sample["error"] for sample in samples if "error" in sample}
+    if readable and "labels" not in readable[0]:
+        return {"index": torch.tensor([sample["index"] for sample in readable])}, failed
     return (collate(readable) if readable else None), failed
 
 

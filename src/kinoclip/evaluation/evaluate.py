@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from statistics import harmonic_mean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,13 +14,15 @@ from torch import Tensor
 
 from kinoclip.data.coverage import Coverage
 from kinoclip.data.samples import class_names
+from kinoclip.inference.classify import ChineseNames, Classifier
 from kinoclip.metrics import running_mean_average_precision
 from kinoclip.outputs import RecognitionOutput, TextFeatures
 from kinoclip.recognizer import VideoRecognizer
 from kinoclip.text.labels import match_key
 
+from .class_lists import class_ids
 from .collecting import Collected, Step, collect_views
-from .protocols import PROTOCOLS, Protocol, evaluate_splits, find_protocol, half_class_splits
+from .protocols import PROTOCOLS, Protocol, SplitSummary, evaluate_splits, find_protocol, half_class_splits
 from .report import Report, describe_classes, measure
 from .scoring import ViewOutputs, score_views
 
@@ -34,6 +38,9 @@ def evaluate(
     *,
     labels: Sequence[str] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
+    chinese: ChineseNames | None = None,
+    class_lists: Mapping[str, Sequence[str]] | None = None,
+    selection: str = "",
     accelerator: Accelerator | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
@@ -52,7 +59,12 @@ def evaluate(
         dataset: columns `video`, `label` and, if there is one, `name`, as `kinoclip.data.load_videos` gives them.
         protocol: one of `PROTOCOLS`, by name or itself.
         labels: what the classes are called before the model, in the order of their ids; the data set's names when left out.
-        attributes: phrases that describe each video, best first, by its name, for a model with an attributes branch.
+        attributes: phrases that describe each video, best first, by its name, for a model with an attributes branch. The
+            processor's `num_attributes` of them are read.
+        chinese: Chinese names of the classes, for a model with a Chinese branch: a packaged set, a file, or class to name.
+        class_lists: sets of classes that are scored by themselves beside all classes, by name (`find_class_lists`). Adds
+            NAME_top1 for each set, and the mean and deviation over sets; with "base" and "novel" their harmonic mean.
+        selection: how the weights were selected, one of `SELECTIONS`, for the report.
         accelerator: its processes share the work.
         batch_size: videos per step.
         num_workers: processes that decode.
@@ -61,25 +73,32 @@ def evaluate(
         report: called with the number of videos of each batch.
 
     Raises:
-        ValueError: no video could be read, or the model cannot name the classes.
+        ValueError: no video could be read, the model cannot name the classes, or attributes are missing or not read.
     """
     rules = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    _check_attributes(model, rules, _name_of(protocol), attributes is not None)
     classes = class_names(dataset)
     if labels is not None and len(labels) != len(classes):
         raise ValueError(
             f"There are {len(labels)} names for {len(classes)} classes. Give one for each, in their order."
         )
+    sets = {key: class_ids(key, names, classes) for key, names in (class_lists or {}).items()}
     was_training = model.training
     model.eval()
     try:
-        text, columns = find_candidates(model, processor, classes if labels is None else labels)
+        if chinese is None:
+            text, columns = find_candidates(model, processor, classes if labels is None else labels)
+        else:
+            classifier = Classifier(model, copy(processor), name, chinese=chinese)
+            classifier.set_labels(classes if labels is None else labels)
+            text, columns, processor = classifier.text, None, classifier.processor
         collected = collect_views(
             model,
             getattr(processor, "video_processor", processor),
             dataset,
             rules,
             text,
-            step=None if attributes is None else _with_attributes(model, processor, dataset, text, attributes, rules),
+            step=None if attributes is None else _with_attributes(model, processor, dataset, text, attributes),
             accelerator=accelerator,
             batch_size=batch_size,
             num_workers=num_workers,
@@ -89,7 +108,7 @@ def evaluate(
         model.train(was_training)
     views = _choose(collected.views, columns)
     targets = read_targets(dataset, collected.indices, len(classes))
-    metrics, intervals, scores = _score(views, targets, rules, batch_size)
+    metrics, intervals, scores = _score(views, targets, rules, sets, batch_size)
     return Report(
         model=name or str(model.config.name_or_path),
         method=model.config.model_type,
@@ -100,35 +119,42 @@ def evaluate(
         per_class=describe_classes(classes, scores, targets),
         num_videos=len(collected.indices),
         failures={_video_names(dataset, [row])[0]: why for row, why in sorted(collected.failures.items())},
-        settings=_settings(processor, dataset, collected),
+        settings={
+            "selection": selection,
+            "num_attributes": None if attributes is None else processor.num_attributes,
+            **_settings(processor, dataset, collected),
+        },
         scores=scores,
         targets=targets,
         names=tuple(_video_names(dataset, collected.indices)),
     )
 
 
-def _with_attributes(
-    model: VideoRecognizer,
-    processor: Any,
-    dataset: Any,
-    text: TextFeatures,
-    attributes: Mapping[str, Sequence[str]],
-    rules: Protocol,
-) -> Step:
-    """Let the attributes of each video vote too; all its views have the same."""
-    if "attribute_input_ids" not in model.used_branch_inputs():
+def _check_attributes(model: VideoRecognizer, rules: Protocol, name: str, is_given: bool) -> None:
+    """Check that attributes are given where the protocol needs them, and only where protocol and model read them."""
+    if is_given and not rules.reads_attributes:
+        known = ", ".join(key for key, rules in PROTOCOLS.items() if rules.reads_attributes)
+        raise ValueError(f"The protocol {name!r} does not read attributes. Leave them out, or use one of {known}.")
+    if rules.needs_attributes and not is_given:
+        raise ValueError(f"The protocol {name!r} scores the attributes of the videos. Give them.")
+    if is_given and "attribute_input_ids" not in model.used_branch_inputs():
         raise ValueError("The model has no attributes branch. Leave attributes out.")
+
+
+def _with_attributes(
+    model: VideoRecognizer, processor: Any, dataset: Any, text: TextFeatures, attributes: Mapping[str, Sequence[str]]
+) -> Step:
+    """Return a step in which the attributes of each video vote too, the same for all its views."""
     names = _video_names(dataset, range(len(dataset)))
     missing = [name for name in names if name not in attributes]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(names)} videos have no attributes, first {missing[0]}. Find them first."
         )
-    views = rules.num_clips * rules.num_crops
 
-    def step(pixels: Tensor, rows: list[int]) -> RecognitionOutput:
-        phrases = [attributes[names[row]] for row in rows for _ in range(views)]
-        ids = processor.encode_attributes(phrases).to(pixels.device)
+    def step(pixels: Tensor | None, rows: list[int]) -> RecognitionOutput:
+        ids = processor.encode_attributes([attributes[names[row]] for row in rows]).to(model.device)
+        ids = ids.repeat_interleave(1 if pixels is None else len(pixels) // len(rows), 0)
         output: RecognitionOutput = model(pixel_values_videos=pixels, text_features=text, attribute_input_ids=ids)
         return output
 
@@ -173,25 +199,39 @@ def read_targets(dataset: Any, indices: Sequence[int], num_classes: int) -> Tens
 
 
 def _score(
-    views: ViewOutputs, targets: Tensor, rules: Protocol, batch_size: int
+    views: ViewOutputs, targets: Tensor, rules: Protocol, sets: Mapping[str, Sequence[int]], batch_size: int
 ) -> tuple[dict[str, float], dict[str, Any], Tensor]:
     scores = score_views(views, rules.scoring)
     metrics, intervals = measure(scores, targets)
     if rules.running_map:
         metrics["running_map"] = running_mean_average_precision(scores, targets, batch_size)
     if rules.classes == "halves":
-        splits = half_class_splits(scores.shape[1])
-        halves = evaluate_splits(
-            lambda rows, kept: score_views(_choose(views, kept.tolist(), rows), rules.scoring), targets, splits
-        )
-        metrics |= {"half_top1_mean": halves.top1_mean, "half_top1_std": halves.top1_std}
-        metrics |= {"half_top5_mean": halves.top5_mean, "half_top5_std": halves.top5_std}
+        metrics |= _score_sets(views, targets, rules, half_class_splits(scores.shape[1]), "half")[1]
+    if sets:
+        found, summary = _score_sets(views, targets, rules, list(sets.values()), "list")
+        metrics |= {f"{name}_top1": split.top1 for name, split in zip(sets, found.splits, strict=True)}
+        if {"base", "novel"} <= sets.keys():
+            metrics["harmonic_mean"] = harmonic_mean([metrics["base_top1"], metrics["novel_top1"]])
+        metrics |= summary
     return metrics, intervals, scores
+
+
+def _score_sets(
+    views: ViewOutputs, targets: Tensor, rules: Protocol, sets: Sequence[Sequence[int]], word: str
+) -> tuple[SplitSummary, dict[str, float]]:
+    """Score each set of classes by itself; return the accuracies, and the metrics over sets with names that begin with `word`."""
+    if targets.ndim == 2:
+        raise ValueError("Sets of classes are scored on videos with one label each.")
+    found = evaluate_splits(
+        lambda rows, kept: score_views(_choose(views, kept.tolist(), rows), rules.scoring), targets, sets
+    )
+    values = ("top1_mean", "top1_std", "top5_mean", "top5_std")
+    return found, {f"{word}_{value}": getattr(found, value) for value in values}
 
 
 def _choose(views: ViewOutputs, columns: Sequence[int] | None, rows: Tensor | None = None) -> ViewOutputs:
     """Keep some candidates and some videos of what a model returned; None keeps all."""
-    per_video = {"logits": 2, "scores": 2, "video_embeds": None, "frame_embeds": None}
+    per_video = {"logits": 2, "scores": 2, "attribute_scores": 1, "video_embeds": None, "frame_embeds": None}
     changed: dict[str, Tensor] = {}
     for name, axis in {**per_video, "class_embeds": 0, "template_embeds": 1}.items():
         tensor: Tensor | None = getattr(views, name)
@@ -211,6 +251,7 @@ def _settings(processor: Any, dataset: Any, collected: Collected) -> dict[str, A
     return {
         "coverage": coverage.to_dict(),
         "templates": list(getattr(processor, "templates", ())),
+        "chinese_labels": bool(getattr(processor, "chinese", None)),
         "num_frames": video_processor.num_frames,
         "sampling": video_processor.sampling,
         "keep_every": video_processor.keep_every,

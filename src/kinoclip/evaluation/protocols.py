@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinoclip.metrics import topk_accuracy
 
-from .scoring import ScoringRule
+from .scoring import READS, ScoringRule
 
 # (videos (N,), classes (K,)) -> (N, K): scores of these videos over these classes alone. A softmax over classes
 # belongs inside, because it depends on which classes are kept.
@@ -30,6 +30,7 @@ class Protocol:
         classes: "all", or ten random halves, each scored by itself, beside all.
         running_map: also give the mean average precision as the official Charades script sums it up.
         sampling: of the frames; None keeps the processor's rule.
+        full_side: resize the short side to the crop size and spread the crops along the long side, as X-CLIP does.
     """
 
     title: str
@@ -39,6 +40,17 @@ class Protocol:
     classes: Literal["all", "halves"] = "all"
     running_map: bool = False
     sampling: str | None = None
+    full_side: bool = False
+
+    @property
+    def needs_attributes(self) -> bool:
+        """Whether the rule scores the attributes branch by itself."""
+        return "attribute_scores" in READS[self.scoring]
+
+    @property
+    def reads_attributes(self) -> bool:
+        """Whether the attributes branch can change the scores; "probability" reads logits, which fuse all branches."""
+        return self.needs_attributes or "logits" in READS[self.scoring]
 
 
 PROTOCOLS = {
@@ -46,12 +58,20 @@ PROTOCOLS = {
     "three_crops": Protocol("one clip, three crops", num_crops=3),
     "multi_view": Protocol("four clips, three crops", 4, 3, sampling="segment_start"),
     "multi_view_10x3": Protocol("ten clips, three crops", 10, 3, sampling="segment_start"),
+    "xclip_three_crops": Protocol("one clip, three crops of the full short side", num_crops=3, full_side=True),
     "halves": Protocol("ten random halves of the classes, and all of them", classes="halves"),
     "bike_single_view": Protocol("BIKE's test.py: scores without scale, softmax twice", scoring="bike"),
     "bike_multi_view": Protocol("BIKE's test.py, 4 x 3 views", 4, 3, "bike"),
     "bike_four_clips": Protocol("BIKE's test.py, four clips, center crop", 4, 1, "bike"),
     "bike_zero_shot": Protocol("BIKE's test_zeroshot.py: each frame votes", scoring="frame_vote", classes="halves"),
     "bike_charades": Protocol("BIKE's test_charades.py", scoring="bike_charades", running_map=True),
+    "bike_charades_four_clips": Protocol(
+        "BIKE's test_charades.py, four clips, center crop", 4, 1, "bike_charades", running_map=True
+    ),
+    "bike_attributes": Protocol("BIKE's train_attributes.py: the attributes branch alone", scoring="bike_attributes"),
+    "bike_fused": Protocol("BIKE's fusion: 0.7 video + 0.3 attributes", scoring="bike_fused"),
+    "bike_fused_multi_view": Protocol("BIKE's fusion, 4 x 3 views: 0.7 video + 0.3 attributes", 4, 3, "bike_fused"),
+    "text4vis_single_view": Protocol("Text4Vis' test.py: 100 x cosine", scoring="text4vis"),
     "text4vis_multi_view": Protocol("Text4Vis' test.py: embeddings of 4 x 3 views averaged", 4, 3, "text4vis"),
     "text4vis_three_crops": Protocol("Text4Vis' test.py: embeddings of three crops averaged", 1, 3, "text4vis"),
     "text4vis_zero_shot": Protocol("Text4Vis' test_zeroshot.py", scoring="text4vis", classes="halves"),

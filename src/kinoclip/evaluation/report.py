@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, pstdev, stdev
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,13 @@ from kinoclip.whole_files import write_whole
 
 # of the normal distribution, for 95 %
 _DEVIATIONS = 1.959964
+# of Student's t distribution, for 95 % and 1 to 9 degrees of freedom; R, `round(qt(0.975, 1:9), 3)`
+_T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+SELECTIONS = {
+    "last": "weights of the last epoch",
+    "validation": "best epoch on held-out validation videos",
+    "test": "best epoch on the test videos themselves (biased upwards)",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Report:
         per_class: for each class its name, number of videos, and accuracy or average precision.
         num_videos: how many were scored.
         failures: name of a video that could not be read to the reason; they are in no metric.
-        settings: what else decides on the numbers: templates, frames, coverage of the data set, versions.
+        settings: what else decides on the numbers: selection of the weights, templates, frames, coverage of the data set, versions.
         scores: (N, K), not saved.
         targets: (N,) class ids or (N, K) multi-hot, not saved.
         names: of the N videos, not saved.
@@ -56,14 +63,16 @@ class Report:
     targets: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
     names: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but scores, targets and names."""
+        return {name: value for name, value in vars(self).items() if name not in ("scores", "targets", "names")}
+
     def to_json(self) -> str:
-        """Give everything but scores, as JSON."""
-        hidden = ("scores", "targets", "names")
-        kept = {name: value for name, value in vars(self).items() if name not in hidden}
-        return json.dumps(kept, ensure_ascii=False, indent=1) + "\n"
+        """Return `to_dict` as JSON."""
+        return as_json(self.to_dict())
 
     def save(self, path: str | Path) -> Path:
-        """Write the JSON, whole or not at all."""
+        """Write the JSON atomically, into a new folder if need be."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_whole(path, self.to_json())
@@ -99,11 +108,9 @@ class Report:
         """Say the result in a few lines of text."""
         unread = f", {len(self.failures)} unreadable" if self.failures else ""
         found = [f"{self.model} on {self.dataset}: {self.protocol['title']}, {self.num_videos} videos{unread}"]
-        for name, value in self.metrics.items():
-            low, high = self.intervals.get(name, (None, None))
-            sure = "" if low is None else f"  (95 %: {low:.1%} to {high:.1%})"
-            found.append(f"{name:>22}  {value:7.2%}{sure}")
-        return found
+        found += [_line(name, f"{value:7.2%}", self.intervals.get(name)) for name, value in self.metrics.items()]
+        selection = SELECTIONS.get(self.settings.get("selection", ""))
+        return [*found, _line("selection", selection)] if selection else found
 
 
 def measure(scores: Tensor, targets: Tensor, *, seed: int = 0) -> tuple[dict[str, float], dict[str, Any]]:
@@ -176,14 +183,54 @@ def describe_classes(names: Sequence[str], scores: Tensor, targets: Tensor) -> l
     return [{"label": name, "videos": int(n), word: round(v, 4) if n else None} for name, n, v in rows]
 
 
-def summarize(reports: Sequence[Report]) -> dict[str, dict[str, Any]]:
-    """Give the mean and the population standard deviation of each metric over folds, splits or seeds.
+def summarize(runs: Sequence[Report | Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Summarize each metric over folds, splits or seeds.
+
+    Args:
+        runs: reports, or their metrics.
+
+    Returns:
+        For each metric of all runs its "mean", population standard deviation "std" and "values"; from two runs on, the ends
+        of the 95 % "interval" of the mean.
 
     Raises:
-        ValueError: there are no reports.
+        ValueError: there are no runs.
     """
-    if not reports:
+    if not runs:
         raise ValueError("There are no reports to summarize. Give one at least.")
-    shared = [name for name in reports[0].metrics if all(name in report.metrics for report in reports)]
-    columns = {name: [report.metrics[name] for report in reports] for name in shared}
-    return {name: {"mean": fmean(v), "std": pstdev(v), "values": v} for name, v in columns.items()}
+    metrics = [run.metrics if isinstance(run, Report) else run for run in runs]
+    shared = [name for name in metrics[0] if all(name in run for run in metrics)]
+    columns = {name: [run[name] for run in metrics] for name in shared}
+    return {
+        name: {"mean": fmean(v), "std": pstdev(v), "values": v} | ({"interval": t_interval(v)} if len(v) > 1 else {})
+        for name, v in columns.items()
+    }
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of Student's 95 % interval of a mean; of more than ten values it is a little too wide.
+
+    >>> [round(end, 2) for end in t_interval([0.5, 0.6, 0.7])]
+    [0.35, 0.85]
+    """
+    quantile = _T_QUANTILES[min(len(values) - 1, len(_T_QUANTILES)) - 1]
+    reach = quantile * stdev(values) / sqrt(len(values))
+    return fmean(values) - reach, fmean(values) + reach
+
+
+def summary_lines(runs: Sequence[Report | Mapping[str, float]], what: str = "folds") -> list[str]:
+    """Return the mean and deviation of each metric over several runs as lines of text."""
+    lines = [
+        _line(name, f"{found['mean']:7.2%} +- {found['std']:.2%}", found.get("interval"))
+        for name, found in summarize(runs).items()
+    ]
+    return [f"mean +- deviation over {len(runs)} {what}", *lines]
+
+
+def _line(name: str, value: str, interval: Sequence[float] | None = None) -> str:
+    return f"{name:>22}  {value}" + (f"  (95 %: {interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
+
+
+def as_json(content: Any) -> str:
+    """Return the JSON of a report or of several."""
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

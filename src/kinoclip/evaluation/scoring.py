@@ -8,10 +8,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ScoringRule = Literal["probability", "bike", "bike_charades", "text4vis", "frame_vote", "actionclip"]
+ScoringRule = Literal[
+    "probability", "bike", "bike_charades", "bike_attributes", "bike_fused", "text4vis", "frame_vote", "actionclip"
+]
+# the fields of `ViewOutputs` that each rule reads of a model's outputs
+READS: dict[ScoringRule, tuple[str, ...]] = {
+    "probability": ("logits",),
+    "bike": ("scores",),
+    "bike_charades": ("scores",),
+    "bike_attributes": ("attribute_scores",),
+    "bike_fused": ("scores", "attribute_scores"),
+    "text4vis": ("video_embeds",),
+    "frame_vote": ("frame_embeds",),
+    "actionclip": ("video_embeds",),
+}
 
 # The official test scripts write this number out and ignore the learned logit_scale.
 OFFICIAL_SCALE = 100.0
+# Official BIKE `utils/utils.py`, `fusion_acc`.
+_FUSION_WEIGHTS = {"video": 0.7, "attributes": 0.3}
 
 
 @dataclass(frozen=True)
@@ -20,7 +35,8 @@ class ViewOutputs:
 
     Attributes:
         logits: (B, V, K), scaled, as `RecognitionOutput.logits`. For "probability".
-        scores: (B, V, K), unscaled, as `RecognitionOutput.votes`. For "bike" and "bike_charades".
+        scores: (B, V, K), unscaled, as `RecognitionOutput.votes["video"]`. For the rules of BIKE.
+        attribute_scores: (B, K), unscaled, as `RecognitionOutput.votes["attributes"]`. For "bike_attributes" and "bike_fused".
         video_embeds: (B, V, D), not unit length. For "text4vis" and "actionclip".
         frame_embeds: (B, V, T, D), as the image tower gives them, before any temporal head. For "frame_vote".
         class_embeds: (K, D). For "text4vis" and "frame_vote".
@@ -29,6 +45,7 @@ class ViewOutputs:
 
     logits: Tensor | None = None
     scores: Tensor | None = None
+    attribute_scores: Tensor | None = None
     video_embeds: Tensor | None = None
     frame_embeds: Tensor | None = None
     class_embeds: Tensor | None = None
@@ -43,13 +60,18 @@ def score_views(views: ViewOutputs, rule: ScoringRule = "probability") -> Tensor
         rule: "probability" is this package's; the others repeat what an official test script does.
 
     Returns:
-        (B, K). Every rule but "bike" and "bike_charades" gives probabilities; those two give nearly flat rows.
+        (B, K), rows sum to 1. The rules of BIKE use unscaled scores, so their rows are nearly flat.
     """
     match rule:
         case "probability":
             return score_probability(_need(views.logits, "logits", rule))
         case "bike" | "bike_charades":
             return score_bike(_need(views.scores, "scores", rule))
+        case "bike_attributes":
+            return torch.softmax(_need(views.attribute_scores, "attribute_scores", rule), dim=-1)
+        case "bike_fused":
+            attribute_scores = _need(views.attribute_scores, "attribute_scores", rule)
+            return score_bike_fused(_need(views.scores, "scores", rule), attribute_scores)
         case "text4vis":
             class_embeds = _need(views.class_embeds, "class_embeds", rule)
             return score_text4vis(_need(views.video_embeds, "video_embeds", rule), class_embeds)
@@ -91,6 +113,24 @@ def score_bike(view_scores: Tensor) -> Tensor:
     Source: official BIKE `test.py` and `test_charades.py`, `validate`.
     """
     return torch.softmax(torch.softmax(view_scores, dim=-1).mean(dim=1), dim=-1)
+
+
+def score_bike_fused(view_scores: Tensor, attribute_scores: Tensor) -> Tensor:
+    """Fuse the video and attributes branches: 0.7 and 0.3 of their probabilities, without a second softmax.
+
+    Args:
+        view_scores: (B, V, K), unscaled. The probabilities of views are averaged.
+        attribute_scores: (B, K), unscaled.
+
+    Returns:
+        (B, K), rows sum to 1.
+
+    Source: official BIKE `train.py` and `train_attributes.py`, `validate` and `save_sims`; `utils/utils.py`, `fusion_acc`.
+    The authors publish no code for the fused multi-view rows; views are averaged as in `validate`.
+    """
+    video = torch.softmax(view_scores, dim=-1).mean(dim=1)
+    # the softmax of a log probability is that probability
+    return fuse_votes({"video": video.log(), "attributes": attribute_scores}, _FUSION_WEIGHTS)
 
 
 def score_text4vis(view_embeds: Tensor, class_embeds: Tensor, scale: float = OFFICIAL_SCALE) -> Tensor:

@@ -110,7 +110,9 @@ def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
     return _crop(frames, top, left, height, width)
 
 
-def view_crops(frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1) -> list[Tensor]:
+def view_crops(
+    frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1, along_long_side: bool = False
+) -> list[Tensor]:
     """Cut the spatial views of a test protocol out of resized frames.
 
     Args:
@@ -118,6 +120,7 @@ def view_crops(frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1) -
         crop_size: height and width.
         num_crops: 1 center; 3 left, right, center at the vertical middle; 5 the corners (upper left, upper right, lower
             left, lower right) and the center; 10 the same, each followed by its mirror image.
+        along_long_side: with 3 crops, the two ends and the middle of the long side, at the middle of the short side.
 
     Returns:
         `num_crops` clips (T, 3, height, width), in the order of the official view axis.
@@ -125,7 +128,8 @@ def view_crops(frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1) -
     Raises:
         ValueError: another number of crops, or frames smaller than the crop.
 
-    Source: BIKE and Text4Vis `datasets/transforms.py`, `GroupFullResSample` and `GroupOverSample`.
+    Source: BIKE and Text4Vis `datasets/transforms.py`, `GroupFullResSample` and `GroupOverSample`; along the long side
+    X-CLIP `datasets/pipeline.py`, `ThreeCrop`.
     """
     height, width = crop_size
     if num_crops == 1:
@@ -135,7 +139,11 @@ def view_crops(frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1) -
     _check_crop(frames, height, width)
     # The official grid has steps of a quarter, rounded down, so that the last position can miss the border by 3 pixels.
     down, right = (frames.shape[-2] - height) // 4, (frames.shape[-1] - width) // 4
-    if num_crops == 3:
+    if num_crops == 3 and along_long_side:
+        down, right = (frames.shape[-2] - height) // 2, (frames.shape[-1] - width) // 2
+        ends = [(0, 1), (2, 1), (1, 1)]
+        positions = ends if frames.shape[-2] > frames.shape[-1] else [(j, i) for i, j in ends]
+    elif num_crops == 3:
         positions = [(2, 0), (2, 4), (2, 2)]
     else:
         positions = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]

@@ -8,6 +8,7 @@ def test_facts_agree_with_the_packaged_labels(name):
     facts = dataset_facts(name)
     assert facts.class_names is None or len(facts.class_names) == facts.num_classes
     assert facts.source in facts.describe()
+    assert not facts.sizes or facts.evaluated_split in facts.sizes
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,8 @@ def test_facts_agree_with_the_packaged_labels(name):
 )
 def test_official_sizes_are_those_of_the_split_and_fold(name, split, fold, size):
     assert dataset_facts(name).official_size(split, fold) == size
+
+
+def test_papers_report_on_validation_where_the_labels_of_the_test_videos_are_not_public():
+    found = {name for name, facts in catalog().items() if facts.evaluated_split == "validation"}
+    assert found == {"activitynet", "kinetics400", "kinetics600", "ssv1", "ssv2"}

@@ -1,5 +1,6 @@
 """Measuring a recognizer on a data set."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -13,9 +14,10 @@ from kinoclip.data.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.evaluation.evaluate import evaluate, find_candidates
 from kinoclip.evaluation.probing import probe
 from kinoclip.evaluation.protocols import PROTOCOLS
-from kinoclip.evaluation.report import Report, measure, share_interval, summarize
+from kinoclip.evaluation.report import Report, measure, share_interval, summarize, summary_lines
 from kinoclip.inference.classify import classify
 from kinoclip.inference.loading import load_recognizer
+from kinoclip.processing import RecognizerProcessor
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +107,12 @@ def test_several_labels_per_video_are_measured_by_average_precision(mini, colors
 
 
 def test_every_protocol_gives_its_scores(mini, colors):
-    few = colors.select(range(12))
-    shapes = {name: evaluate(*mini, few, name).scores.shape for name in PROTOCOLS}
+    few = colors.select(range(12)).add_column("name", [str(number) for number in range(12)])
+    branched, phrases = load_recognizer("mini", attributes=True), {str(number): ["red"] for number in range(12)}
+    shapes = {
+        name: evaluate(*branched, few, name, attributes=phrases if rules.needs_attributes else None).scores.shape
+        for name, rules in PROTOCOLS.items()
+    }
 
     assert set(shapes.values()) == {(12, len(colors.features["label"].names))}
 
@@ -169,7 +175,12 @@ def test_folds_are_averaged_with_the_population_deviation(mini, colors):
     report = evaluate(*mini, colors.select(range(2)))
     reports = [replace(report, metrics={"top1": value}) for value in (0.5, 0.7)]
 
-    assert summarize(reports)["top1"] == {"mean": 0.6, "std": pytest.approx(0.1), "values": [0.5, 0.7]}
+    found = summarize(reports)["top1"]
+    # sample deviation 0.1 * sqrt(2), over sqrt(2) runs 0.1; t of one degree of freedom is 12.706
+    assert found.pop("interval") == (pytest.approx(0.6 - 1.2706), pytest.approx(0.6 + 1.2706))
+    assert found == {"mean": 0.6, "std": pytest.approx(0.1), "values": [0.5, 0.7]}
+    assert "interval" not in summarize([{"top1": 0.5}])["top1"]
+    assert summary_lines(reports)[1].split()[:4] == ["top1", "60.00%", "+-", "10.00%"]
 
 
 @pytest.mark.parametrize("kind", ["linear", "knn"])
@@ -228,3 +239,138 @@ def test_a_video_without_attributes_is_named(colors):
 def test_attributes_need_a_branch_for_them(mini, colors):
     with pytest.raises(ValueError, match="no attributes branch"):
         evaluate(*mini, colors.select(range(1)), attributes={})
+
+
+@pytest.fixture(scope="module")
+def branched():
+    """The embedded model with the attributes branch that needs no training."""
+    return load_recognizer("mini", attributes=True)
+
+
+@pytest.fixture(scope="module")
+def named(colors):
+    return colors.select(range(3)).add_column("name", ["a", "b", "c"])
+
+
+PHRASES = {"a": ["red", "a circle"], "b": ["blue"], "c": ["green", "spinning"]}
+
+
+def test_fused_views_are_those_of_an_independent_statement(branched, named):
+    model, processor = branched
+    names = named.features["label"].names
+    videos = [row["video"]["bytes"] for row in named]
+    views = processor(text=names, videos=videos, num_clips=4, num_crops=3)
+    ids = processor(attributes=[PHRASES[name] for name in "abc" for _ in range(12)])
+    with torch.no_grad():
+        votes = model(**{k: v for k, v in views.items() if k != "video_metadata"}, **ids).votes
+    video = votes["video"].unflatten(0, (3, 12)).softmax(-1).mean(1)
+    expected = 0.7 * video + 0.3 * votes["attributes"][::12].softmax(-1)
+
+    found = evaluate(*branched, named, "bike_fused_multi_view", attributes=PHRASES)
+
+    torch.testing.assert_close(found.scores, expected, atol=1e-6, rtol=0)
+    assert found.settings["num_attributes"] == 5
+
+
+def test_the_attributes_alone_are_scored_without_reading_a_video(branched, named):
+    rows = named.to_list()
+    rows[0]["video"]["bytes"] = b"no video at all"
+    broken = Dataset.from_list(rows, features=named.features)
+
+    report = evaluate(*branched, broken, "bike_attributes", attributes=PHRASES)
+
+    fused = evaluate(*branched, named, "bike_fused", attributes=PHRASES)
+    video = evaluate(*branched, named, "bike_single_view")
+    assert report.num_videos == 3
+    # one view: the video branch's probabilities are the logarithm of the second softmax, up to a constant
+    probabilities = (fused.scores - 0.3 * report.scores) / 0.7
+    torch.testing.assert_close(probabilities.softmax(-1), video.scores, atol=1e-6, rtol=0)
+
+
+def test_as_many_phrases_are_read_as_the_processor_takes(branched, named, monkeypatch):
+    processor = branched[1]
+    more = {name: [*phrases, "yellow", "square"] for name, phrases in PHRASES.items()}
+    monkeypatch.setattr(processor, "num_attributes", 1)
+    best = {name: phrases[:1] for name, phrases in PHRASES.items()}
+
+    found, expected = (evaluate(*branched, named, "bike_attributes", attributes=one) for one in (more, best))
+
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "attributes", "said"),
+    [
+        ("bike_single_view", PHRASES, r"'bike_single_view' does not read attributes.*single_view, .*bike_fused"),
+        ("text4vis_single_view", PHRASES, "'text4vis_single_view' does not read attributes"),
+        ("bike_attributes", None, "'bike_attributes' scores the attributes"),
+        ("bike_fused_multi_view", None, "'bike_fused_multi_view' scores the attributes"),
+        ("bike_fused", {"a": ["red"]}, "2 of 3 videos have no attributes, first b"),
+    ],
+)
+def test_attributes_are_given_exactly_where_they_are_read(branched, named, protocol, attributes, said):
+    with pytest.raises(ValueError, match=said):
+        evaluate(*branched, named, protocol, attributes=attributes)
+
+
+def test_a_list_of_classes_is_scored_over_its_classes_alone(mini, colors):
+    names = colors.features["label"].names
+    lists = {"base": names[:3], "novel": names[3:]}
+
+    whole = evaluate(*mini, colors, class_lists=lists)
+
+    def restrict(kept: list[str]) -> float:
+        rows = [row for row, label in enumerate(colors["label"]) if names[label] in kept]
+        ids = [names.index(name) for name in kept]
+        best = whole.scores[rows][:, ids].argmax(1).tolist()
+        return sum(kept[i] == names[colors["label"][row]] for i, row in zip(best, rows, strict=True)) / len(rows)
+
+    base, novel = (restrict(kept) for kept in lists.values())
+    assert (whole.metrics["base_top1"], whole.metrics["novel_top1"]) == (base, novel)
+    assert whole.metrics["list_top1_mean"] == pytest.approx((base + novel) / 2)
+    assert whole.metrics["list_top1_std"] == pytest.approx(abs(base - novel) / 2)
+    assert whole.metrics["harmonic_mean"] == pytest.approx(2 * base * novel / (base + novel))
+    assert {"list_top5_mean", "list_top5_std"} <= whole.metrics.keys()
+
+
+def test_lists_of_classes_need_one_label_for_each_video(mini, colors):
+    features = Features({"video": Video(decode=False), "label": List(ClassLabel(names=["red", "blue"]))})
+    rows = [{"video": row["video"], "label": [0, 1]} for row in colors.to_list()[:2]]
+
+    with pytest.raises(ValueError, match="one label each"):
+        evaluate(*mini, Dataset.from_list(rows, features=features), class_lists={"some": ["red"]})
+
+
+def test_x_clips_three_crops_see_the_full_short_side(mini, colors):
+    model, processor = mini
+    seen = []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["pixel_values_videos"]), with_kwargs=True
+    )
+    wider = copy.copy(processor.video_processor)
+    wider.size = {"shortest_edge": 2 * wider.crop_size["height"]}
+    for video_processor in (wider, processor.video_processor):
+        evaluate(
+            model, RecognizerProcessor(video_processor, processor.tokenizer), colors.select([0]), "xclip_three_crops"
+        )
+    handle.remove()
+
+    full = copy.copy(wider)
+    full.size = {"shortest_edge": full.crop_size["height"]}
+    center = full.sample(colors[0]["video"]["bytes"]).pixel_values[0]
+    assert seen[0].shape[0] == 3
+    # the third crop is the middle one; the processor's own resize does not matter, and stays as it is
+    torch.testing.assert_close(seen[0][2], center)
+    torch.testing.assert_close(seen[0], seen[1])
+    assert wider.size == {"shortest_edge": 2 * wider.crop_size["height"]}
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [("last", "weights of the last epoch"), ("test", "biased upwards"), ("validation", "held-out validation videos")],
+)
+def test_a_report_says_how_its_weights_were_selected(mini, colors, selection, said):
+    report = evaluate(*mini, colors.select(range(1)), selection=selection)
+
+    assert report.settings["selection"] == selection
+    assert said in report.lines()[-1]

@@ -67,12 +67,15 @@ def test_a_frame_vote_counts_the_frames_of_all_views():
     torch.testing.assert_close(scores, score_frame_vote(frames.reshape(2, 12, 8), classes))
 
 
-@pytest.mark.parametrize("rule", ["probability", "bike", "bike_charades", "text4vis", "frame_vote"])
+@pytest.mark.parametrize(
+    "rule", ["probability", "bike", "bike_charades", "bike_attributes", "bike_fused", "text4vis", "frame_vote"]
+)
 def test_every_rule_gives_one_distribution_per_video(rule):
     noise = torch.Generator().manual_seed(0)
     views = ViewOutputs(
         logits=torch.randn(2, 3, 5, generator=noise),
         scores=torch.randn(2, 3, 5, generator=noise),
+        attribute_scores=torch.randn(2, 5, generator=noise),
         video_embeds=torch.randn(2, 3, 8, generator=noise),
         frame_embeds=torch.randn(2, 3, 4, 8, generator=noise),
         class_embeds=torch.randn(5, 8, generator=noise),
@@ -86,7 +89,14 @@ def test_every_rule_gives_one_distribution_per_video(rule):
 
 @pytest.mark.parametrize(
     ("rule", "missing"),
-    [("probability", "logits"), ("bike", "scores"), ("text4vis", "video_embeds"), ("frame_vote", "frame_embeds")],
+    [
+        ("probability", "logits"),
+        ("bike", "scores"),
+        ("bike_attributes", "attribute_scores"),
+        ("bike_fused", "attribute_scores"),
+        ("text4vis", "video_embeds"),
+        ("frame_vote", "frame_embeds"),
+    ],
 )
 def test_a_rule_says_which_output_it_misses(rule, missing):
     with pytest.raises(ValueError, match=f"'{rule}' needs `{missing}`"):
@@ -94,7 +104,9 @@ def test_a_rule_says_which_output_it_misses(rule, missing):
 
 
 def test_an_unknown_rule_is_an_error_that_lists_the_rules():
-    with pytest.raises(ValueError, match=r"'vote'.*probability, bike, bike_charades, text4vis, frame_vote"):
+    with pytest.raises(
+        ValueError, match=r"'vote'.*probability, bike, bike_charades, bike_attributes, bike_fused, text4vis"
+    ):
         score_views(ViewOutputs(), "vote")
 
 
@@ -105,6 +117,14 @@ def test_fused_votes_are_the_weighted_sum_of_probabilities():
     fused = fuse_votes(votes, {"video": 0.7, "attributes": 0.3})
 
     assert fused.flatten().tolist() == pytest.approx([0.675, 0.325])
+
+
+def test_attributes_are_fused_with_the_mean_probability_of_the_views():
+    # views (3/4, 1/4) and (1/2, 1/2): mean (5/8, 3/8); attributes (1/4, 3/4): 0.7 * 5/8 + 0.3 * 1/4 = 0.5125
+    views = ViewOutputs(scores=torch.tensor([[[LOG3, 0.0], [0.0, 0.0]]]), attribute_scores=torch.tensor([[0.0, LOG3]]))
+
+    assert score_views(views, "bike_fused").flatten().tolist() == pytest.approx([0.5125, 0.4875])
+    assert score_views(views, "bike_attributes").flatten().tolist() == pytest.approx([0.25, 0.75])
 
 
 def test_a_scale_sharpens_every_vote():

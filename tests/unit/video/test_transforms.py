@@ -77,6 +77,16 @@ def test_views_lie_at_these_corners(num_crops, corners):
     assert [(int(v[0, 0, 0, 0]), int(v[0, 1, 0, 0])) for v in view_crops(frames, (224, 224), num_crops)] == corners
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "corners"),
+    [(224, 398, [(0, 0), (0, 174), (0, 87)]), (301, 224, [(0, 0), (76, 0), (38, 0)]), (224, 224, [(0, 0)] * 3)],
+)
+def test_three_views_along_the_long_side_are_its_ends_and_its_middle(height, width, corners):
+    rows, columns = torch.arange(height)[:, None].expand(height, width), torch.arange(width).expand(height, width)
+    views = view_crops(torch.stack([rows, columns, rows])[None], (224, 224), 3, along_long_side=True)
+    assert [(int(v[0, 0, 0, 0]), int(v[0, 1, 0, 0])) for v in views] == corners
+
+
 def test_ten_views_are_five_each_followed_by_its_mirror(photo):
     views = view_crops(photo[None], (100, 100), 10)
     assert torch.equal(torch.stack(views[1::2]), torch.stack(views[::2]).flip(-1))
