@@ -15,7 +15,7 @@ from kinoclip.training.recipe import load_recipe
 
 name, data, output, *settings = sys.argv[1:]
 recipe = load_recipe(name).with_settings(read_settings(settings))
-videos, validation = prepare_data(recipe, data)
-result = train(recipe, videos, output, validation=validation, resume=Path(output).exists())
+parts = prepare_data(recipe, data)
+result = train(recipe, parts.train, output, validation=parts.validation, resume=Path(output).exists())
 if PartialState().is_main_process:
-    print(f"{result.output}: {result.updates} updates, best {result.best}")
+    print(f"{result.output}: {result.updates} updates, last loss {result.history[-1]['loss']:.4f}")

@@ -20,7 +20,7 @@ from kinoclip.video_processing import RecognizerVideoProcessor
 
 def register() -> None:
     """Register all methods; a second call changes nothing."""
-    for config, model, processor, _ in METHODS.values():
+    for config, model, processor, *_ in METHODS.values():
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, model, exist_ok=True)
         AutoModelForVideoClassification.register(config, model, exist_ok=True)

@@ -26,6 +26,7 @@ from . import (
     profile,
     publish,
     recipes,
+    reproduce,
     search,
     space,
     suggest,
@@ -36,7 +37,7 @@ from .options import FAILURE, INTERRUPTED, TERMINATED, USAGE, UsageError, stop_o
 
 # in the order of the help
 COMMANDS = (
-    *(classify, live, embed, search, suggest, tune, evaluate, train, recipes),
+    *(classify, live, embed, search, suggest, tune, evaluate, train, recipes, reproduce),
     *(convert, publish, export, profile, check, demo, space),
 )
 

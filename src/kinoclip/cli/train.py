@@ -20,8 +20,12 @@ def add_command(commands: Any) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=2; repeatable"
     )
     train.add_argument(
-        "--validation", type=float, default=0.1, help="share of data without splits (default: %(default)s)"
+        "--validation",
+        type=float,
+        metavar="SHARE",
+        help="share of the training videos that is held out where the data has no validation part (data.held_out; default: 0.1)",
     )
+    train.add_argument("--strict", action="store_true", help="the paper's equations where the authors' code differs")
     train.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     train.add_argument("--workers", type=int, default=0, help="processes that decode (default: %(default)s)")
     train.add_argument("--save-every", type=int, metavar="UPDATES", help="checkpoints within an epoch too")
@@ -37,19 +41,23 @@ def _train(options: argparse.Namespace) -> int:
     from kinoclip.training.preparing import prepare_data
     from kinoclip.training.recipe import load_recipe
 
-    if not 0 < options.validation < 1:
-        raise UsageError(f"--validation {options.validation}: give a share between 0 and 1.")
+    settings = read_settings(options.set)
+    if options.validation is not None:
+        if not 0 < options.validation < 1:
+            raise UsageError(f"--validation {options.validation}: give a share between 0 and 1.")
+        settings["data.held_out"] = options.validation
     for name in ("workers", "save_every"):
         if (getattr(options, name) or 0) < 0:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: it is not below 0.")
-    recipe = load_recipe(options.recipe).with_settings(read_settings(options.set))
-    dataset, validation = prepare_data(recipe, options.data, dataset=options.dataset, validation=options.validation)
+    recipe = load_recipe(options.recipe)
+    recipe = (recipe.strict() if options.strict else recipe).with_settings(settings)
+    parts = prepare_data(recipe, options.data, dataset=options.dataset)
     result = train(
         recipe,
-        dataset,
+        parts.train,
         options.output,
         start=options.start,
-        validation=validation,
+        validation=parts.validation,
         resume=options.resume,
         num_workers=options.workers,
         save_every=options.save_every,

@@ -37,9 +37,10 @@ class ClipAugmentation:
         color_jitter: probability of changing brightness, contrast, saturation and hue. ActionCLIP: 0.8.
         randaugment: number and magnitude (0 to 30) of the operations before the crop. ActionCLIP: (2, 9).
         erasing: probability of replacing a rectangle by the mean color.
+        rotation: largest angle, in degrees, that a clip is turned by before the crop; drawn uniformly from both directions.
 
     Raises:
-        ValueError: another crop, or a probability outside 0 to 1.
+        ValueError: another crop, a probability outside 0 to 1, or an angle outside 0 to 180.
 
     Source: the order of ActionCLIP `utils/Augmentation.py`, which draws RandAugment and the jitter for each frame anew.
     """
@@ -50,6 +51,7 @@ class ClipAugmentation:
     color_jitter: float = 0.0
     randaugment: tuple[int, int] | None = None
     erasing: float = 0.0
+    rotation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop not in get_args(Crop):
@@ -57,6 +59,8 @@ class ClipAugmentation:
         for name in ("grayscale", "color_jitter", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}. A probability lies between 0 and 1.")
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(f"rotation is {self.rotation}. Give degrees from 0 to 180.")
         if self.randaugment is not None and len(self.randaugment) != 2:
             raise ValueError(f"randaugment is {self.randaugment}. Give a number and a magnitude, such as (2, 9).")
 
@@ -84,6 +88,10 @@ class ClipAugmentation:
         """Crop and recolor the frames (T, 3, h, w) uint8 of one clip: (T, 3, crop_size, crop_size) uint8."""
         if self.randaugment is not None:
             frames = _apply("RandAugment", frames, rng, *self.randaugment)
+        if self.rotation:
+            from torchvision.transforms import InterpolationMode
+
+            frames = _apply("RandomRotation", frames, rng, self.rotation, InterpolationMode.BILINEAR)
         is_gray = rng.random() < self.grayscale
         if self.crop == "center_crop":
             frames = center_crop(frames, crop_size, crop_size)

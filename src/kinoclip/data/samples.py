@@ -28,8 +28,9 @@ class VideoSamples(TorchDataset[dict[str, Any]]):
     """The videos of a data set as tensors, one by one.
 
     Item i is `pixel_values_videos` (V, T, 3, H, W), `labels` (a class id, or multi-hot (K,) where a video has several),
-    `index` (i), and `discarded_pixel_values` (1, T', 3, H, W) if asked for. What is random in it depends on the seed, the epoch
-    and i alone: workers, order and resuming change nothing.
+    `index` (the row), `draw` (a random integer below 2^31, for the choice of a caption), and `discarded_pixel_values`
+    (1, T', 3, H, W) if asked for. Item N + i is row i again with other random numbers, for a second pass in one epoch. What is
+    random depends on the seed, the epoch and i alone: workers, order and resuming change nothing.
 
     Args:
         dataset: with the columns `video` and `label`; `name`, `start`, `end` (seconds of a segment) and `fps` (of frames
@@ -81,13 +82,18 @@ class VideoSamples(TorchDataset[dict[str, Any]]):
         Raises:
             VideoDecodeError: it cannot be read; the message names it.
         """
-        row = self.dataset[index]
+        row = self.dataset[index % len(self)]
         try:
             pixels = self._read(row, index)
         except (VideoDecodeError, OSError) as error:
             name = row.get("name") or row["video"]["path"] or f"video {index}"
             raise VideoDecodeError(str(error) if name in str(error) else f"{name}: {error}") from error
-        return {**pixels, "labels": self._target(row["label"]), "index": index}
+        return {**pixels, **self._facts(row, index)}
+
+    def _facts(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
+        """Return the part of an item that needs no decoding."""
+        draw = int(np.random.default_rng((self.seed, self.epoch, index, 2)).integers(2**31))
+        return {"labels": self._target(row["label"]), "index": index % len(self), "draw": draw}
 
     def _read(self, row: Mapping[str, Any], index: int) -> dict[str, Tensor]:
         video = row["video"]
@@ -122,7 +128,7 @@ class VideoSamples(TorchDataset[dict[str, Any]]):
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Make a batch: `pixel_values_videos` (B * V, T, 3, H, W), `labels` (B,) or (B, K), `index` (B,)."""
+    """Make a batch: `pixel_values_videos` (B * V, T, 3, H, W), `labels` (B,) or (B, K), `index` and `draw` (B,)."""
     batch: dict[str, Tensor] = {
         name: torch.cat([sample[name] for sample in samples])
         for name in ("pixel_values_videos", "discarded_pixel_values")
@@ -130,7 +136,8 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     }
     labels = [sample["labels"] for sample in samples]
     batch["labels"] = torch.stack(labels) if isinstance(labels[0], Tensor) else torch.tensor(labels)
-    batch["index"] = torch.tensor([sample["index"] for sample in samples])
+    for name in ("index", "draw"):
+        batch[name] = torch.tensor([sample[name] for sample in samples])
     return batch
 
 

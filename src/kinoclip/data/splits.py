@@ -102,9 +102,14 @@ def base_and_novel(
     names = class_names(train)
     if class_names(test) != names:
         raise ValueError("Training and test have different classes. Load both with the same labels=.")
-    half = (len(names) + 1) // 2
-    base = few_shot(keep_classes(train, names[:half]), shots, seed)
-    return base, keep_classes(test, names[:half]), keep_classes(test, names[half:])
+    base = base_classes(names)
+    novel = names[len(base) :]
+    return few_shot(keep_classes(train, base), shots, seed), keep_classes(test, base), keep_classes(test, novel)
+
+
+def base_classes(names: Sequence[str]) -> list[str]:
+    """Return the first half of the classes, rounded up; the others are the novel ones."""
+    return list(names[: (len(names) + 1) // 2])
 
 
 def write_list(dataset: datasets.Dataset, path: str | Path) -> Path:

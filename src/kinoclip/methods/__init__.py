@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -17,17 +18,28 @@ from .alt import AltConfig, AltModel, AltProcessor
 from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
 from .dstpr import DstprConfig, DstprModel, DstprProcessor
 from .sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
+from .sllm.measurements import MEASUREMENTS as SLLM_MEASUREMENTS
 from .tam import TamConfig, TamModel, TamProcessor, convert_tam
 from .text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
 
 
 class Method(NamedTuple):
-    """What the package knows of a method: its classes, and the function that reads the authors' checkpoint, if any."""
+    """What the package knows of a method.
+
+    Attributes:
+        config: class of its config.
+        model: class of its recognizer.
+        processor: class of its processor.
+        convert: reads the authors' checkpoint; None where there is none.
+        measurements: name to a function of model, processor, batches of videos and label texts, for numbers that only this
+            method's paper prints.
+    """
 
     config: type[RecognizerConfig]
     model: type[VideoRecognizer]
     processor: type[RecognizerProcessor]
     convert: Callable[..., VideoRecognizer] | None
+    measurements: Mapping[str, Callable[..., float | None]] = MappingProxyType({})
 
 
 METHODS: Mapping[str, Method] = {
@@ -36,7 +48,13 @@ METHODS: Mapping[str, Method] = {
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
     "dstpr": Method(DstprConfig, DstprModel, DstprProcessor, None),
     # the official SLLM is Text4Vis inside
-    "sllm": Method(SllmConfig, SllmModel, SllmProcessor, partial(convert_sllm, convert_wrapped=convert_text4vis)),
+    "sllm": Method(
+        SllmConfig,
+        SllmModel,
+        SllmProcessor,
+        partial(convert_sllm, convert_wrapped=convert_text4vis),
+        SLLM_MEASUREMENTS,
+    ),
     "tam": Method(TamConfig, TamModel, TamProcessor, convert_tam),
     "text4vis": Method(Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis),
 }

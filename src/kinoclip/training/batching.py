@@ -67,9 +67,12 @@ class BatchPlan:
         return self.count * self.repeat // self.batch_size
 
     def micro_batches(self, epoch: int, process: int, first_update: int = 0) -> list[list[int]]:
-        """Give the rows of each micro-batch of a process, `accumulation` of them for each update."""
+        """Return the items of each micro-batch of a process, `accumulation` of them for each update.
+
+        Pass n over the videos has the items n * count to (n + 1) * count - 1, so that each pass draws other random numbers.
+        """
         rng = np.random.default_rng((self.seed, epoch))
-        order = np.concatenate([rng.permutation(self.count) for _ in range(self.repeat)])
+        order = np.concatenate([rng.permutation(self.count) + number * self.count for number in range(self.repeat)])
         updates = order[: self.updates_per_epoch * self.batch_size].reshape(
             -1, self.accumulation, self.processes, self.size
         )
@@ -101,7 +104,7 @@ class ReadableSamples(Dataset[dict[str, Any]]):
             try:
                 return {**self.samples[row], "failed": failed}
             except VideoDecodeError as error:
-                failed.append((row, str(error)))
+                failed.append((row % len(self.samples), str(error)))
                 if len(failed) > _ATTEMPTS:
                     raise
                 row = int(rng.integers(len(self.samples)))

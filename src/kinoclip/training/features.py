@@ -78,12 +78,12 @@ class FeatureSamples(VideoSamples):
         Raises:
             VideoDecodeError: the video could not be read.
         """
-        row, place = self.dataset[index], self._place(index)
+        row, place = self.dataset[index % len(self)], self._place(index % len(self))
         if not place.is_file():
             raise VideoDecodeError(
                 f"{row.get('name') or f'video {index}'} could not be read when features were computed."
             )
-        return {"frames": load_file(place), "labels": self._target(row["label"]), "index": index}
+        return {"frames": load_file(place), **self._facts(row, index)}
 
     def _place(self, index: int) -> Path:
         row = self.dataset[index]

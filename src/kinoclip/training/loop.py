@@ -17,13 +17,12 @@ from kinoclip.data.coverage import Coverage
 from kinoclip.data.samples import class_names
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.processing import RecognizerProcessor
-from kinoclip.text.attributes import read_attributes
 
 from .batching import update_batches
 from .freezing import choose_trained, merge_adapters
 from .interrupting import Interruption
 from .output import RESULT, RunFolder, write_json
-from .preparing import keep_labelled
+from .preparing import keep_labelled, read_phrases
 from .processes import check_processes
 from .recipe import Recipe
 from .run import say
@@ -45,7 +44,7 @@ class TrainingResult:
         output: the folder, ready to load and to publish.
         updates: of the weights.
         history: for each epoch its losses and validation.
-        best: update, epoch and value of the best validation, whose weights were saved; None where nothing was measured.
+        best: update, epoch and value of the best validation, whose weights were saved; None where the last epoch is published.
         failures: name of a video that could not be read to the reason.
     """
 
@@ -77,7 +76,8 @@ def train(
         dataset: what is trained on, as `kinoclip.data.load_videos` gives it.
         output: a new folder, or with `resume` that of a run.
         start: a CLIP or a recognizer (folder or hub id), or "mini"; the recipe's own when left out.
-        validation: what is measured after an epoch; the best epoch's weights are saved.
+        validation: videos that are measured after an epoch. They select the epoch whose weights are saved, unless
+            `evaluation.selection` is "last".
         accelerator: precision and processes; made from the recipe when left out.
         resume: continue from the last checkpoint, bit by bit as if the run had not stopped.
         num_workers: processes that decode, for each process that trains.
@@ -90,7 +90,13 @@ def train(
         RuntimeError: another run writes to `output`, or fewer processes came up than were asked for.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint; SIGTERM ends the process then, unless somebody else handles it.
     """
-    dataset, began = keep_labelled(dataset, recipe.training.multi_label), time.monotonic()
+    dataset = keep_labelled(dataset, recipe.training.multi_label)
+    if validation is None and recipe.evaluation["selection"] != "last" and recipe.training.epochs:
+        raise ValueError(
+            f"evaluation.selection is {recipe.evaluation['selection']!r}, but there are no validation videos. Give some, or set it "
+            'to "last".'
+        )
+    phrases = None if validation is None else read_phrases(recipe, validation)
     labels = class_names(dataset)
     accelerator = accelerator or make_accelerator(recipe, output, trackers)
     check_processes(accelerator.num_processes)
@@ -107,7 +113,7 @@ def train(
             accelerator.init_trackers("kinoclip", config=_flat(recipe.to_dict()))
         while run.progress.epoch < recipe.training.epochs:
             _train_epoch(parts, interruption, num_workers, save_every)
-            _end_epoch(parts, recipe, validation, num_workers)
+            _end_epoch(parts, recipe, validation, phrases, num_workers)
             run.save()
             if run.progress.epoch < recipe.training.epochs and _any_process(interruption, accelerator):
                 interruption.stop()
@@ -115,7 +121,7 @@ def train(
         if accelerator.is_main_process:
             _publish(folder, recipe, labels, start, parts.processor, weights)
             facts = {"validation": _cover(validation), "training": _cover(dataset)}
-            write_json(folder.path / RESULT, _describe(parts, record, facts, time.monotonic() - began))
+            write_json(folder.path / RESULT, _describe(parts, record, facts))
         if trackers:
             accelerator.end_training()
         accelerator.wait_for_everyone()
@@ -130,12 +136,14 @@ def _train_epoch(parts: Setup, interruption: Interruption, num_workers: int, sav
     batches = update_batches(
         parts.samples, parts.plan, progress.epoch, accelerator.process_index, progress.done, num_workers
     )
+    began = time.monotonic()
     with _progress_bar(parts) as bar:
         for micro_batches in batches:
             losses = parts.step(micro_batches, progress.update)
             if run.average is not None:
                 run.average.update_parameters(run.recognizer)
-            progress.count(losses)
+            progress.count(losses, time.monotonic() - began)
+            began = time.monotonic()
             _note_failures(parts, micro_batches)
             if accelerator.trackers:
                 accelerator.log({**losses, "lr": run.scheduler.get_last_lr()[-1]}, step=progress.update)
@@ -148,22 +156,27 @@ def _train_epoch(parts: Setup, interruption: Interruption, num_workers: int, sav
                 interruption.stop()
 
 
-def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None, num_workers: int) -> None:
-    """Measure, where it is due, and keep the weights if they are the best."""
+def _end_epoch(
+    parts: Setup,
+    recipe: Recipe,
+    validation: datasets.Dataset | None,
+    phrases: dict[str, list[str]] | None,
+    num_workers: int,
+) -> None:
+    """Measure where it is due, and keep the weights if they are the best that the selection knows."""
     run, rules = parts.run, recipe.evaluation_settings
     epoch = run.progress.epoch + 1
     facts: dict[str, Any] = {"lr": run.scheduler.get_last_lr()[-1]}
     is_due = epoch % rules.every == 0 or epoch == recipe.training.epochs
     if validation is not None and is_due:
         model = run.evaluated
-        attributes = _attributes_of(recipe, validation)
         report = evaluate(
             model,
             parts.processor,
             validation,
             rules.validation_protocol,
             labels=parts.texts if model.config.reads_text else None,
-            attributes=attributes,
+            attributes=phrases,
             accelerator=run.accelerator,
             batch_size=rules.batch_size,
             num_workers=num_workers,
@@ -171,8 +184,7 @@ def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None
         _note_unmeasured(parts, report.failures)
         metric = rules.metric if rules.metric in report.metrics else next(iter(report.metrics))
         facts |= {"metrics": report.metrics, "metric": metric}
-        # without its attributes, a measurement says nothing of that branch
-        if recipe.data["attributes"] is None or attributes is not None:
+        if rules.selection != "last":
             run.save_best(report.metrics[metric])
     run.gather_failures()
     ended = run.progress.end_epoch(**facts)
@@ -181,14 +193,6 @@ def _end_epoch(parts: Setup, recipe: Recipe, validation: datasets.Dataset | None
     if run.accelerator.is_main_process:
         measured = f", {facts['metric']} {facts['metrics'][facts['metric']]:.4f}" if "metric" in facts else ""
         say(f"epoch {epoch} of {recipe.training.epochs}: loss {ended['loss']:.4f}{measured}")
-
-
-def _attributes_of(recipe: Recipe, validation: datasets.Dataset) -> dict[str, list[str]] | None:
-    """Read the attributes of the videos that are measured, if the recipe's file has those of all."""
-    if recipe.data["attributes"] is None:
-        return None
-    known = read_attributes(recipe.data["attributes"])
-    return known if all(name in known for name in validation["name"]) else None
 
 
 def _publish(
@@ -227,9 +231,9 @@ def _cover(dataset: datasets.Dataset | None) -> dict[str, Any]:
     return {} if dataset is None else Coverage.of(dataset).to_dict()
 
 
-def _describe(parts: Setup, record: dict[str, Any], coverage: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Give everything that somebody wants to know of a finished run."""
-    run = parts.run
+def _describe(parts: Setup, record: dict[str, Any], coverage: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of `training.json`: settings, history, cost, coverage and versions of a finished run."""
+    run, seconds = parts.run, parts.run.progress.seconds
     parameters = {True: 0, False: 0}
     for parameter in run.recognizer.parameters():
         parameters[parameter.requires_grad] += parameter.numel()
@@ -245,7 +249,12 @@ def _describe(parts: Setup, record: dict[str, Any], coverage: dict[str, Any], se
         "device": str(run.accelerator.device),
         "trained_parameters": parameters[True],
         "frozen_parameters": parameters[False],
-        "seconds": round(seconds, 1),
+        "precision": run.accelerator.mixed_precision,
+        "seconds": round(seconds, 3),
+        "training_videos_per_second": round(run.progress.update * parts.plan.batch_size / seconds, 3)
+        if seconds
+        else None,
+        "memory_mb": round(run.progress.memory_mb, 1),
         "versions": {package: version(package) for package in _PACKAGES},
     }
 

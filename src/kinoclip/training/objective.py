@@ -19,7 +19,8 @@ from .recipe import Recipe
 class Objective:
     """Match videos with all classes, or with the captions of their batch.
 
-    Where nothing that is trained takes part in the texts, they are encoded once.
+    Each caption is the video's label in one template, drawn uniformly from those of the processor, as ActionCLIP's `train.py`
+    does. Where no trained parameter takes part in the texts, they are encoded once.
 
     Args:
         model: with the parameters frozen that are not trained.
@@ -50,25 +51,28 @@ class Objective:
 
     def inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Give what `forward` takes for a batch of `VideoSamples`, or of cached features under "frames"."""
-        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and name != "index"}
+        tensors = {name: t for name, t in batch.items() if isinstance(t, Tensor) and name not in ("index", "draw")}
         inputs: dict[str, Any] = self.mixer(tensors)
         if "frames" in batch:
             inputs["frame_features"] = batch["frames"]
         if self.attributes is not None:
             inputs["attribute_input_ids"] = self.attributes[batch["index"].cpu()].to(inputs["labels"].device)
-        return inputs | (self._captions(inputs["labels"]) if self.captions else self._classes())
+        return inputs | (self._captions(inputs["labels"], batch) if self.captions else self._classes())
 
     def _classes(self) -> dict[str, Any]:
         return dict(self.encoded) if self.text is None else {"text_features": self.text}
 
-    def _captions(self, labels: Tensor) -> dict[str, Any]:
+    def _captions(self, labels: Tensor, batch: dict[str, Any]) -> dict[str, Any]:
         if labels.ndim != 1:
             raise ValueError(
                 'Videos with several labels have no caption of their own. Set training.objective = "candidates".'
             )
+        count = len(self.encoded["input_ids"])
+        templates = torch.zeros_like(labels) if count == 1 else batch["draw"].to(labels.device) % count
         if self.text is not None:
-            return {"text_features": select_texts(self.text, labels), "candidate_labels": labels}
-        return {**{name: rows[:, labels] for name, rows in self.encoded.items()}, "candidate_labels": labels}
+            return {"text_features": select_texts(self.text, labels, templates), "candidate_labels": labels}
+        chosen = {name: _select(rows, labels, templates) for name, rows in self.encoded.items()}
+        return {**chosen, "candidate_labels": labels}
 
     def losses(self, output: RecognitionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Give the losses of an answer, by name; their sum is what is minimized."""
@@ -98,14 +102,20 @@ def trains_text(model: VideoRecognizer, encoded: dict[str, Tensor]) -> bool:
     return any(t.requires_grad for t in (text.embeds, text.words, *branches) if t is not None)
 
 
-def select_texts(text: TextFeatures, rows: Tensor) -> TextFeatures:
-    """Take some candidates, in this order; one may come twice."""
+def select_texts(text: TextFeatures, rows: Tensor, templates: Tensor) -> TextFeatures:
+    """Select one candidate and one template for each video: P becomes 1 and K becomes B."""
+    branches = text.branches or {}
     return TextFeatures(
-        embeds=text.embeds[:, rows],
+        embeds=_select(text.embeds, rows, templates),
         words=None if text.words is None else text.words[rows],
         word_mask=None if text.word_mask is None else text.word_mask[rows],
-        branches=None if text.branches is None else {name: t[:, rows] for name, t in text.branches.items()},
+        branches={name: _select(t, rows, templates) for name, t in branches.items()} or None,
     )
+
+
+def _select(texts: Tensor, rows: Tensor, templates: Tensor) -> Tensor:
+    """Select (P, K, ...) -> (1, B, ...); a branch with fewer templates takes turns with them."""
+    return texts[templates % len(texts), rows][None]
 
 
 def join_frames(parts: Sequence[FrameFeatures]) -> FrameFeatures:

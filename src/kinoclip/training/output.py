@@ -120,7 +120,7 @@ class RunFolder:
         if not self.resume:
             raise ValueError(f"{self.path} holds a run already. Continue it with --resume, or name a new folder.")
         before = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
-        changed = [*_differences(before, self.record)]
+        changed = [*differences(before, self.record)]
         if changed:
             name, old, new = changed[0]
             raise ValueError(
@@ -154,11 +154,12 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def _differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Return the dotted name, the value before and the value now of everything that two nested dicts disagree on."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             difference
             for key in sorted({*before, *now})
-            for difference in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            for difference in differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
         ]
     return [] if before == now else [(name, before, now)]

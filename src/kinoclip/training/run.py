@@ -39,6 +39,8 @@ class Progress:
         history: for each epoch its losses, rate and validation.
         best: update, epoch and value of the best validation so far.
         failures: name of a video that could not be read to the reason.
+        seconds: time spent on updates, reading included and validation excluded, over all sessions of the run.
+        memory_mb: peak memory, over all sessions of the run.
     """
 
     epoch: int = 0
@@ -48,9 +50,12 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     failures: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory_mb: float = 0.0
 
-    def count(self, losses: dict[str, float]) -> None:
-        """Note an update."""
+    def count(self, losses: dict[str, float], seconds: float = 0.0) -> None:
+        """Count an update and the time that it took."""
+        self.seconds += seconds
         self.done += 1
         self.update += 1
         for name, value in losses.items():
@@ -113,6 +118,7 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint, from which the run continues as if it had not stopped; not with DeepSpeed."""
+        self.progress.memory_mb = max(self.progress.memory_mb, peak_memory_mb(self.accelerator.device))
         if is_deepspeed(self.accelerator):
             return
         tensors = {"model": self._all(self.recognizer)}
@@ -190,6 +196,16 @@ class Run:
             self.average.n_averaged.fill_(state["averaged"])
         self.progress = Progress(**state["progress"])
         return True
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the peak memory so far, in MB (10^6 bytes): allocated on a GPU, else resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
 
 
 def say(message: str) -> None:

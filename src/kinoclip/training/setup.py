@@ -62,13 +62,16 @@ def make_accelerator(recipe: Recipe, output: str | Path, trackers: Sequence[str]
     from accelerate.state import AcceleratorState, is_initialized
     from accelerate.utils import ProjectConfiguration
 
-    settings = recipe.training
-    if is_initialized() and AcceleratorState().mixed_precision != settings.precision:
+    settings, precision = recipe.training, recipe.training.precision
+    if precision == "fp16" and not torch.accelerator.is_available():
+        precision = "no"
+        say("training.precision is fp16, which a CPU does not have: training in float32.")
+    if is_initialized() and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # of an earlier run in this process
     # a method freezes what takes no part in its loss; whoever unfreezes everything trains unused weights too
     unused = DistributedDataParallelKwargs(find_unused_parameters=settings.freeze == "nothing")
     accelerator = Accelerator(
-        mixed_precision=settings.precision,
+        mixed_precision=precision,
         log_with=list(trackers) or None,
         project_config=ProjectConfiguration(str(output), logging_dir=str(Path(output) / "logs")),
         kwargs_handlers=[unused],
@@ -95,7 +98,7 @@ def set_up(
     model.to(accelerator.device)
     choose_trained(model, settings)
     texts = label_texts(recipe, labels)
-    attributes = encode_attributes(recipe.data["attributes"], dataset, processor)
+    attributes = encode_attributes(recipe, dataset, processor)
     objective = Objective(model, processor, recipe, texts, attributes)
     samples = _samples(recipe, dataset, model, processor)
     if settings.cache_features:
@@ -120,15 +123,18 @@ def set_up(
     return Setup(run, step, samples, plan, processor, texts)
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """Give AdamW over what is trained, as the official loops set it up."""
+def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Build the optimizer of the trained parameters, as the official loops set it up."""
     groups = parameter_groups(
         model,
         settings.lr,
         settings.backbone_scale,
         settings.weight_decay,
         decays=None if settings.decay_vectors else lambda name, parameter: parameter.ndim > 1,
+        rates=settings.groups,
     )
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum)
     first, second = settings.betas
     return torch.optim.AdamW(groups, betas=(first, second), eps=settings.eps)
 

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.constants import HF_HOME
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 
 from kinoclip.conversion import naming
+from kinoclip.data.kinoshapes.benchmark import benchmark_entities, chinese_names
 from kinoclip.embedded import EMBEDDED, mini_clip_path
 from kinoclip.inference.loading import check_finite, has_tokenizer, read_config
 from kinoclip.methods import METHODS, Method
@@ -19,8 +27,18 @@ from kinoclip.recognizer_config import RecognizerConfig
 from kinoclip.text.descriptions import describe_labels, label_descriptions, read_descriptions
 from kinoclip.text.labels import LABEL_SETS, spell_out
 from kinoclip.text.templates import TEMPLATES, check_template
+from kinoclip.whole_files import whole_folder
 
+from .mini_clip.chinese import train_chinese
 from .recipe import Recipe, recipe_names
+from .run import say
+
+# corpus and Chinese names that come from the procedural benchmark
+KINOSHAPES = "kinoshapes"
+_NORMALIZATION = {
+    "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+}
 
 
 def start_model(
@@ -200,16 +218,25 @@ def _give_texts(model: VideoRecognizer, reader: RecognizerProcessor, recipe: Rec
     data = recipe.data_settings
     inner: Any = getattr(model, "recognizer", model)
     if data.chinese_clip is not None:
-        inner.load_chinese(data.chinese_clip)
+        inner.load_chinese(_chinese_clip(data.chinese_clip))
+    if data.attribute_clip is not None:
+        inner.load_attribute_clip(mini_clip_path() if data.attribute_clip == EMBEDDED else data.attribute_clip)
     if data.corpus is not None:
         if not hasattr(inner, "set_corpus"):
             raise ValueError(f"{recipe.method} aligns with no corpus. Leave data.corpus out.")
-        inner.set_corpus(data.corpus, processor=reader)
+        inner.set_corpus(benchmark_entities() if data.corpus == KINOSHAPES else data.corpus, processor=reader)
 
 
 def _set_prompts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
-    """Give the processor the sentences around labels, and their Chinese names."""
+    """Set what the processor reads: frames, pixel normalization, templates, attributes and Chinese names."""
     data = recipe.data_settings
+    if data.normalization is not None:
+        videos = processor.video_processor
+        videos.image_mean, videos.image_std = [list(values) for values in _NORMALIZATION[data.normalization]]
+    if recipe.model.get("attributes", "none") != "none":
+        processor.num_attributes = data.num_attributes
+        if data.attribute_template is not None:
+            processor.attribute_template = TEMPLATES.get(data.attribute_template, data.attribute_template)
     if data.sampling is not None:
         processor.video_processor.sampling = data.sampling
     if data.templates is not None:
@@ -221,4 +248,18 @@ def _set_prompts(model: VideoRecognizer, processor: RecognizerProcessor, recipe:
     if getattr(inner.config, "chinese_branch", False):
         if data.chinese_clip is None or data.chinese_labels is None:
             raise ValueError(f"{recipe.name} has a Chinese branch. Give data.chinese_clip and data.chinese_labels.")
-        processor.set_chinese(data.chinese_clip, data.chinese_labels)
+        names = data.chinese_labels
+        known = {**chinese_names(), **chinese_names("unseen")} if names == KINOSHAPES else names
+        processor.set_chinese(_chinese_clip(data.chinese_clip), known)
+
+
+def _chinese_clip(source: str) -> str:
+    """Return a Chinese-CLIP; "mini", which reads the words of KinoShapes, is trained once, for one to three minutes."""
+    if source != EMBEDDED:
+        return source
+    folder = Path(HF_HOME) / "kinoclip" / "mini_chinese_clip"
+    if not folder.is_dir():
+        say(f"training the Chinese-CLIP of KinoShapes into {folder}, once.")
+        with whole_folder(folder) as partial:
+            train_chinese(partial)
+    return str(folder)

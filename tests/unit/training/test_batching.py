@@ -35,9 +35,10 @@ def test_an_epoch_takes_each_video_once_at_most_and_another_epoch_another_order(
     assert _chain(_updates(plan, 1)) != first
 
 
-def test_a_repeated_epoch_takes_each_video_as_often():
-    rows = _chain(_updates(BatchPlan.fitting(4, 2, repeat=3)))
-    assert sorted(rows) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+def test_each_pass_of_a_repeated_epoch_has_items_of_its_own():
+    items = _chain(_updates(BatchPlan.fitting(4, 2, repeat=3)))
+    assert sorted(items) == list(range(12))
+    assert {item % 4 for item in items[:4]} == {0, 1, 2, 3}
 
 
 def test_a_resumed_epoch_takes_the_rest_of_its_updates():

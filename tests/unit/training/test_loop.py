@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 
 from kinoclip.data.samples import class_names
 from kinoclip.inference.loading import load_recognizer
+from kinoclip.text.attributes import write_attributes
 from kinoclip.training import loop
+from kinoclip.training.checkpoints import read_checkpoint
 from kinoclip.training.loop import train
 from kinoclip.training.starting import start_model
 
@@ -18,6 +20,7 @@ def _weights(folder):
 
 
 def test_a_run_leaves_a_folder_that_names_its_classes_and_says_how_it_came_about(shapes, recipe, tmp_path):
+    recipe = recipe.with_settings({"evaluation.selection": "validation"})
     result = train(recipe, shapes, tmp_path / "run", validation=shapes)
     model, processor = load_recognizer(tmp_path / "run")
     assert list(model.config.id2label.values()) == shapes.features["label"].names
@@ -35,12 +38,61 @@ def test_the_best_weights_are_published_not_the_last(shapes, recipe, tmp_path, m
     monkeypatch.setattr(
         loop, "evaluate", lambda *_, **__: SimpleNamespace(metrics={"top1": next(values)}, failures={})
     )
-    two = recipe.with_settings({"training.epochs": 2})
+    two = recipe.with_settings({"training.epochs": 2, "evaluation.selection": "validation"})
     result = train(two, shapes, tmp_path / "run", validation=shapes)
     assert result.best["epoch"] == 0
     best = load_file(tmp_path / "run" / "checkpoints" / "best-3" / "model.safetensors")
     published = _weights(tmp_path / "run")
     assert all(torch.equal(published[name], best[name]) for name in best)
+
+
+def test_the_last_weights_are_published_however_good_an_earlier_epoch_was(shapes, recipe, tmp_path, monkeypatch):
+    values = iter([0.9, 0.1])
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *_, **__: SimpleNamespace(metrics={"top1": next(values)}, failures={})
+    )
+    result = train(recipe.with_settings({"training.epochs": 2}), shapes, tmp_path / "run", validation=shapes)
+    last = load_file(tmp_path / "run" / "checkpoints" / "step-6" / "model.safetensors")
+    published = _weights(tmp_path / "run")
+    assert result.best is None
+    assert all(torch.equal(published[name], last[name]) for name in last)
+
+
+def test_a_selection_without_videos_to_select_on_is_refused_before_training(shapes, recipe, tmp_path):
+    selecting = recipe.with_settings({"evaluation.selection": "validation"})
+    with pytest.raises(ValueError, match="selection is 'validation', but there are no validation videos"):
+        train(selecting, shapes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_attributes_of_a_validation_video_are_an_error_before_training(shapes, recipe, tmp_path):
+    names = list(shapes["name"])
+    write_attributes(tmp_path / "known.json", {name: ["a shape"] for name in names[:8]})
+    settings = {"model.attributes": "shared", "model.train_branch": "attributes"}
+    described = recipe.with_settings({**settings, "data.attributes": str(tmp_path / "known.json")})
+    with pytest.raises(ValueError, match=r"no attributes of clip-8.mp4 \(1 of 1 videos are missing\)"):
+        train(described, shapes.select(range(8)), tmp_path / "run", validation=shapes.select([8]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_time_and_memory_of_a_run_count_all_of_its_sessions(shapes, recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_note_failures", lambda parts, _: _interrupt_after(2, parts.run.progress.update))
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, shapes, tmp_path / "run")
+    first = read_checkpoint(tmp_path / "run" / "checkpoints" / "step-2")[1]["progress"]["seconds"]
+    train(recipe, shapes, tmp_path / "run", resume=True)
+    told = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert told["seconds"] > first > 0
+    assert told["training_videos_per_second"] == pytest.approx(12 / told["seconds"], rel=0.01)
+    assert told["memory_mb"] > 10
+
+
+def test_a_cpu_trains_in_float32_instead_of_float16_and_says_so(shapes, recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    train(recipe.with_settings({"training.precision": "fp16"}), shapes, tmp_path / "run")
+    assert "training.precision is fp16, which a CPU does not have: training in float32." in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["precision"] == "no"
 
 
 def test_a_second_run_into_a_folder_is_refused(shapes, recipe, tmp_path):

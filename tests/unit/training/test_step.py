@@ -51,6 +51,7 @@ def _gradients(recipe, accumulation, **settings):
     if kept == 2:
         batch["discarded_pixel_values"] = torch.randn(8, 1, 3, 48, 48, generator=generator)
     batch["labels"] = torch.tensor([0, 1, 2, 0, 1, 1, 2, 0])
+    batch["draw"] = torch.arange(8) * 5
     parts = [
         dict(zip(batch, rows, strict=True))
         for rows in zip(*(t.chunk(accumulation) for t in batch.values()), strict=True)

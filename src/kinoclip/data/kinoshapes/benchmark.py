@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from .clips import SPLITS, VERBS, ClipSpec, Segment, Split, clip_generator, render, sample_spec
+from kinoclip.text.entities import Entity
+
+from .clips import OBJECTS, SPLITS, VERBS, ClipSpec, Segment, Split, clip_generator, render, sample_spec
 from .drawing import BACKGROUNDS, SHAPES
 from .files import encode_video
 
@@ -145,6 +147,15 @@ def benchmark_dataset(
 def chinese_names(task: Task = "actions") -> dict[str, str]:
     """Give the Chinese name of each class of a task."""
     return {known.label: known.chinese for known in action_classes(task)}
+
+
+def benchmark_entities() -> list[Entity]:
+    """Return the entities of the benchmark's videos for ALT: objects, motions and backgrounds."""
+    return [
+        *(Entity(name, f"a {name}", "object", "kinoshapes") for name in OBJECTS),
+        *(Entity(name, f"a shape {name}", "motion", "kinoshapes") for name in VERBS),
+        *(Entity(f"{name} background", f"a {name} background", "scene", "kinoshapes") for name in BACKGROUNDS),
+    ]
 
 
 def _object(color: str, shape: str) -> ActionClass:

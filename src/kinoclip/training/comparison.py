@@ -1,0 +1,253 @@
+"""Printed and measured numbers of a row, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from kinoclip.evaluation.report import SELECTIONS, summarize
+
+from .recipe import Recipe
+
+# what a table of costs shows: key, heading
+_COSTS = {
+    "params_millions": "parameters (M)",
+    "trainable_millions": "trained (M)",
+    "gmac": "GMAC",
+    "gmac_paper": "GMAC, paper's convention",
+    "minutes": "training (min)",
+    "memory_mb": "peak memory (MB)",
+    "training_videos_per_second": "videos/s, training",
+    "videos_per_second": "videos/s, inference",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a row.
+
+    Attributes:
+        seed: of training.
+        fold: of the data set.
+        folder: name of the run's folder; None where the row trains nothing.
+        measurement: a report of `evaluate` as a dict, with `costs`.
+        training: content of `training.json`; empty where the row trains nothing.
+    """
+
+    seed: int
+    fold: int
+    folder: str | None
+    measurement: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What a paper prints in a row, and what was measured. Accuracies are percentages.
+
+    Attributes:
+        recipe: name of the row.
+        title: what it shows.
+        table: where the paper prints it.
+        method: folder of `kinoclip.methods`.
+        dataset: name in the catalog.
+        protocol: how it was scored.
+        selection: "last", "validation" or "test".
+        seeds: of the runs.
+        folds: of the runs.
+        printed: name to the paper's number.
+        measured: name to the mean over runs, and `NAME_std` where there are several.
+        intervals: name to the ends of the 95 % interval: of the mean over runs, or of the single run over videos.
+        difference: measured minus printed, for what is in both.
+        caveats: what a reader of the comparison should know.
+        runs: seed, fold, folder, number of videos, metrics and accuracy of each class of every run.
+    """
+
+    recipe: str
+    title: str
+    table: str
+    method: str
+    dataset: str
+    protocol: str
+    selection: str
+    seeds: list[int]
+    folds: list[int]
+    printed: dict[str, float]
+    measured: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    difference: dict[str, float]
+    caveats: list[str]
+    runs: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON has it."""
+        return asdict(self)
+
+
+def compare(recipe: Recipe, runs: Sequence[Run], base: RowResult | None, caveats: Sequence[str]) -> RowResult:
+    """Aggregate the runs of a row and compare them with the printed numbers.
+
+    Args:
+        recipe: of the row.
+        runs: at least one.
+        base: the row that `top1_gain` is the difference to.
+        caveats: beside those of the recipe and of the runs.
+    """
+    measured, intervals = {}, {}
+    for name, values in summarize([run.measurement["metrics"] for run in runs]).items():
+        measured[name] = 100 * values["mean"]
+        if len(runs) > 1:
+            measured[f"{name}_std"] = 100 * values["std"]
+        ends = values.get("interval") or runs[0].measurement["intervals"].get(name)
+        if ends is not None:
+            intervals[name] = (100 * ends[0], 100 * ends[1])
+    costs = [{**run.measurement["costs"], **_training_costs(run.training)} for run in runs]
+    measured |= {name: fmean(cost[name] for cost in costs) for name in costs[0]}
+    if base is not None:
+        measured["top1_gain"] = measured["top1"] - base.measured["top1"]
+    found_caveats = [caveat for run in runs for caveat in _run_caveats(recipe, run)]
+    return _result(recipe, runs, measured, intervals, [*caveats, *recipe.caveats, *dict.fromkeys(found_caveats)])
+
+
+def mean_row(recipe: Recipe, rows: Sequence[RowResult]) -> RowResult:
+    """Average the measured numbers of other rows, as a row of means over data sets prints them."""
+    shared = [name for name in rows[0].measured if all(name in row.measured for row in rows)]
+    measured = {name: fmean(row.measured[name] for row in rows) for name in shared}
+    caveats = dict.fromkeys([*recipe.caveats, *(caveat for row in rows for caveat in row.caveats)])
+    return _result(recipe, [], measured, {}, [f"mean of {', '.join(row.recipe for row in rows)}", *caveats])
+
+
+def _result(
+    recipe: Recipe,
+    runs: Sequence[Run],
+    measured: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    caveats: Sequence[str],
+) -> RowResult:
+    found = {name: _measured(measured, name) for name in recipe.paper}
+    return RowResult(
+        recipe=recipe.name,
+        title=recipe.title,
+        table=recipe.table,
+        method=recipe.method,
+        dataset=recipe.dataset,
+        protocol=recipe.evaluation["protocol"],
+        selection=recipe.evaluation["selection"],
+        seeds=sorted({run.seed for run in runs}),
+        folds=sorted({run.fold for run in runs}),
+        printed=dict(recipe.paper),
+        measured={name: round(value, 4) for name, value in measured.items()},
+        intervals={name: (round(low, 4), round(high, 4)) for name, (low, high) in intervals.items()},
+        difference={name: round(v - recipe.paper[name], 4) for name, v in found.items() if v is not None},
+        caveats=list(dict.fromkeys(caveats)),
+        runs=[
+            {
+                "seed": run.seed,
+                "fold": run.fold,
+                "folder": run.folder,
+                "videos": run.measurement["num_videos"],
+                "metrics": run.measurement["metrics"],
+                "per_class": run.measurement["per_class"],
+            }
+            for run in runs
+        ],
+    )
+
+
+def _measured(measured: Mapping[str, float], name: str) -> float | None:
+    """Return what was measured of a printed number: `top1_mean` and `top1_std` are the mean and deviation over runs."""
+    for known in (name, name.removesuffix("_mean")):
+        if known in measured:
+            return measured[known]
+    return None
+
+
+def _training_costs(record: Mapping[str, Any]) -> dict[str, float]:
+    if not record:
+        return {}
+    speed = record["training_videos_per_second"]
+    return {
+        "minutes": record["seconds"] / 60,
+        "memory_mb": record["memory_mb"],
+        **({} if speed is None else {"training_videos_per_second": speed}),
+    }
+
+
+def _run_caveats(recipe: Recipe, run: Run) -> list[str]:
+    """Return what the measurement itself says against its number."""
+    found = []
+    if recipe.training.epochs and recipe.evaluation["selection"] == "test":
+        found.append(SELECTIONS["test"])
+    failures = len(run.measurement["failures"])
+    if failures:
+        found.append(f"{failures} test videos could not be read")
+    coverage = run.measurement["settings"]["coverage"]
+    if coverage.get("expected") and coverage["expected"] != coverage["found"]:
+        found.append(f"measured on {coverage['found']:,} of {coverage['expected']:,} test videos")
+    if run.training and run.training["precision"] != recipe.training.precision:
+        found.append(f"trained with precision {run.training['precision']!r} instead of {recipe.training.precision!r}")
+    return found
+
+
+def render(rows: Sequence[RowResult]) -> str:
+    """Write the results as Markdown: accuracies, costs and caveats of each table."""
+    lines = ["# Printed and measured", "", "Accuracies in percent; ± is the standard deviation over runs."]
+    groups: dict[str, list[RowResult]] = {}
+    for row in rows:
+        groups.setdefault(f"{row.recipe.partition('/')[0]}: {row.table or 'own rows'}", []).append(row)
+    for title, members in groups.items():
+        lines += ["", f"## {title}", ""]
+        lines += _table(
+            ["row", "what", "number", "printed", "measured", "95 % interval", "difference"], _numbers(members)
+        )
+        lines += ["", *_table(["row", "protocol", "selection", "runs", *_COSTS.values()], map(_costs, members))]
+        caveats: dict[str, list[str]] = {}
+        for row in members:
+            for caveat in row.caveats:
+                caveats.setdefault(caveat, []).append(_short(row))
+        lines += ["", *(f"- {caveat} ({', '.join(names)})" for caveat, names in caveats.items())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _numbers(rows: Sequence[RowResult]) -> list[list[str]]:
+    cells = []
+    for row in rows:
+        shown = [name for name in row.printed if name not in _COSTS] or ["top1" if "top1" in row.measured else "map"]
+        for name in shown:
+            value, low_high = _measured(row.measured, name), row.intervals.get(name.removesuffix("_mean"))
+            spread = row.measured.get(f"{name.removesuffix('_mean')}_std")
+            cells.append(
+                [
+                    _short(row),
+                    row.title,
+                    name,
+                    _cell(row.printed.get(name)),
+                    _cell(value) + ("" if spread is None else f" ± {spread:.2f}"),
+                    "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}",
+                    "" if name not in row.difference else f"{row.difference[name]:+.2f}",
+                ]
+            )
+    return cells
+
+
+def _costs(row: RowResult) -> list[str]:
+    runs = f"{len(row.runs)}" if row.runs else ""
+    values = []
+    for name in _COSTS:
+        printed = f" (printed {row.printed[name]:g})" if name in row.printed else ""
+        values.append(_cell(row.measured.get(name)) + printed)
+    return [_short(row), row.protocol, row.selection, runs, *values]
+
+
+def _short(row: RowResult) -> str:
+    return row.recipe.rpartition("/")[2]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _table(heads: Sequence[str], rows: Any) -> list[str]:
+    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *(f"| {' | '.join(row)} |" for row in rows)]

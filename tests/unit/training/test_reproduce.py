@@ -1,0 +1,164 @@
+"""Rows, data and the output folder of `reproduce`; what it trains and measures is in `tests/end_to_end/test_reproduce.py`."""
+
+from dataclasses import replace
+
+import pytest
+
+from kinoclip.inference.output_lock import OutputLock
+from kinoclip.training.comparison import Run, compare, mean_row, render
+from kinoclip.training.recipe import load_recipe, recipe_names
+from kinoclip.training.reproduce import IDENTITY, RESULTS, Options, reproduce
+from kinoclip.training.rows import DataSources, find_rows
+
+
+def test_a_row_a_table_and_a_file_name_recipes():
+    assert find_rows(["bike/t6a-vcs"]) == ["bike/t6a-vcs"]
+    assert find_rows(["bike/Table 6a"]) == ["bike/t6a-mean", "bike/t6a-vcs", "bike/t6a-transformer", "bike/t6a-frozen"]
+    assert find_rows(["tam"]) == [name for name in recipe_names() if name.startswith("tam/")]
+    assert find_rows(["all"]) == recipe_names()
+
+
+def test_a_row_that_is_named_twice_is_reproduced_once():
+    assert find_rows(["bike/t6a-vcs", "bike/Table 6a"])[0] == "bike/t6a-vcs"
+    assert len(find_rows(["bike/t6a-vcs", "bike/Table 6a"])) == 4
+
+
+@pytest.mark.parametrize(
+    ("printed", "table", "matches"),
+    [
+        ("Tables 3 to 5", "Table 4", True),
+        ("Tables 3 to 5", "Table 6", False),
+        ("Tables 6d and 6e", "table 6e", True),
+        ("Tables 2, 5 and 7", "Table 5", True),
+        ("Table 1, README", "Table 1", True),
+        ("Figure 5a", "Table 5a", False),
+        ("Figure 5a", "figure 5a", True),
+        ("README", "readme", True),
+    ],
+)
+def test_a_row_belongs_to_every_table_that_prints_it(printed, table, matches, monkeypatch):
+    row = replace(load_recipe("tam/k400-r50-8f"), table=printed)
+    monkeypatch.setattr("kinoclip.training.rows.recipe_names", lambda: ["tam/k400-r50-8f"])
+    monkeypatch.setattr("kinoclip.training.rows.load_recipe", lambda name: row)
+    if matches:
+        assert find_rows([f"tam/{table}"]) == ["tam/k400-r50-8f"]
+    else:
+        assert find_rows([f"tam/{table}"]) == []
+
+
+def test_an_unknown_row_is_refused_with_the_nearest_one():
+    with pytest.raises(ValueError, match=r"The nearest known one is 'bike/t6a-vcs'"):
+        find_rows(["bike/t6a-vsc"])
+
+
+def test_data_sets_are_found_by_name_in_a_folder_or_in_one_source(tmp_path):
+    recipe = load_recipe("alt/t2-hmdb51-b16-2")
+    (tmp_path / "hmdb51").mkdir()
+    assert DataSources(["hmdb51=org/hmdb"]).find(recipe) == "org/hmdb"
+    assert DataSources([str(tmp_path)]).find(recipe) == str(tmp_path / "hmdb51")
+    assert DataSources(["all", "ucf101=other"]).find(recipe) == "all"
+    with pytest.raises(ValueError, match=r"alt/t2-hmdb51-b16-2 needs hmdb51, and no --data is given for it"):
+        DataSources(["ucf101=other"]).find(recipe)
+    with pytest.raises(ValueError, match="--data is given twice for hmdb51"):
+        DataSources(["hmdb51=a", "hmdb51=b"])
+
+
+def test_kinoshapes_needs_no_data():
+    assert DataSources([]).find(load_recipe("benchmark/bike")) == "kinoshapes/actions"
+
+
+def _run(seed, top1, **costs):
+    """A run with an accuracy on 100 videos."""
+    measurement = {
+        "metrics": {"top1": top1},
+        "intervals": {"top1": (top1 - 0.1, top1 + 0.1)},
+        "costs": {"params_millions": 1.0, **costs},
+        "num_videos": 100,
+        "per_class": [],
+        "failures": {},
+        "settings": {"coverage": {"expected": 120, "found": 100}},
+    }
+    training = {"seconds": 90.0, "memory_mb": 50.0, "training_videos_per_second": 2.0, "precision": "no"}
+    return Run(seed, 1, "run", measurement, training)
+
+
+def _recipe(**changes):
+    return replace(load_recipe("tam/k400-r50-8f"), caveats=(), **changes)
+
+
+def test_runs_are_averaged_and_set_beside_the_printed_numbers():
+    recipe = _recipe(paper={"top1_mean": 60.0, "top1_std": 1.0, "minutes": 1.0})
+    found = compare(recipe, [_run(0, 0.5), _run(1, 0.6), _run(2, 0.7)], None, [])
+    # 50, 60, 70: mean 60, population deviation sqrt(200 / 3), t interval 60 +- 4.303 * 10 / sqrt(3)
+    assert found.measured["top1"] == 60.0
+    assert found.measured["top1_std"] == pytest.approx(8.165, abs=1e-3)
+    assert found.intervals["top1"] == pytest.approx((35.156, 84.844), abs=1e-2)
+    assert found.difference == {"top1_mean": 0.0, "top1_std": 7.165, "minutes": 0.5}
+    assert (found.seeds, found.measured["memory_mb"]) == ([0, 1, 2], 50.0)
+
+
+def test_one_run_has_the_interval_of_its_videos():
+    found = compare(_recipe(paper={"top1": 52.0}), [_run(0, 0.5)], None, [])
+    assert found.intervals["top1"] == (40.0, 60.0)
+    assert found.difference == {"top1": -2.0}
+    assert "top1_std" not in found.measured
+
+
+def test_a_gain_is_the_difference_to_another_row():
+    base = compare(_recipe(), [_run(0, 0.4)], None, [])
+    assert compare(_recipe(paper={"top1_gain": 5.5}), [_run(0, 0.5)], base, []).difference == {"top1_gain": 4.5}
+
+
+def test_a_row_of_means_averages_other_rows():
+    rows = [compare(_recipe(), [_run(0, top1)], None, []) for top1 in (0.4, 0.5)]
+    found = mean_row(_recipe(paper={"top1_mean": 46.0}), rows)
+    assert (found.measured["top1"], found.difference["top1_mean"]) == (45.0, -1.0)
+    assert found.caveats[0].startswith("mean of tam/k400-r50-8f, ")
+
+
+def test_a_result_says_what_speaks_against_it():
+    selecting = _recipe(evaluation={**_recipe().evaluation, "selection": "test"})
+    found = compare(selecting, [_run(0, 0.5)], None, ["smoke"])
+    assert found.caveats == [
+        "smoke",
+        "best epoch on the test videos themselves (biased upwards)",
+        "measured on 100 of 120 test videos",
+    ]
+    assert "- smoke (k400-r50-8f)" in render([found])
+
+
+def test_the_table_shows_printed_measured_and_difference():
+    text = render([compare(_recipe(paper={"top1": 52.0}), [_run(0, 0.5)], None, [])])
+    assert "| top1 | 52.00 | 50.00 | 40.00 to 60.00 | -2.00 |" in text
+    assert "| single_view | last | 1 | 1.00 |" in text
+
+
+def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other things, first notes.txt"):
+        reproduce(["finetune"], [], tmp_path, Options(smoke=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_of_other_rows_or_options_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "kinoclip.training.reproduce._Job.row", lambda *_: compare(_recipe(), [_run(0, 0.5)], None, [])
+    )
+    reproduce(["finetune"], [], tmp_path, Options(smoke=True))
+    with pytest.raises(
+        ValueError, match=r"holds results with rows = \['finetune'\], and it is \['bike/t6a-vcs'\] now"
+    ):
+        reproduce(["bike/t6a-vcs"], [], tmp_path, Options(smoke=True))
+    with pytest.raises(ValueError, match=r"holds results with seeds = None, and it is 2 now"):
+        reproduce(["finetune"], [], tmp_path, Options(smoke=True, seeds=2))
+    assert reproduce(["finetune"], [], tmp_path, Options(smoke=True, num_workers=1))
+
+
+def test_two_jobs_do_not_write_into_one_folder_at_once(tmp_path):
+    (tmp_path / "out").mkdir()
+    lock = OutputLock(tmp_path / "out" / RESULTS)
+    lock.take()
+    with pytest.raises(RuntimeError, match="Another job writes to"):
+        reproduce(["finetune"], [], tmp_path / "out", Options(smoke=True))
+    lock.release(remove=True)
+    assert not (tmp_path / "out" / IDENTITY).exists()
