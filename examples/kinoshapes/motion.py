@@ -1,14 +1,12 @@
-"""Tell how a thing moves, on clips nobody has seen: python examples/kinoshapes/motion.py [RECIPE ...].
+"""Recognize how a thing moves, on unseen clips: python examples/kinoshapes/motion.py [RECIPE ...].
 
-The six classes come in pairs that are each other's time reversed: whoever averages frames gets 50 % at the very most. All recipes
+The six classes come in pairs that are each other's time reversed: a mean of frames gets at most 50 %. All recipes
 get the same clips, rates and epochs.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
-
-from run import name_texts, write_texts
 
 from kinoclip.data.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.evaluation.evaluate import evaluate
@@ -25,13 +23,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp())
-    work.mkdir(parents=True, exist_ok=True)
-    write_texts(work)
     unseen = benchmark_dataset("motions", options.split, clips_per_class=40)
     show("CLIP as it is", evaluate(*load_recognizer("mini"), unseen))
     for name in options.recipes:
-        recipe = load_recipe(f"benchmark/{name}")
-        recipe = recipe.with_settings({"training.epochs": options.epochs, **name_texts(recipe, work)})
+        recipe = load_recipe(f"benchmark/{name}").with_settings({"training.epochs": options.epochs})
         train(recipe, benchmark_dataset("motions", "train", clips_per_class=128), work / name)
         show(name, evaluate(*load_recognizer(work / name), unseen))
 

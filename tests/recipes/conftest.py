@@ -37,7 +37,7 @@ def tiny_files(tmp_path_factory, tokenizer) -> dict[str, str]:
     save_corpus(folder / "corpus.jsonl", [Entity(f"a {kind}", "something", kind, "units") for kind in CATEGORIES])
     sentences = {label: "a person moves" for recipe in RECIPES.values() for label in labels_of(recipe)}
     (folder / "descriptions.json").write_text(json.dumps(sentences))
-    names = {"clip": "clip", "chinese_clip": "chinese_clip"}
+    names = {"clip": "clip", "attribute_clip": "clip", "chinese_clip": "chinese_clip"}
     names |= {"corpus": "corpus.jsonl", "descriptions": "descriptions.json"}
     return {name: str(folder / file) for name, file in names.items()}
 

@@ -92,7 +92,7 @@ def _batch(model, processor) -> dict[str, torch.Tensor]:
     batch = {"pixel_values_videos": torch.randn(3, len(kept), 3, 32, 32, generator=draw)}
     if "discarded_pixel_values" in model.loss_inputs and videos.keep_every > 1:
         batch["discarded_pixel_values"] = torch.randn(3, len(between), 3, 32, 32, generator=draw)
-    return {**batch, "labels": torch.tensor([0, 1, 1]), "index": torch.arange(3)}
+    return {**batch, "labels": torch.tensor([0, 1, 1]), "index": torch.arange(3), "draw": torch.arange(3)}
 
 
 def _step(recipe, model, processor) -> tuple[dict[str, float], int]:

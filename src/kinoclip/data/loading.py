@@ -52,7 +52,7 @@ def load_videos(
     | webdataset, parquet | shards, or a folder of them |
     | saved | a folder of `Dataset.save_to_disk` |
     | hub | the name of a data set on the Hub; or a data set that is loaded already |
-    | | "kinoshapes/actions", or another task of the benchmark that this package draws itself |
+    | | "kinoshapes/actions", or another task of the benchmark that this package draws itself; "kinoshapes/actions:640" draws 640 training clips of each class |
 
     Args:
         source: see above.
@@ -114,14 +114,17 @@ def load_videos(
 
 def _draw_kinoshapes(source: str, split: str | None) -> dict[str, datasets.Dataset]:
     """Draw a split of a task of KinoShapes."""
-    task = source.removeprefix(_KINOSHAPES)
-    if task not in TASKS:
+    task, _, count = source.removeprefix(_KINOSHAPES).partition(":")
+    if task not in TASKS or (count and not (count.isdecimal() and int(count))):
         raise ValueError(
-            f"KinoShapes has no task {task!r}. Use one of {', '.join(_KINOSHAPES + one for one in TASKS)}."
+            f"KinoShapes has no task {source.removeprefix(_KINOSHAPES)!r}. Use one of "
+            f"{', '.join(_KINOSHAPES + one for one in TASKS)}, with a number of training clips of each class behind a colon or "
+            "without."
         )
     if split is None:
         raise MissingSplitError(f"{source} is drawn split by split. Say which: split='train', 'validation' or 'test'.")
-    return {split: benchmark_dataset(task, split)}  # type: ignore[arg-type]  # checked above
+    clips = int(count) if count and split == "train" else None
+    return {split: benchmark_dataset(task, split, clips_per_class=clips)}  # type: ignore[arg-type]  # checked above
 
 
 def _read_official(

@@ -15,6 +15,7 @@ from .recipe import Recipe
 _COSTS = {
     "params_millions": "parameters (M)",
     "trainable_millions": "trained (M)",
+    "gflops": "GFLOPs, printed",
     "gmac": "GMAC",
     "gmac_paper": "GMAC, paper's convention",
     "minutes": "training (min)",
@@ -236,8 +237,9 @@ def _costs(row: RowResult) -> list[str]:
     runs = f"{len(row.runs)}" if row.runs else ""
     values = []
     for name in _COSTS:
-        printed = f" (printed {row.printed[name]:g})" if name in row.printed else ""
-        values.append(_cell(row.measured.get(name)) + printed)
+        printed = f" (printed {row.printed[name]:g})" if name in row.printed and name != "gflops" else ""
+        value = row.printed.get(name) if name == "gflops" else row.measured.get(name)
+        values.append(_cell(value) + printed)
     return [_short(row), row.protocol, row.selection, runs, *values]
 
 

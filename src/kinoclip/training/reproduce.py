@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +34,7 @@ from .preparing import load_test, prepare_data, read_phrases
 from .recipe import Recipe, load_recipe, recipe_names
 from .rows import DataSources, find_rows
 from .run import say
-from .smoke import Smoke
+from .smoke import Smoke, single_thread
 from .starting import label_texts, start_model
 
 IDENTITY, RESULTS, TABLE = "reproduce.json", "results.json", "results.md"
@@ -87,7 +87,7 @@ def reproduce(
     """
     options = options or Options()
     names = find_rows(rows)
-    with _claimed(Path(output), names, options) as folder:
+    with _claimed(Path(output), names, options) as folder, single_thread() if options.smoke else nullcontext():
         job = _Job(folder, DataSources(data), options, report)
         results: list[RowResult] = []
         for number, name in enumerate(names, 1):

@@ -82,10 +82,10 @@ class DataSources:
             ValueError: none is given for it.
         """
         name, _, task = recipe.dataset.partition("/")
+        if name == KINOSHAPES and (task or name not in self._named):
+            return f"{name}/{task or 'actions'}"
         if name in self._named:
             return self._named[name]
-        if name == KINOSHAPES:
-            return f"{name}/{task or 'actions'}"
         whole = self._named.get("")
         if whole is None:
             raise ValueError(

@@ -164,7 +164,7 @@ class TrainingSettings(Settings):
         groups: learning rates of named modules, such as `{"decoder": 8e-4}`: of all parameters with that word in their dotted
             name. The first matching entry counts, before `lr` and `backbone_scale`.
         weight_decay: on every trained tensor.
-        decay_vectors: on biases, norms and scales too, as the official loops have it.
+        decay_vectors: on biases, norms, scales and position embeddings too, as the official loops have it.
         betas: of AdamW.
         eps: of AdamW.
         momentum: of SGD.

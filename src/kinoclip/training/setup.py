@@ -130,13 +130,18 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim
         settings.lr,
         settings.backbone_scale,
         settings.weight_decay,
-        decays=None if settings.decay_vectors else lambda name, parameter: parameter.ndim > 1,
+        decays=None if settings.decay_vectors else _decays,
         rates=settings.groups,
     )
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=settings.momentum)
     first, second = settings.betas
     return torch.optim.AdamW(groups, betas=(first, second), eps=settings.eps)
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    """Say which parameters decay where vectors do not. Source: X-CLIP's `utils/optimizer.py`, `set_weight_decay`."""
+    return parameter.ndim > 1 and "position_embedding" not in name
 
 
 def _samples(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,17 @@ _COUNTS = {"train": 12, "validation": 4, "test": 8}
 _LAYERS = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 1}
 # a ResNet of a few channels instead of ResNet-50
 _NARROW = {"model.depth": 18, "model.stage_widths": [8, 8, 16, 32], "model.stem_width": 8, "model.image_size": 32}
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Compute on one thread: products of tiny models take less time than waking a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Smoke:
@@ -63,6 +76,8 @@ class Smoke:
             settings["model.reparam_width"] = 8
         files = {"corpus": self.corpus, "descriptions": self.descriptions, "attributes": self.attributes}
         settings |= {f"data.{name}": str(file) for name, file in files.items() if getattr(data, name) is not None}
+        if data.attribute_clip is not None:
+            settings["data.attribute_clip"] = str(self.clip)
         if data.chinese_clip is not None:
             settings["data.chinese_clip"] = str(self.chinese_clip(64 if recipe.start == EMBEDDED else 32))
         if recipe.evaluation["class_lists"]:

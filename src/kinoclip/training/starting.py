@@ -229,16 +229,15 @@ def _give_texts(model: VideoRecognizer, reader: RecognizerProcessor, recipe: Rec
 
 def _set_prompts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
     """Set what the processor reads: frames, pixel normalization, templates, attributes and Chinese names."""
-    data = recipe.data_settings
+    data, videos = recipe.data_settings, getattr(processor, "video_processor", processor)
     if data.normalization is not None:
-        videos = processor.video_processor
         videos.image_mean, videos.image_std = [list(values) for values in _NORMALIZATION[data.normalization]]
     if recipe.model.get("attributes", "none") != "none":
         processor.num_attributes = data.num_attributes
         if data.attribute_template is not None:
             processor.attribute_template = TEMPLATES.get(data.attribute_template, data.attribute_template)
     if data.sampling is not None:
-        processor.video_processor.sampling = data.sampling
+        videos.sampling = data.sampling
     if data.templates is not None:
         named = TEMPLATES.get(data.templates, data.templates) if isinstance(data.templates, str) else None
         processor.templates = list(data.templates) if named is None else [named]

@@ -1,22 +1,18 @@
 import pytest
 
+from kinoclip.methods.bike import BikeConfig
+from kinoclip.methods.sllm import SllmConfig
+from kinoclip.methods.text4vis import Text4VisConfig
 from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
 
 ROW = """
 [defaults]
 method = "bike"
 start = "mini"
-[defaults.training]
-objective = "captions"
-epochs = 3
+training = { objective = "captions", epochs = 3 }
 [default]
 title = "mine"
-[default.paper]
-top1 = 1.0
-[second]
-like = "default"
-[second.training]
-epochs = 4
+note = "measured once"
 """
 
 
@@ -36,19 +32,12 @@ def test_a_file_of_ones_own_gives_its_default_row(tmp_path):
     path.write_text(ROW)
     recipe = load_recipe(path)
     assert (recipe.name, recipe.title, recipe.training.epochs) == ("mine", "mine", 3)
-
-
-def test_a_row_that_is_like_another_has_its_settings_but_not_its_numbers():
-    from kinoclip.training.recipe import _rows
-
-    rows = _rows(ROW, "mine.toml")
-    assert rows["second"]["title"] == "mine"
-    assert rows["second"]["training"] == {"objective": "captions", "epochs": 4}
-    assert "paper" not in rows["second"]
+    assert recipe.caveats == ("measured once",)
 
 
 def test_a_recipe_written_out_and_read_again_is_the_same():
-    recipe = load_recipe("kinoshapes/sllm")
+    recipe = load_recipe("kinoshapes/sllm").with_settings({"runs.seeds": 3, "training.groups.decoder": 8e-4})
+    assert (recipe.runs.seeds, recipe.training.groups) == (3, {"decoder": 8e-4})
     assert Recipe.from_dict(recipe.name, recipe.to_dict()) == recipe
 
 
@@ -81,6 +70,31 @@ ERRORS = {
     ),
     "one beta": ({"training.betas": [0.9]}, "AdamW takes two numbers"),
     "no epoch": ({"training.epochs": -1}, "epochs is -1. It is at least 0"),
+    "no run": ({"runs.seeds": 0}, r"\[runs\]: seeds is 0. It is at least 1"),
+    "an unknown protocol": (
+        {"evaluation.validation_protocol": "bike_view"},
+        r"evaluation.validation_protocol: There is no protocol 'bike_view'. Use one of single_view",
+    ),
+    "class lists beside drawn classes": (
+        {"evaluation.protocol": "halves", "evaluation.class_lists": ["base"]},
+        r"'halves' draws its own sets of classes. Leave evaluation.class_lists out",
+    ),
+    "attributes that the protocol does not read": (
+        {"data.attributes": "phrases.json", "evaluation.protocol": "bike_single_view"},
+        r"evaluation.protocol = 'bike_single_view' reads no attributes. Leave data.attributes out, or use",
+    ),
+    "a protocol of attributes without any": (
+        {"evaluation.validation_protocol": "bike_attributes"},
+        r"evaluation.validation_protocol = 'bike_attributes' scores the attributes branch. Set data.attributes",
+    ),
+    "a gain over itself": (
+        {"evaluation.gain_over": "kinoshapes/bike"},
+        r"kinoshapes/bike cannot be compared with itself. Name other recipes",
+    ),
+    "runs of a mean": (
+        {"evaluation.mean_of": ["bike/t3"], "runs.seeds": 2},
+        r"a mean of other recipes measures nothing itself. Leave out runs",
+    ),
     "mixed captions": ({"data.mixup": 0.8}, 'mixup needs training.objective = "candidates"'),
     "a contrast with all classes": ({"training.objective": "candidates"}, 'Set model.loss = "cross_entropy"'),
 }
@@ -90,6 +104,20 @@ ERRORS = {
 def test_a_wrong_setting_is_refused_with(settings, message):
     with pytest.raises(ValueError, match=message):
         load_recipe("kinoshapes/bike").with_settings(settings)
+
+
+def test_a_strict_recipe_has_the_strict_settings_of_its_method_under_its_own(monkeypatch):
+    monkeypatch.setattr(BikeConfig, "strict_settings", {"normalize_saliency": False, "temporal_layers": 3})
+    recipe = load_recipe("kinoshapes/bike")
+    assert recipe.strict().model == {"num_frames": 4, "temporal_layers": 1, "normalize_saliency": False}
+    assert recipe.strict().training == recipe.training
+
+
+def test_a_strict_recipe_of_sllm_has_those_of_what_it_wraps_too(monkeypatch):
+    monkeypatch.setattr(Text4VisConfig, "strict_settings", {"temporal_head": "none"})
+    monkeypatch.setattr(SllmConfig, "strict_settings", {"teacher": "frozen"})
+    strict = load_recipe("kinoshapes/sllm").strict().model
+    assert (strict["temporal_head"], strict["teacher"], strict["restorer_layers"]) == ("none", "frozen", 1)
 
 
 def test_labels_are_not_smoothed_twice():
