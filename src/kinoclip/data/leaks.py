@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .catalog import catalog
 from .coverage import Coverage, video_of
 from .layouts import video_stem
 
@@ -35,7 +36,7 @@ def check_leaks(train: datasets.Dataset, test: datasets.Dataset, *, content: boo
     trained, tested = _Videos(train), _Videos(test)
     leaks = _same({row: trained.path(row) for row in trained}, {row: tested.path(row) for row in tested})
     dataset = Coverage.of(train).dataset
-    have_names = dataset is not None and dataset == Coverage.of(test).dataset
+    have_names = dataset in catalog() and dataset == Coverage.of(test).dataset
     if have_names:
         leaks |= _same({row: trained.stem(row) for row in trained}, {row: tested.stem(row) for row in tested})
     if content or (content is None and not have_names):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.data.kinoshapes import benchmark, kinoshapes_clips, write_video
 from kinoclip.data.samples import class_names
 from kinoclip.data.splits import write_list
 from kinoclip.text.attributes import write_attributes
@@ -92,7 +92,7 @@ def test_the_validation_split_of_kinetics_is_the_part_that_papers_report(tmp_pat
     assert sorted(parts.test["name"]) == ["val/circle/6.mp4", "val/star/7.mp4"]
 
 
-def test_base_classes_are_trained_and_validated_and_all_are_tested(folder, tmp_path, recipe):
+def test_base_classes_are_trained_and_validated_and_all_are_tested(tmp_path, recipe):
     _write(tmp_path / "train", range(6))
     _write(tmp_path / "test", range(6, 8))
     parts = prepare_data(recipe.with_settings({"data.classes": "base"}), tmp_path)
@@ -126,6 +126,13 @@ def test_videos_to_measure_on_are_not_trained_on(tmp_path, recipe):
     _write(tmp_path / "test", range(8))
     with pytest.raises(ValueError, match="none of the split 'train' to train on"):
         prepare_data(recipe, tmp_path)
+
+
+def test_the_parts_of_the_procedural_benchmark_share_no_video(recipe, monkeypatch):
+    for split in ("validation", "test"):
+        monkeypatch.setitem(benchmark.CLIPS_PER_CLASS, split, 1)
+    # 6 classes of motion, 2 training clips of each
+    assert _sizes(prepare_data(recipe, "kinoshapes/motions:2")) == (12, 6, 6)
 
 
 def test_few_shots_are_drawn_from_training_alone(folder, quarter):
