@@ -33,7 +33,7 @@ class Classification(Sequence[Prediction]):
         attention: (T, rows, columns), how much the model looked at each patch of a frame (sums to one over it); of the
             first crop, as `frames` are.
         regions: (T, rows, columns), the region that each patch belongs to, where the model merges patches.
-        entities: entity of the model's corpus to its score in each frame, the sum of the cosines of the regions that show
+        entities: name of an entity of the model's corpus (unit, or unit and description where several share it) to its score in each frame, the sum of the cosines of the regions that show
             it; those with the highest total, best first.
         entity_map: (T, rows, columns), which of `entities` each patch shows, -1 for another.
         languages: "english" and "chinese" to label to its probability by the names in that language alone; only with a

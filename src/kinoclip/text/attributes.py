@@ -48,12 +48,12 @@ def rank_attributes(frame_embeds: Tensor, lexicon_embeds: Tensor, top_k: int = 5
     return best.indices, best.values
 
 
-def read_attributes(path: str | Path, top_k: int = 5) -> dict[str, list[str]]:
+def read_attributes(path: str | Path, top_k: int | None = None) -> dict[str, list[str]]:
     """Read which attributes each video has, from a file in the format that BIKE's authors published.
 
     Args:
         path: JSON, `{"video": {"classname_topk": ["best phrase", "second", ...]}}`, named as in the annotation list.
-        top_k: phrases kept per video; a video that has fewer keeps what it has.
+        top_k: phrases kept per video; all of them when left out. A processor reads as many as its `num_attributes` says.
 
     Returns:
         Phrases by video, best first.
@@ -63,7 +63,7 @@ def read_attributes(path: str | Path, top_k: int = 5) -> dict[str, list[str]]:
         ValueError: if it has another format.
     """
     path = Path(path)
-    if top_k < 1:
+    if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}. Keep at least 1 phrase per video.")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file of attributes.")

@@ -97,19 +97,26 @@ def chinese_texts(
     >>> chinese_texts(["brush_hair", "跳水"], {"Brush hair": ["梳头发", "梳头"]}, ["一个人在{}"])
     [['一个人在梳头发', '一个人在跳水'], ['一个人在梳头', '一个人在跳水']]
     """
-    by_key = {match_key(label): words for label, words in chinese.items()}
-    found: list[Sequence[str]] = []
-    for label in labels:
-        words = by_key.get(match_key(label), [label] if _HAN.search(label) else [])
+    found = _find_words(labels, chinese)
+    for label, words in zip(labels, found, strict=True):
         if not words:
             raise KeyError(label)
-        found.append(words)
     rows = math.lcm(*(len(words) for words in found))
     return [
         [fill_template(template, words[row % len(words)]) for words in found]
         for template in templates
         for row in range(rows)
     ]
+
+
+def labels_without_chinese(labels: Sequence[str], chinese: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the labels that have no Chinese word, in their order; see `chinese_texts`."""
+    return [label for label, words in zip(labels, _find_words(labels, chinese), strict=True) if not words]
+
+
+def _find_words(labels: Sequence[str], chinese: Mapping[str, Sequence[str]]) -> list[Sequence[str]]:
+    by_key = {match_key(label): words for label, words in chinese.items()}
+    return [by_key.get(match_key(label), [label] if _HAN.search(label) else []) for label in labels]
 
 
 class _RepeatedKeyError(ValueError):

@@ -24,6 +24,9 @@ _SLOT_NAMES = {
 }
 _ITEM_STARTS = re.compile(r"^\s*(?:[-*•]+|\d+[.)])\s*")
 _MAX_UNIT_WORDS = 4
+_NEGATED = re.compile(
+    r"\b(?:not|no|never|without|nothing|\w+n't)\b.*?(?=[),;]|\b(?:and|as|because|but|onto|so)\b|$)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,21 @@ class Units:
         descriptions: what a unit looks like, by unit. WordNet describes the others.
         senses: synsets of WordNet that a word of a label may mean, `{"brush": ["brush.n.07"]}`; other words are not
             looked up. None looks up each word with each meaning.
+        excluded: synsets that no word of a label means, by label, `{"surfing crowd": ["surfing.n.01"]}`.
     """
 
     labels: Mapping[str, Mapping[str, Sequence[str]]]
     descriptions: Mapping[str, str] = field(default_factory=dict)
     senses: Mapping[str, Sequence[str]] | None = None
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_units(source: str | Path | Mapping[str, Any]) -> Units:
     """Read units, from JSON or as JSON would hold them.
 
     Args:
-        source: `{"labels": {"archery": {"object": ["bow"], "scene": [...]}}, "descriptions": {"bow": "..."}, "senses": {...}}`
-            or a file of it. The last two may be left out.
+        source: `{"labels": {"archery": {"object": ["bow"], "scene": [...]}}, "descriptions": {"bow": "..."}, "senses": {...},
+            "excluded": {...}}` or a file of it. The last three may be left out.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -100,11 +105,11 @@ def write_units(labels: Sequence[str], ask: Callable[[str], str], path: str | Pa
                 f"{len(found)} labels before it are kept in {path}. Run it again to go on from there."
             ) from error
         found[label] = slots
-        content = {"labels": found, "descriptions": descriptions, "senses": known.senses}
+        content = {"labels": found, "descriptions": descriptions, "senses": known.senses, "excluded": known.excluded}
         partial = path.with_name(path.name + ".part")
         partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
-    return Units(found, descriptions, known.senses)
+    return Units(found, descriptions, known.senses, known.excluded)
 
 
 def _check_units(content: Any, place: str) -> Units:
@@ -126,12 +131,27 @@ def _check_units(content: Any, place: str) -> Units:
     for unit, description in descriptions.items():
         if not isinstance(description, str) or not description.strip():
             raise ValueError(f"{place}: {unit!r} is described by {description!r}. Give a text.")
-    senses = content.get("senses")
-    if senses is not None and not (isinstance(senses, Mapping) and all(isinstance(s, list) for s in senses.values())):
-        raise ValueError(
-            f"{place}: 'senses' holds {senses!r}. Give lists of synsets by word: {{'brush': ['brush.n.07']}}."
-        )
-    return Units(content["labels"], descriptions, senses)
+    senses, excluded = content.get("senses"), content.get("excluded", {})
+    for name, synsets, example in (
+        ("senses", {} if senses is None else senses, "word: {'brush': ['brush.n.07']}"),
+        ("excluded", excluded, "label: {'surfing crowd': ['surfing.n.01']}"),
+    ):
+        if not (isinstance(synsets, Mapping) and all(isinstance(listed, list) for listed in synsets.values())):
+            raise ValueError(f"{place}: {name!r} holds {synsets!r}. Give lists of synsets by {example}.")
+    return Units(content["labels"], descriptions, senses, excluded)
+
+
+def affirmed_part(label: str) -> str:
+    """Return a label without what it negates: a frame of the action does not show that.
+
+    A negation ends with its bracket, at a comma, or where another clause begins.
+
+    >>> affirmed_part("tying knot (not on a tie)")
+    'tying knot'
+    >>> affirmed_part("putting something that can't roll onto a slanted surface, so it slides down")
+    'putting something that onto a slanted surface, so it slides down'
+    """
+    return " ".join(re.sub(r"\(\s*\)", " ", _NEGATED.sub(" ", label)).split())
 
 
 def _split_list(answer: str) -> list[str]:

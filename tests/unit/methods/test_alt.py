@@ -1,5 +1,7 @@
 """What ALT does with regions, entities and frames."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -7,10 +9,11 @@ from torch.nn.functional import normalize
 from transformers import AutoModel
 
 from kinoclip import AltConfig, AltModel, AltProcessor, Classifier, SllmConfig
+from kinoclip.inference.evidence import read_evidence
 from kinoclip.losses import soft_cross_entropy
 from kinoclip.methods.alt.alignment import assign_entities, count_patches
 from kinoclip.outputs import FrameFeatures, TextFeatures
-from kinoclip.text.entities import Entity, save_corpus
+from kinoclip.text.entities import CORPORA, Entity, entity_ids, load_corpus, save_corpus
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
 
@@ -341,3 +344,40 @@ def test_learned_queries_have_no_entities(build, run):
     model = build(query_source="learned")
     output = run(model)
     assert model.explain(output.frames, output.text).entities is None
+
+
+def test_entities_that_share_a_unit_are_told_apart(build, run):
+    senses = [Entity("bow", text, "object", "units") for text in ("it shoots arrows", "a knot of ribbon")]
+    model = build(corpus=0).set_corpus([*senses, ENTITIES[0]], torch.eye(3, 32))
+    assert model.config.corpus == ["bow: it shoots arrows", "bow: a knot of ribbon", "circle"]
+    output = run(model)
+    evidence = read_evidence(model.explain(output.frames, output.text), ["a", "b", "c"], [0])
+    # every region shows one of three entities, and the map numbers them as they are listed
+    assert evidence["entity_map"].max() < len(evidence["entities"])
+    assert set(evidence["entities"]) <= set(model.config.corpus)
+
+
+def test_the_same_entity_twice_is_refused(build):
+    with pytest.raises(ValueError, match="'one' is given twice"):
+        build().set_corpus(["one", "one"], torch.eye(2, 32))
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_packaged_corpora_have_a_name_for_each_entity(corpus):
+    entities = load_corpus(corpus)
+    assert len(set(entity_ids(entities))) == len(entities)
+
+
+def test_a_checkpoint_keeps_what_its_entities_are(build, tmp_path):
+    build(corpus=0).set_corpus(ENTITIES, torch.eye(3, 32)).save_pretrained(tmp_path)
+    assert AltModel.from_pretrained(tmp_path).entities == [replace(entity, labels=()) for entity in ENTITIES]
+
+
+def test_a_checkpoint_of_an_earlier_version_tells_entities_of_one_name_apart(build, run, tmp_path):
+    model = build(corpus=3)
+    model.config.corpus = ["bow", "hand", "bow"]
+    model.save_pretrained(tmp_path)
+    loaded = AltModel.from_pretrained(tmp_path).eval()
+    output = run(loaded)
+    assert loaded.explain(output.frames, output.text).entity_names == ["bow", "hand", "bow (2)"]
+    assert loaded.entities == ["bow", "hand", "bow"]

@@ -337,7 +337,8 @@ def test_a_value_that_makes_no_sense_is_refused(configure, changes, message):
 def test_every_field_of_alt_has_a_test():
     own = {field.name for field in fields(AltConfig)} & set(AltConfig.__annotations__)
     tested = {
-        "align", "merge_r", "align_regions", "train_encoder", "linear_probe", "corpus", "corpus_size",
+        "align", "merge_r", "align_regions", "train_encoder", "linear_probe", "corpus", "corpus_entities",
+            "corpus_size",
         "corpus_categories", "query_source", "normalize_corpus", "region_projection", "alignment_logit_scale",
         "alignment_tau", "alignment_noise", "hard_assignment", "token_reduction", "align_mlp_first", "align_mlp_ratio",
         "decoder_layers", "decoder_self_attention", "decoder_conv", "conv_kernel", "conv_groups", "conv_ffn",

@@ -52,6 +52,12 @@ def test_written_attributes_are_read_back_best_first(tmp_path):
     assert read_attributes(path, top_k=2) == {"a.mp4": ["kicking", "running"], "b.mp4": ["café"]}
 
 
+def test_all_attributes_are_read_unless_a_number_is_given(tmp_path):
+    path = tmp_path / "attributes.json"
+    write_attributes(path, {"a.mp4": list("abcdefg")})
+    assert read_attributes(path) == {"a.mp4": list("abcdefg")}
+
+
 def test_written_attributes_have_the_published_layout(tmp_path):
     path = tmp_path / "attributes.json"
     write_attributes(path, {"train/a": ["kicking"]})

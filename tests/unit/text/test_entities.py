@@ -263,3 +263,34 @@ def test_the_command_fails_with_the_reason(tmp_path, capsys):
 
     assert status == 1
     assert "nothing to make entities of" in capsys.readouterr().err
+
+
+def test_what_a_label_negates_makes_no_entity(wordnet):
+    assert list(named(build_corpus(["brushing (not ice hockey)"], wordnet=wordnet))) == ["brush"]
+
+
+def test_a_sense_that_a_label_excludes_is_kept_for_the_others(wordnet):
+    units = {"labels": {"swing brush": {}, "brush": {}}, "excluded": {"Swing_brush": ["swing.v.01", "brush.v.01"]}}
+
+    found = [
+        e for e in build_corpus(["swing brush", "brush"], units=units, wordnet=wordnet) if e.source != "body parts"
+    ]
+
+    assert [(entity.source, entity.labels) for entity in found] == [
+        ("wordnet:brush.n.01", ("swing brush", "brush")),
+        ("wordnet:brush.v.01", ("brush",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "synset"),
+    [
+        ("tying knot (not on a tie)", "necktie.n.01"),
+        ("skiing (not slalom or crosscountry)", "slalom.n.01"),
+        ("watering plants", "plant.v.01"),
+        ("surfing crowd", "surfing.n.01"),
+        ("pushing cart", "cart.n.01"),
+    ],
+)
+def test_the_packaged_entities_of_a_label_are_not_of_another_thing(label, synset):
+    assert f"wordnet:{synset}" not in {e.source for e in load_corpus("kinetics400") if label in e.labels}

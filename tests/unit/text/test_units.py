@@ -37,6 +37,7 @@ def test_units_are_read_from_a_file(tmp_path):
         ({"labels": {}, "descriptions": ["bow"]}, "'descriptions' is a list"),
         ({"labels": {}, "descriptions": {"bow": " "}}, "'bow' is described by ' '"),
         ({"labels": {}, "senses": ["bow.n.04"]}, "'senses' holds"),
+        ({"labels": {}, "excluded": {"archery": "bow.n.04"}}, "'excluded' holds"),
     ],
 )
 def test_bad_units_are_an_error_that_says_what_is_wrong(content, message):

@@ -22,7 +22,8 @@ class AltConfig(ClipRecognizerConfig):
             ("frozen"), or AIM's adapters beside it: spatial ("S"), MLP too ("SM"), temporal too ("STM").
         linear_probe: train nothing but a linear classifier of the video (Table 6); its rows, named in `id2label`, are the
             candidates.
-        corpus: names of the entities; `set_corpus` writes them.
+        corpus: names of the entities, each its own; `set_corpus` writes them, and the next.
+        corpus_entities: unit, description, category and source of each, see `kinoclip.text.entities.Entity`.
         corpus_size: how many entities there are. The paper does not say; 5,500 explains its operation counts best.
         corpus_categories: the part of a corpus that `set_corpus` takes (Table C3), all of it when left out; an empty list
             makes the queries learned ones.
@@ -61,6 +62,14 @@ class AltConfig(ClipRecognizerConfig):
         "AutoModel": "AltModel",
         "AutoModelForVideoClassification": "AltModel",
     }
+    strict_settings: ClassVar[dict[str, Any]] = {
+        "alignment_logit_scale": 1.0,
+        "normalize_corpus": False,
+        "region_projection": "shared",
+        "decoder_ffn_after_self": False,
+        "conv_ffn": False,
+        "normalize_logits": False,
+    }
 
     align: bool = True
     merge_r: int | list[int | float] = 8
@@ -68,6 +77,7 @@ class AltConfig(ClipRecognizerConfig):
     train_encoder: Literal["full", "frozen", "S", "SM", "STM"] = "full"
     linear_probe: bool = False
     corpus: list[str] | None = None
+    corpus_entities: list[dict[str, str]] | None = None
     corpus_size: int = 5500
     corpus_categories: list[str] | None = None
     query_source: Literal["entities", "learned"] = "entities"
@@ -139,18 +149,20 @@ class AltConfig(ClipRecognizerConfig):
     @classmethod
     def settings(cls) -> list[str]:
         """Name the fields that a user may choose, not those that the model writes."""
-        return [name for name in super().settings() if name not in ("corpus", "reduced_tokens")]
+        return [name for name in super().settings() if name not in ("corpus", "corpus_entities", "reduced_tokens")]
 
     def validate_alignment(self) -> None:
         """Check what belongs to alignment."""
         unknown = sorted(set(self.corpus_categories or ()) - set(CATEGORIES))
         if unknown:
             raise ValueError(f"corpus_categories holds {unknown[0]!r}. Known: {', '.join(CATEGORIES)}.")
-        if self.corpus is not None and len(self.corpus) != self.corpus_size:
-            raise ValueError(
-                f"corpus names {len(self.corpus)} entities, but corpus_size is {self.corpus_size}. "
-                "Leave both to `set_corpus`."
-            )
+        for name in ("corpus", "corpus_entities"):
+            listed = getattr(self, name)
+            if listed is not None and len(listed) != self.corpus_size:
+                raise ValueError(
+                    f"{name} names {len(listed)} entities, but corpus_size is {self.corpus_size}. "
+                    "Leave them to `set_corpus`."
+                )
         for name in ("alignment_logit_scale", "alignment_tau"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}. It scales cosines, so it is above 0.")

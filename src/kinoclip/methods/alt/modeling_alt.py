@@ -25,6 +25,17 @@ There is no official code. What the paper leaves open, and what was chosen:
 - Activations are CLIP's; the norm before pooling, and no positions (`temporal_position_embedding`), are assumptions.
 - Temporal adapters and merging are combined in Table 7 without a word on tokens that moved, see `adapters.py`.
 
+Where the paper prints one thing and the default is another (`AltConfig.strict_settings` is the paper)
+
+| paper | field | default | strict |
+|---|---|---|---|
+| eq. 4: softmax of the cosines themselves | `alignment_logit_scale` | 100 | 1 |
+| eq. 6: a sum of the embeddings as they are | `normalize_corpus` | True | False |
+| eq. 3: tokens of the tower, with no projection of their own | `region_projection` | "separate" | "shared" |
+| eq. 8: self-attention alone | `decoder_ffn_after_self` | True | False |
+| eq. 8: X + Conv(X) alone | `conv_ffn` | True | False |
+| eq. 10: plain products | `normalize_logits` | True | False |
+
 Differences from the paper
 - Cosines are multiplied by 100 before Gumbel noise is added (`alignment_logit_scale=1.0` for eq. 4 as printed). Cosines of
   regions and entities differ by tenths and the noise by ones: with 2,000 entities the nearest one is chosen in 0.05 % of cases.
@@ -37,6 +48,7 @@ Differences from the paper
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -47,11 +59,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 from transformers import initialization as init
 
-from kinoclip.clip_recognizer import ClipRecognizer, ensemble
+from kinoclip.clip_recognizer import ClipRecognizer
+from kinoclip.components.text_features import ensemble
 from kinoclip.components.token_merging import encode_images, merge_tokens_in
 from kinoclip.losses import cross_entropy
 from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
-from kinoclip.text.entities import Entity, load_corpus
+from kinoclip.text.entities import Entity, entity_ids, load_corpus
 
 from .adapters import AdaptedLayer, Adapter
 from .alignment import RegionProjection, TokenReduction, assign_entities, compare_entities, count_patches
@@ -110,7 +123,8 @@ class AltModel(ClipRecognizer):
             processor: the model's, to encode the entities where they are not.
 
         Raises:
-            ValueError: there are no entities, or neither features nor a processor, or this model does not align.
+            ValueError: there are no entities, or one is given twice; neither features nor a processor; or this model does not
+                align.
         """
         if not self.config.aligns:
             raise ValueError("This AltModel has learned queries and uses no corpus. Build it with align=True for one.")
@@ -120,6 +134,7 @@ class AltModel(ClipRecognizer):
         chosen = [entities[i] for i in taken]
         if not chosen:
             raise ValueError(f"None of {len(entities)} entities has one of the corpus_categories {wanted}.")
+        ids = entity_ids(chosen)
         if embeds is None:
             if processor is None:
                 raise ValueError("Give the processor that encodes the entities, or their features (K, E).")
@@ -132,8 +147,18 @@ class AltModel(ClipRecognizer):
         embeds = normalize(embeds, dim=-1) if self.config.normalize_corpus else embeds
         self.corpus = embeds.detach().clone().to(self.corpus)
         self.config.corpus_size = len(chosen)
-        self.config.corpus = [entity if isinstance(entity, str) else entity.unit for entity in chosen]
+        self.config.corpus = ids
+        kept = ("unit", "description", "category", "source")
+        described = all(isinstance(entity, Entity) for entity in chosen)
+        self.config.corpus_entities = [{n: getattr(e, n) for n in kept} for e in chosen] if described else None
         return self
+
+    @property
+    def entities(self) -> Sequence[Entity | str] | None:
+        """The entities that frames are aligned with, or their names where only these are known; None without a corpus."""
+        if self.config.corpus_entities is None:
+            return self.config.corpus
+        return [Entity(**fields) for fields in self.config.corpus_entities]
 
     @torch.no_grad()
     def encode_corpus(self, entities: Sequence[Entity | str], processor: AltProcessor) -> Tensor:
@@ -212,7 +237,7 @@ class AltModel(ClipRecognizer):
         explanation = super().explain(frames, text, pixel_values_videos)
         if self.config.aligns:
             explanation.entities, explanation.entity_scores = self.align(frames)
-            explanation.entity_names = list(self.config.corpus)
+            explanation.entity_names = number_repeats(self.config.corpus)
             if self.config.aligns_regions and explanation.regions is None:
                 patches = torch.arange(explanation.entities.shape[2], device=self.device)
                 explanation.regions = self._split_rows(patches.expand_as(explanation.entities))
@@ -298,6 +323,20 @@ class AltModel(ClipRecognizer):
             init.copy_(region.norm.weight, self.vision_model.post_layernorm.weight)
             init.copy_(region.norm.bias, self.vision_model.post_layernorm.bias)
             init.copy_(region.projection.weight, self.visual_projection.weight)
+
+
+def number_repeats(names: Sequence[str]) -> list[str]:
+    """Make names unique: checkpoints of earlier versions name several entities alike.
+
+    >>> number_repeats(["bow", "hand", "bow"])
+    ['bow', 'hand', 'bow (2)']
+    """
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique
 
 
 def _keep_variance(module: nn.Module) -> None:

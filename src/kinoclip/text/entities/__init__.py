@@ -5,7 +5,8 @@ Rebuild a packaged corpus, with Debian's wordnet-base installed:
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from itertools import combinations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from kinoclip.text.labels import load_names, match_key
-from kinoclip.text.units import SLOTS, Units, read_units
+from kinoclip.text.units import SLOTS, Units, affirmed_part, read_units
 from kinoclip.text.wordnet import Disambiguator, category_of, lesk, split_words
 
 Category = Literal["body", "object", "scene", "motion"]
@@ -104,6 +105,25 @@ def save_corpus(path: str | Path, entities: Sequence[Entity]) -> None:
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def entity_ids(entities: Sequence[Entity | str]) -> list[str]:
+    """Return a name for each entity that no other has: its unit, or unit and description where a unit comes more than once.
+
+    Raises:
+        ValueError: two entities are the same.
+
+    >>> bow = Entity("bow", "a curved stick that shoots arrows", "object", "units")
+    >>> entity_ids([bow, replace(bow, description="a bending of the body"), "field"])
+    ['bow: a curved stick that shoots arrows', 'bow: a bending of the body', 'field']
+    """
+    texts = [entity if isinstance(entity, str) else entity.text for entity in entities]
+    twice = [text for text, count in Counter(texts).items() if count > 1]
+    if twice:
+        raise ValueError(f"The entity {twice[0]!r} is given twice. Keep one of them.")
+    units = [entity if isinstance(entity, str) else entity.unit for entity in entities]
+    known = Counter(units)
+    return [unit if known[unit] == 1 else text for unit, text in zip(units, texts, strict=True)]
+
+
 def select(entities: Sequence[Entity], categories: Iterable[str]) -> list[Entity]:
     """The entities of some categories, in their order (ALT's table C3)."""
     wanted = {categories} if isinstance(categories, str) else set(categories)
@@ -135,7 +155,7 @@ def build_corpus(
     """Make the entities of labels: body parts, what is known of each label, and the words of the labels in WordNet.
 
     Args:
-        labels: names, a file of them, or a packaged label set.
+        labels: names, a file of them, or a packaged label set. What a label negates is left out, see `affirmed_part`.
         units: what a frame of each label can show, see `read_units`; written by a person, or by `write_units`.
         wordnet: from `open_wordnet`. It describes the words of the labels, and units that have no description.
         disambiguate: chooses the meaning of a word in the context of its label and units: `lesk`, `ask_sense_model()` or
@@ -157,11 +177,12 @@ def build_corpus(
     entities = [Entity(unit, text, "body", "body parts") for unit, text in BODY_PARTS.items()]
     for name in names:
         slots = slots_of.get(match_key(name), {})
-        words = " ".join([name, *(unit for units in slots.values() for unit in units)])
+        affirmed = affirmed_part(name)
+        words = " ".join([affirmed, *(unit for units in slots.values() for unit in units)])
         for slot, slot_units in slots.items():
             entities += [_describe(unit, slot, name, words, known, wordnet, disambiguate) for unit in slot_units]
         if wordnet is not None:
-            entities += _look_up_label(name, words, known, wordnet, disambiguate)
+            entities += _look_up_label(name, affirmed, words, known, wordnet, disambiguate)
     return expand(entities, [])
 
 
@@ -184,10 +205,15 @@ def _describe(
     )
 
 
-def _look_up_label(label: str, context: str, known: Units, wordnet: Any, disambiguate: Disambiguator) -> list[Entity]:
+def _look_up_label(
+    label: str, affirmed: str, context: str, known: Units, wordnet: Any, disambiguate: Disambiguator
+) -> list[Entity]:
     entities = []
+    excluded = {
+        synset for name, synsets in known.excluded.items() if match_key(name) == match_key(label) for synset in synsets
+    }
     described = known.descriptions.keys() | BODY_PARTS.keys()  # by a person, and once is enough
-    words = split_words(label)
+    words = split_words(affirmed)
     spans = sorted(combinations(range(len(words) + 1), 2), key=lambda span: (span[0] - span[1], span[0]))
     covered: set[int] = set()  # "ice hockey" is one thing, and "ice" is no second one
     for start, end in spans:
@@ -197,7 +223,7 @@ def _look_up_label(label: str, context: str, known: Units, wordnet: Any, disambi
         for part in "n" if end - start > 1 else "nv":
             base = (wordnet.morphy(word.replace(" ", "_"), part) or word).replace("_", " ")
             allowed = None if known.senses is None else (*known.senses.get(word, ()), *known.senses.get(base, ()))
-            synset = _choose_sense(word, part, context, allowed, wordnet, disambiguate)
+            synset = _choose_sense(word, part, context, allowed, wordnet, disambiguate, excluded)
             category: Any = category_of(synset.lexname()) if synset is not None else None
             names = [base] if synset is None else [name.replace("_", " ") for name in synset.lemma_names()]
             unit = base if base in names or word == base else names[0]  # "swinging" may be of "swing" or "swinge"
@@ -209,9 +235,15 @@ def _look_up_label(label: str, context: str, known: Units, wordnet: Any, disambi
 
 
 def _choose_sense(
-    word: str, part: str, context: str, allowed: Sequence[str] | None, wordnet: Any, disambiguate: Disambiguator
+    word: str,
+    part: str,
+    context: str,
+    allowed: Sequence[str] | None,
+    wordnet: Any,
+    disambiguate: Disambiguator,
+    excluded: Collection[str] = (),
 ) -> Any:
-    synsets = wordnet.synsets(word.replace(" ", "_"), part)
+    synsets = [synset for synset in wordnet.synsets(word.replace(" ", "_"), part) if synset.name() not in excluded]
     if allowed is not None:
         synsets = [synset for synset in synsets if synset.name() in allowed]
     if not synsets:
