@@ -9,10 +9,17 @@ from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 from transformers import initialization as init
 
-from kinoclip.clip_recognizer_config import BRANCH_SHARES, ClipRecognizerConfig
+from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 from kinoclip.components.attention_maps import map_attention
 from kinoclip.components.class_token import replace_last_layer
-from kinoclip.components.text_branches import AttributesBranch, ChineseBranch, read_chinese_clip
+from kinoclip.components.text_branches import (
+    AttributesBranch,
+    ChineseBranch,
+    complete_votes,
+    read_chinese_clip,
+    without_name,
+)
+from kinoclip.components.text_features import end_of_text, ensemble
 from kinoclip.components.token_merging import ImageTokens, encode_images, merge_tokens_in
 from kinoclip.conversion import clip_to_transformers, infer_clip_config, naming, read_checkpoint
 from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
@@ -116,10 +123,30 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         trained = read_chinese_clip(str(source), self.config.projection_dim)
         self.config.chinese_text_config = trained.config.text_config
         self.config.chinese_branch = True
-        self.config.fusion = self.config.fusion or BRANCH_SHARES[self.config.branch_names]
+        self.config.complete_fusion()
         self.chinese = ChineseBranch(self.config).to(self.device, self.dtype).train(self.training)
         self.chinese.text_model.load_state_dict(trained.text_model.state_dict())
         self.chinese.text_projection.load_state_dict(trained.text_projection.state_dict())
+        return self
+
+    def load_attribute_clip(self, source: str | Path) -> Self:
+        """Take the text tower and the temperature of a trained CLIP for the attributes branch, whose MLPs start again.
+
+        Args:
+            source: a folder or hub id in the Transformers layout, or a file in OpenAI's layout.
+
+        Raises:
+            ValueError: the source is not a complete CLIP checkpoint.
+
+        Source: official BIKE `train_attributes.py`, which builds the branch from CLIP, not from the trained video branch.
+        """
+        fields = {name: getattr(self.config, name) for name in ("attribute_head", "initializer_range")}
+        trained = ClipRecognizer.from_clip(source, attributes="own", **fields)
+        for name in ("attributes", "attribute_text_config"):
+            setattr(self.config, name, getattr(trained.config, name))
+        self.config.attribute_projection_dim = trained.config.projection_dim
+        self.config.complete_fusion()
+        self.attributes = trained.attributes.to(self.device, self.dtype).train(self.training)
         return self
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
@@ -211,16 +238,25 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
     ) -> dict[str, Tensor]:
         """Vote by video, by the candidates' Chinese names where they were encoded, and by attributes (B, L) if given.
 
+        A candidate without a Chinese name keeps its English score, see `complete_votes`.
+
         Raises:
             ValueError: attributes are given to a model without a branch for them, or the text tower they need is gone,
                 or the text features are another model's.
         """
         votes = super().branches(video, text)
         if video is not None and text.branches is not None and "chinese" in text.branches:
-            votes["chinese"] = self.match(video, TextFeatures(embeds=text.branches["chinese"]))
+            votes["chinese"] = self._vote_in_chinese(video, votes["video"], text, text.branches["chinese"])
         if attribute_input_ids is not None:
             votes["attributes"] = self._vote_by_attributes(attribute_input_ids, text)
         return votes
+
+    def _vote_in_chinese(self, video: Tensor, english: Tensor, text: TextFeatures, names: Tensor) -> Tensor:
+        """Score by Chinese names (P, K, D), and candidates without one by their English votes (B, K): (B, K)."""
+        missing = without_name(names)
+        # a vector of zeros has no direction, so the English name stands in until its vote is replaced
+        filled = torch.where(missing[:, None], ensemble(text.embeds), names)
+        return complete_votes(self.match(video, TextFeatures(embeds=filled)), english, missing)
 
     def _vote_by_attributes(self, input_ids: Tensor, text: TextFeatures) -> Tensor:
         if self.attributes is None:
@@ -285,33 +321,22 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
 
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Name what the branches do not train: their towers, and the branch that does not train now."""
+        tower = ("attributes.text_model.", "attributes.text_projection.") if self.config.freeze_attribute_text else ()
         if self.config.train_branch == "attributes":
-            others = (name for name, _ in self.named_parameters() if not name.startswith("attributes."))
-            return (*others, "attributes.text_model.", "attributes.text_projection.")
-        return tuple(f"{name}." for name in ("attributes", "chinese") if getattr(self, name) is not None)
+            return (*(name for name, _ in self.named_parameters() if not name.startswith("attributes.")), *tower)
+        kept = () if self.chinese is None else ("chinese.",)
+        if self.attributes is None:
+            return kept
+        return (*kept, *(tower if self.config.train_branch == "both" else ("attributes.",)))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module is self:
+        # the branch is initialized before the model that holds it
+        if module is self or isinstance(module, AttributesBranch):
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
-        elif isinstance(module, AttributesBranch):
-            module.start_weights(self.config)
-
-
-def ensemble(embeds: Tensor) -> Tensor:
-    """Average the templates of each candidate: (P, K, D) -> (K, D), unit length."""
-    return normalize(normalize(embeds, dim=-1).mean(0), dim=-1)
-
-
-def end_of_text(input_ids: Tensor, eos_token_id: int | None) -> Tensor:
-    """Find the end-of-text token of each row: (..., L) -> (...) positions.
-
-    Published CLIP configs carry the wrong `eos_token_id` 2; for them, as in Transformers, it is the highest id.
-    """
-    if eos_token_id is None or eos_token_id == 2:
-        return input_ids.argmax(-1)
-    return (input_ids == eos_token_id).int().argmax(-1)
+        if isinstance(module, AttributesBranch):
+            module.start_weights(self)
 
 
 def _clip_skeleton(config: ClipRecognizerConfig) -> CLIPModel:

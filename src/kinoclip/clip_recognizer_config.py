@@ -29,9 +29,13 @@ class ClipRecognizerConfig(RecognizerConfig):
         prop_attn: let a merged token count for all its patches.
         text_tower: false for a checkpoint with fixed candidates whose text tower was dropped.
         attributes: no branch that votes by attributes of the video ("none"), one on this model's text tower ("shared") or
-            one with its "own" (BIKE).
+            one with its "own" (BIKE), which starts as a copy of it, or of the CLIP given to `load_attribute_clip`.
+        attribute_text_config: of the own tower; that of this model when left out.
+        attribute_projection_dim: width of its space; that of this model when left out.
         attribute_head: "mlp" is the trained branch, "none" the plug-and-play one (BIKE Table 6e).
-        train_branch: what `freeze()` leaves trainable; BIKE's official training is one branch after the other.
+        train_branch: what `freeze()` leaves trainable; BIKE's official training is one branch after the other, "both" is its
+            eq. 9.
+        freeze_attribute_text: keep an own text tower as it is and train the MLPs alone (BIKE's code), or train it too (paper).
         chinese_branch: vote by Chinese names of the candidates too (DSTPR).
     """
 
@@ -54,18 +58,36 @@ class ClipRecognizerConfig(RecognizerConfig):
     attribute_head: Literal["mlp", "none"] = "mlp"
     attribute_text_config: dict[str, Any] | CLIPTextConfig | None = None
     attribute_projection_dim: int | None = None
-    train_branch: Literal["video", "attributes"] = "video"
+    train_branch: Literal["video", "attributes", "both"] = "video"
+    freeze_attribute_text: bool = True
     chinese_branch: bool = False
     chinese_text_config: dict[str, Any] | ChineseCLIPTextConfig | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.attributes == "own" and self.attribute_text_config is None:
-            self.attribute_text_config = {}
+            text = self.text_config or {}  # a copy of the model's own tower
+            self.attribute_text_config = dict(text) if isinstance(text, dict) else text.to_dict()
         if self.chinese_branch and self.chinese_text_config is None:
             self.chinese_text_config = dict(_CHINESE_TOWER)
-        if self.fusion is None and len(self.branch_names) > 1:
-            self.fusion = {name: BRANCH_SHARES[self.branch_names][name] for name in self.branch_names}
+        if self.fusion is None:
+            self.fusion = self.default_fusion()
         super().__post_init__(**kwargs)
+
+    def default_fusion(self) -> dict[str, float | int] | None:
+        """Return the weights of the branches that the other fields imply; None for a single branch."""
+        return dict(BRANCH_SHARES[self.branch_names]) if len(self.branch_names) > 1 else None
+
+    def complete_fusion(self) -> None:
+        """Reset the weights of the branches if a branch was added that has none."""
+        if not set(self.branch_names) <= set(self.fusion or {}):
+            self.fusion = self.default_fusion()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields; weights of the branches that follow from other fields are left out, so that they follow."""
+        content: dict[str, Any] = super().to_dict()
+        if self.fusion == self.default_fusion():
+            content["fusion"] = None
+        return content
 
     @property
     def changed_layers(self) -> str | None:
@@ -89,10 +111,12 @@ class ClipRecognizerConfig(RecognizerConfig):
 
     def validate_branches(self) -> None:
         """Check the branches and their weights against each other."""
-        if self.train_branch == "attributes" and (self.attributes == "none" or self.attribute_head == "none"):
+        trainable = {"none": False, "shared": False, "own": not self.freeze_attribute_text}[self.attributes]
+        trainable = trainable or (self.attributes != "none" and self.attribute_head == "mlp")
+        if self.train_branch != "video" and not trainable:
             raise ValueError(
-                'train_branch="attributes" needs an attributes branch with weights to train: attributes="shared" or '
-                '"own", and attribute_head="mlp".'
+                f'train_branch="{self.train_branch}" needs an attributes branch with weights to train: attributes="shared" or '
+                '"own", and attribute_head="mlp" or an own tower with freeze_attribute_text=False.'
             )
         known = ("video", "attributes", "chinese")
         if self.fusion is not None and not set(self.branch_names) <= set(self.fusion) <= set(known):

@@ -79,7 +79,7 @@ def symmetric_cross_entropy(logits: Tensor, match: Tensor) -> Tensor:
         match: (B, K), see `label_match`. A row without a match gives NaN; a column without one, a candidate that no
             video of the batch shows, is left out.
 
-    Source: BIKE eq. 7-8, DSTPR eq. 15-16. BIKE's official code uses `symmetric_kl`.
+    Source: BIKE eq. 7 (videos) and 8 (attributes), DSTPR eq. 15-16. BIKE's official code uses `symmetric_kl`.
     """
     shown = match.sum(dim=0)
     columns = match.T / shown.where(shown > 0, 1)[:, None]

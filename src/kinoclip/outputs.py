@@ -67,7 +67,7 @@ class Explanation(ModelOutput):
         entities: (B, T, M), the entity of the corpus that each region is aligned with, an index into `entity_names`; M is
             one where frames are aligned as a whole.
         entity_scores: (B, T, M), the cosine of each region and its entity.
-        entity_names: of the corpus.
+        entity_names: of the corpus, each its own.
         english: (B, K), the probabilities by the names of the candidates alone, where they have Chinese ones too.
         chinese: (B, K), the probabilities by those alone.
         frames: which of the frames that are matched these T are, where others were restored; None for all.

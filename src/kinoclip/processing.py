@@ -14,7 +14,7 @@ from transformers import BatchFeature, BertTokenizer, CLIPTokenizer, ProcessorMi
 
 from kinoclip.shim import auto_map, write_shim
 from kinoclip.text.attributes import attribute_sentence
-from kinoclip.text.chinese import chinese_texts, load_chinese_labels, parse_chinese_labels
+from kinoclip.text.chinese import chinese_texts, labels_without_chinese, load_chinese_labels, parse_chinese_labels
 from kinoclip.text.templates import TEMPLATES, check_template, fill_template
 from kinoclip.text.tokens import clean_text, tokenize_texts
 from kinoclip.video import VideoSource
@@ -206,22 +206,30 @@ class RecognizerProcessor(ProcessorMixin):
         return self
 
     def _encode_chinese(self, labels: Sequence[str]) -> dict[str, Tensor]:
-        """Encode the Chinese names of labels: chinese_input_ids (P, K, L); nothing where one has no name."""
+        """Encode the Chinese names of labels: chinese_input_ids (P, K, L).
+
+        A label without a name becomes a row of padding, and the model scores it by its English name alone. Where no label has
+        a name, there are no ids.
+        """
         if self.chinese is None or self.chinese_tokenizer is None:
             return {}
-        try:
-            rows = chinese_texts(labels, self.chinese["labels"], self.chinese["templates"])
-        except KeyError as missing:
+        missing = labels_without_chinese(labels, self.chinese["labels"])
+        if missing:
+            listed = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
             warnings.warn(
-                f"The label {missing} has no Chinese name, so the Chinese branch is left out. "
-                "Give names with `processor.set_chinese`, or write the label in Chinese.",
+                f"{len(missing)} of {len(labels)} labels have no Chinese name and are scored by their English name alone: "
+                f"{listed}. Give names with `processor.set_chinese`, or write the labels in Chinese.",
                 stacklevel=3,
             )
+        if len(missing) == len(labels):
             return {}
-        options = {"padding": "max_length", "truncation": True, "max_length": self.chinese["context_length"]}
-        return {
-            "chinese_input_ids": torch.tensor([self.chinese_tokenizer(row, **options)["input_ids"] for row in rows])
-        }
+        named = [number for number, label in enumerate(labels) if label not in missing]
+        rows = chinese_texts([labels[number] for number in named], self.chinese["labels"], self.chinese["templates"])
+        length, tokenizer = self.chinese["context_length"], self.chinese_tokenizer
+        options = {"padding": "max_length", "truncation": True, "max_length": length}
+        ids = torch.full((len(rows), len(labels), length), tokenizer.pad_token_id)
+        ids[:, named] = torch.tensor([tokenizer(row, **options)["input_ids"] for row in rows])
+        return {"chinese_input_ids": ids}
 
     def _mark_words(self, template: str, labels: Sequence[str]) -> Tensor:
         """Mark the tokens of each label inside a template: (K, L)."""

@@ -109,6 +109,10 @@ class VideoRecognizer(PreTrainedModel):
         scales = self.scales()
         return {name: scales[name] * vote for name, vote in votes.items()}
 
+    def fuse(self, scaled: Branch) -> Tensor:
+        """Fuse the logits of the branches: (B, K)."""
+        return fuse_logits(scaled, self.config.fusion, self.config.fusion_rule)
+
     def extra_losses(self, frames: FrameFeatures | None, text: TextFeatures, **inputs: Tensor) -> Branch:
         """Give losses beyond matching, by name, of this process's own videos."""
         return {}
@@ -171,12 +175,12 @@ class VideoRecognizer(PreTrainedModel):
         scaled = self.scale_votes(votes, video, text)
         losses = None
         if labels is not None:
-            match = label_match(labels, candidate_labels if candidate_labels is not None else _all_of(text, labels))
-            losses = {name: self.criterion(logits, match) for name, logits in scaled.items()}
-            losses |= extra
+            rows = torch.arange(text.embeds.shape[1], device=labels.device)
+            match = label_match(labels, rows if candidate_labels is None else candidate_labels)
+            losses = {name: self.criterion(logits, match) for name, logits in scaled.items()} | extra
         return RecognitionOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
-            logits=fuse_logits(scaled, self.config.fusion, self.config.fusion_rule),
+            logits=self.fuse(scaled),
             votes=votes,
             losses=losses,
             video_embeds=video,
@@ -344,7 +348,3 @@ def _check_rows(
             f"candidate_labels of shape {tuple(candidate_labels.shape)} were given for {candidates} candidates. "
             "Give the class id of each (K,)."
         )
-
-
-def _all_of(text: TextFeatures, like: Tensor) -> Tensor:
-    return torch.arange(text.embeds.shape[1], device=like.device)

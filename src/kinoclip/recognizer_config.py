@@ -24,6 +24,10 @@ class RecognizerConfig(PreTrainedConfig):
         fusion_rule: the answer is the weighted mean of the branches' "probabilities" or of their "scores".
         loss: what `forward` computes when it is given labels.
         gather_features: compare with the rows of all processes when several train together.
+
+    Attributes:
+        strict_settings: the fields that make a method what its paper's text says, where the default is what made the
+            published numbers or what this package chose.
     """
 
     num_frames: int = 8
@@ -35,6 +39,7 @@ class RecognizerConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
 
     shim_classes: ClassVar[dict[str, str]] = {}
+    strict_settings: ClassVar[dict[str, Any]] = {}
 
     def validate_answer(self) -> None:
         """Check the numbers that the answer is made with."""

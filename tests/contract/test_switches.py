@@ -77,7 +77,7 @@ def test_temporal_layers_is_the_depth_of_the_head(build, layers):
 
 
 def _weights(frames: Tensor, queries: Tensor, temperature: float = 0.01) -> Tensor:
-    """Give the weight of each frame by (K, L, D) queries, written out as in the paper's eq. 3-4."""
+    """Give the weight of each frame by (K, L, D) queries, written out as in the paper's eq. 5."""
     products = torch.einsum("btd,kld->bklt", frames, queries)
     return (products / temperature).softmax(-1).mean(2)
 
@@ -122,16 +122,24 @@ def test_recognition_query_is_what_the_pooled_video_is_matched_with(run):
     torch.testing.assert_close(words.votes["video"], by_words, **EXACT)
 
 
+def test_recognition_by_words_reads_the_words_that_saliency_reads(run, candidates):
+    output = run(recognition_query="words", saliency_words="label")
+    words = normalize(output.text.words, dim=-1)
+    own = torch.stack([words[k, candidates["word_mask"][0, k]].mean(0) for k in range(3)])
+    expected = torch.einsum("bkd,kd->bk", output.video_embeds, own)
+    torch.testing.assert_close(output.votes["video"], expected, **EXACT)
+
+
 def test_a_high_saliency_temperature_weighs_all_frames_alike(run):
     output = run(saliency_temperature=1000)
     frames = normalize(output.frames.embeds, dim=-1).mean(1, keepdim=True)
     torch.testing.assert_close(output.video_embeds, frames.expand(-1, 3, -1), atol=1e-4, rtol=0)
 
 
-def test_normalize_saliency_false_weighs_by_raw_products(run):
+def test_normalize_saliency_false_weighs_by_raw_products_and_pools_raw_frames(run):
     output = run(normalize_saliency=False)
     weights = _weights(output.frames.embeds, output.text.words)
-    expected = torch.einsum("bkt,btd->bkd", weights, normalize(output.frames.embeds, dim=-1))
+    expected = torch.einsum("bkt,btd->bkd", weights, output.frames.embeds)
     torch.testing.assert_close(output.video_embeds, expected, **EXACT)
 
 

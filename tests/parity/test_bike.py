@@ -7,7 +7,7 @@ from transformers import AutoModel
 from kinoclip import BikeConfig, BikeModel
 from kinoclip.components.text_branches import AttributesBranch
 from kinoclip.conversion import clip_to_transformers, head_to_transformers
-from kinoclip.evaluation.scoring import fuse_votes, score_bike
+from kinoclip.evaluation.scoring import ViewOutputs, fuse_votes, score_bike, score_views
 from kinoclip.methods.bike import convert_bike
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
@@ -166,6 +166,9 @@ def test_attributes_vote_and_fuse_as_in_the_official_code(load_golden, tmp_path)
     torch.testing.assert_close(output.votes["attributes"], official["attr.cosine_after_mlp"], **EXACT)
     fused = fuse_votes(output.votes, model.config.fusion)
     torch.testing.assert_close(fused, official["fused_scores"], **EXACT)
+    votes = ViewOutputs(scores=output.votes["video"][:, None], attribute_scores=output.votes["attributes"])
+    torch.testing.assert_close(score_views(votes, "bike_fused"), official["fused_scores"], **EXACT)
+    torch.testing.assert_close(score_views(votes, "bike_attributes"), official["attr.scores_softmax"], **EXACT)
     labels = inputs["labels"]
     model.freeze()
     output = model(

@@ -6,6 +6,7 @@ from transformers import AutoProcessor, BertTokenizer, ChineseCLIPConfig, Chines
 
 import kinoclip
 from kinoclip import ActionClipConfig, ActionClipModel, BikeConfig, BikeModel, BikeProcessor, Classifier
+from kinoclip.components.text_branches import complete_votes
 
 NAMES = {"surfing": ["冲浪", "玩冲浪板"], "diving water": "跳水"}
 TEXT = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -60,9 +61,16 @@ def test_a_label_in_chinese_is_its_own_name(processor, bert):
     assert bert.decode(ids[0, 0], skip_special_tokens=True) == "跳 水"
 
 
-def test_a_label_without_a_chinese_name_leaves_the_branch_out_and_says_so(processor):
-    with pytest.warns(UserWarning, match="'archery' has no Chinese name"):
-        assert "chinese_input_ids" not in processor(text=["surfing", "archery"])
+def test_a_label_without_a_chinese_name_becomes_padding_and_is_listed(processor):
+    with pytest.warns(UserWarning, match="1 of 2 labels have no Chinese name .* 'archery'"):
+        ids = processor(text=["surfing", "archery"])["chinese_input_ids"]
+    assert torch.equal(ids[:, :1], processor(text=["surfing"])["chinese_input_ids"])
+    assert not ids[:, 1].any()  # [PAD] is 0
+
+
+def test_labels_that_all_lack_a_chinese_name_leave_the_branch_out(processor):
+    with pytest.warns(UserWarning, match="2 of 2 labels"):
+        assert "chinese_input_ids" not in processor(text=["running", "archery"])
 
 
 def test_chinese_names_are_saved_with_the_processor(processor, tmp_path):
@@ -140,3 +148,42 @@ def test_chinese_names_do_not_go_with_descriptions(bilingual, processor):
 def test_the_branch_of_a_wrapped_recognizer_takes_chinese_names(bilingual, processor):
     wrapped = kinoclip.SllmModel.from_recognizer(bilingual, num_frames=4)
     assert Classifier(wrapped, processor, chinese=NAMES).chinese["surfing"] == ["冲浪"]
+
+
+@pytest.mark.filterwarnings("ignore:.*have no Chinese name")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_label_without_a_chinese_name_is_scored_by_its_english_name_and_the_others_by_both(
+    bilingual, processor, half
+):
+    model = bilingual.half() if half else bilingual
+    pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(model.dtype)
+    labels = ["surfing", "diving water", "archery"]
+    with torch.no_grad():
+        whole = model(pixels, **processor(text=labels[:2])).votes["chinese"]
+        output = model(pixels, **processor(text=labels))
+    english, chinese = output.votes["video"], output.votes["chinese"]
+    tolerance = {"atol": 2e-3, "rtol": 0} if half else {"atol": 1e-6, "rtol": 1e-5}
+    torch.testing.assert_close(chinese[:, :2], whole, **tolerance)
+    level = (whole - english[:, :2]).mean(1)
+    torch.testing.assert_close(chinese[:, 2], english[:, 2] + level, **tolerance)
+
+
+@pytest.mark.filterwarnings("ignore:.*have no Chinese name")
+def test_a_label_without_a_chinese_name_can_be_trained_with(bilingual, processor):
+    inputs = processor(text=["surfing", "archery"])
+    labels = torch.tensor([0, 1])
+    bilingual.train()
+    bilingual.freeze()
+    pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    bilingual(pixels, **inputs, labels=labels, candidate_labels=labels).loss.backward()
+    gradients = [p.grad for p in bilingual.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_missing_name_puts_no_candidate_ahead_or_behind():
+    english = torch.tensor([[0.2, 0.3, 0.25]])
+    chinese = torch.tensor([[0.5, 0.6, 0.0]])
+    # Chinese scores are 0.3 higher, so the third is 0.25 + 0.3
+    found = complete_votes(chinese, english, torch.tensor([False, False, True]))
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.6, 0.55]]))

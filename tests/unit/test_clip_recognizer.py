@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
 
 from kinoclip import BikeConfig, BikeModel
-from kinoclip.clip_recognizer import end_of_text, ensemble
+from kinoclip.components.text_features import end_of_text, ensemble
 
 NEW = ("temporal_head.", "attributes.")
 
@@ -182,3 +182,71 @@ def test_templates_are_averaged_as_unit_vectors():
     # lengths 2 and 3 count alike: (1, 0) and (0, 1) have the mean direction (1, 1) / sqrt 2
     embeds = torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]])
     torch.testing.assert_close(ensemble(embeds), torch.full((1, 2), 0.5**0.5))
+
+
+def _trained_clip(tiny_fields, folder):
+    """A CLIP whose temperature was trained away from its config's, as every published one."""
+    clip = _clip(tiny_fields)
+    torch.nn.init.constant_(clip.logit_scale, 4.6052)
+    clip.save_pretrained(folder)
+    return clip
+
+
+@pytest.mark.parametrize("attributes", ["shared", "own"])
+@pytest.mark.parametrize("layout", ["folder", "file"])
+def test_the_temperature_of_attributes_starts_at_that_of_the_trained_clip(tiny_fields, tmp_path, attributes, layout):
+    clip = _trained_clip(tiny_fields, tmp_path / "clip")
+    torch.save(to_openai(clip.state_dict()), tmp_path / "clip.pt")
+    source = tmp_path / ("clip" if layout == "folder" else "clip.pt")
+    model = BikeModel.from_clip(source, attributes=attributes)
+    assert model.attributes.logit_scale.item() == pytest.approx(4.6052)
+
+
+@pytest.mark.parametrize("attributes", ["shared", "own"])
+def test_an_attributes_branch_added_to_a_saved_model_starts_from_its_clip(tiny_fields, tmp_path, attributes):
+    _trained_clip(tiny_fields, tmp_path / "clip")
+    BikeModel.from_clip(tmp_path / "clip").save_pretrained(tmp_path / "video")
+    saved = BikeConfig.from_pretrained(tmp_path / "video").to_dict()
+    model = BikeModel.from_pretrained(tmp_path / "video", config=BikeConfig(**{**saved, "attributes": attributes}))
+    assert model.attributes.logit_scale.item() == pytest.approx(4.6052)
+
+
+def test_a_saved_temperature_of_attributes_is_kept(tiny_fields, tmp_path):
+    model = BikeModel(BikeConfig(**tiny_fields, attributes="shared"))
+    torch.nn.init.constant_(model.attributes.logit_scale, 3.0)
+    model.save_pretrained(tmp_path / "saved")
+    assert BikeModel.from_pretrained(tmp_path / "saved").attributes.logit_scale.item() == 3
+
+
+def test_an_own_attributes_tower_starts_as_that_of_the_clip_and_stays_frozen(tiny_fields, tmp_path):
+    clip = _trained_clip(tiny_fields, tmp_path / "clip")
+    model = BikeModel.from_clip(tmp_path / "clip", attributes="own", train_branch="attributes")
+    own = model.attributes.state_dict()
+    tower = {name: t for name, t in clip.state_dict().items() if name.startswith(("text_model.", "text_projection."))}
+    assert all(torch.equal(own[name], tensor) for name, tensor in tower.items())
+    assert {f"attributes.{name}" for name in tower} <= set(model.freeze())
+
+
+def test_an_attributes_branch_takes_the_tower_of_another_clip(tiny_fields, tmp_path, inputs):
+    clip = _trained_clip(tiny_fields, tmp_path / "clip")
+    torch.manual_seed(5)
+    model = BikeModel(BikeConfig(**tiny_fields)).load_attribute_clip(tmp_path / "clip").eval()
+    assert torch.equal(model.attributes.text_projection.weight, clip.text_projection.weight)
+    assert model.attributes.logit_scale.item() == pytest.approx(4.6052)
+    assert model.config.fusion == {"video": 0.7, "attributes": 0.3}
+    pixels, ids = inputs
+    expected = model(pixels, ids, attribute_input_ids=ids[0, :2]).logits
+    model.save_pretrained(tmp_path / "saved")
+    loaded = BikeModel.from_pretrained(tmp_path / "saved").eval()
+    torch.testing.assert_close(loaded(pixels, ids, attribute_input_ids=ids[0, :2]).logits, expected, atol=0, rtol=0)
+
+
+def test_weights_of_branches_that_follow_from_other_fields_follow_them(tiny_fields):
+    saved = BikeConfig(**tiny_fields, attributes="shared").to_dict()
+    assert BikeConfig(**{**saved, "chinese_branch": True}).fusion == {
+        "video": 0.35,
+        "attributes": 0.3,
+        "chinese": 0.35,
+    }
+    kept = BikeConfig(**tiny_fields, attributes="shared", fusion={"video": 1, "attributes": 1}).to_dict()
+    assert BikeConfig(**kept).fusion == {"video": 1, "attributes": 1}

@@ -29,7 +29,7 @@ def frame_saliency(
     Returns:
         (B, K, T), summing to one over T.
 
-    Source: BIKE eq. 3-4; official `modules/video_clip.py`, `get_logits`.
+    Source: BIKE eq. 5; official `modules/video_clip.py`, `get_logits`.
     """
     if torch.compiler.is_compiling():  # a graph for any number of candidates has no loop over them
         return _weigh(frames, words, word_mask, temperature, cosine).transpose(0, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from kinoclip.clip_recognizer import ensemble
+from kinoclip.components.text_features import ensemble
 from kinoclip.data.samples import VideoSamples, collate
 from kinoclip.outputs import RecognitionOutput, TextFeatures
 from kinoclip.recognizer import VideoRecognizer

@@ -20,8 +20,9 @@ from kinoclip.embedded import EMBEDDED
 from kinoclip.inference.profile import CLIP_SHAPES, profile_config
 from kinoclip.methods import METHODS, PLAIN_CLIP_METHOD, Method
 from kinoclip.recognizer_config import RecognizerConfig
+from kinoclip.text.entities import CATEGORIES, load_corpus, select
 from kinoclip.text.templates import TEMPLATES
-from kinoclip.training.recipe import Recipe, load_recipe
+from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
 from kinoclip.video_processing import RecognizerVideoProcessor
 
 from .card_facts import base_model
@@ -53,7 +54,8 @@ def _plan(name: str, row: dict[str, Any]) -> Subject:
     recipes = [load_recipe(one) for one in row["rows"]]
     method, clip = METHODS[recipes[0].method], base_model(recipes[0].start)
     shape = {} if clip is None else {"clip": _shape_of(clip)}
-    config = profile_config(recipes[0].method, **shape, **recipes[0].model)  # type: ignore[arg-type]  # clip is a text
+    settings = {**_corpus_size(method, recipes[0]), **recipes[0].model}
+    config = profile_config(recipes[0].method, **shape, **settings)  # type: ignore[arg-type]  # clip is a text
     videos, templates = _sampling(method, config, recipes[0])
     return Subject(
         source=name,
@@ -68,6 +70,14 @@ def _plan(name: str, row: dict[str, Any]) -> Subject:
         ],
         clip=clip,
     )
+
+
+def _corpus_size(method: Method, recipe: Recipe) -> dict[str, int]:
+    """Return the number of entities that a recipe's model is aligned with, which its cost depends on."""
+    corpus = recipe.data_settings.corpus
+    if corpus is None or "corpus_size" not in method.config.settings():
+        return {}
+    return {"corpus_size": len(select(load_corpus(corpus), recipe.model.get("corpus_categories", CATEGORIES)))}
 
 
 def _sampling(
@@ -94,13 +104,19 @@ def _shape_of(clip: str) -> str:
 
 
 def _way_there(name: str, recipe: Recipe, clip: str | None, convertible: bool) -> str:
-    train = f"train them with `kinoclip train {recipe.name} --data DIR --output {name}`"
-    if not convertible:
-        return f"{train[0].upper()}{train[1:]}."
-    tower = f" --clip {clip}" if clip else ""
-    return (
-        f"Convert the authors' file with `kinoclip convert {recipe.method} FILE{tower} --output {name}`, or {train}."
+    chained = recipe.start in recipe_names()
+    command = "reproduce" if chained else "train"
+    train = f"train them with `kinoclip {command} {recipe.name} --data DIR --output {name}`"
+    train += f", which trains `{recipe.start}` first" if chained else ""
+    data = recipe.data_settings
+    phrases = [f"`{file}`" for file in (data.attributes, data.test_attributes) if file is not None]
+    needs = (
+        f" It reads the attributes of the videos from {' and '.join(phrases)} (`data.attributes`)." if phrases else ""
     )
+    if not convertible:
+        return f"{train[0].upper()}{train[1:]}.{needs}"
+    tower = f" --clip {clip}" if clip else ""
+    return f"Convert the authors' file with `kinoclip convert {recipe.method} FILE{tower} --output {name}`, or {train}.{needs}"
 
 
 def _embedded_card(folder: Path) -> ModelCard:

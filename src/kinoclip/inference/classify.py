@@ -87,7 +87,8 @@ class Classifier:
             model: see `load_recognizer`.
             lexicon: phrases that videos are described by, for a model with an attributes branch: a file, a packaged label
                 set such as "kinetics400", or the phrases. A plain CLIP then gets the branch that needs no training.
-            lexicon_clip: the plain CLIP that finds them; the model itself where that is one.
+            lexicon_clip: the plain CLIP that finds them, in frames of its own size and number; the model itself where that is
+                one.
             descriptions: label to a sentence that is read together with it.
             chinese: the Chinese names of labels, for a model with a Chinese branch.
             options: of `load_recognizer`.
@@ -95,7 +96,8 @@ class Classifier:
         if lexicon is None:
             return cls(*load_recognizer(model, **options), str(model), None, descriptions, chinese)
         recognizer, processor = load_recognizer(model, attributes=True, **options)
-        finder = AttributeFinder.load(lexicon_clip or model, lexicon, **options)
+        reads = getattr(processor, "num_attributes", 5)
+        finder = AttributeFinder.load(lexicon_clip or model, lexicon, reads, **options)
         return cls(recognizer, processor, str(model), finder, descriptions, chinese)
 
     def set_chinese(self, names: ChineseNames) -> None:
@@ -179,7 +181,9 @@ class Classifier:
         return self._text
 
     def read(self, video: VideoSource) -> SampledVideo:
-        """Decode the frames of a video that the model looks at; may run in a thread of its own."""
+        """Decode the frames that the model and the finder of attributes look at; may run in a thread of its own."""
+        if self.attributes is not None:
+            return self.attributes.read(video, self.video_processor)
         sample: SampledVideo = self.video_processor.sample(video)
         return sample
 

@@ -63,7 +63,7 @@ class Job:
         processor, model = self.classifier.video_processor, self.classifier.model
         contract = [processor.sampling, processor.num_frames, processor.num_clips, processor.num_crops]
         finder = self.classifier.attributes
-        lexicon = None if finder is None else finder.lexicon
+        lexicon = None if finder is None else [finder.name, *finder.lexicon]
         described = self.classifier.descriptions
         said: list[Any] = [self.classifier.name, self.labels, self.top_k, self.explain, contract, lexicon]
         said += [] if described is None else [dict(described)]

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from kinoclip.cli import _build_parser
 from kinoclip.hub.card_facts import training_facts
 from kinoclip.hub.cards import has_own_text, model_card, read_paper
 from kinoclip.hub.planned import planned_cards
 from kinoclip.methods import METHODS
+from kinoclip.text.entities import load_corpus
+from kinoclip.training.recipe import load_recipe, recipe_names
 
 HUB_CARDS = Path(__file__).parents[3] / "hub_cards"
 
@@ -148,6 +151,21 @@ def test_the_cards_in_the_repository_are_what_the_package_writes():
     written = {path.parent.name: path.read_text() for path in HUB_CARDS.glob("*/README.md")}
     made = {name: str(card) for name, card in planned_cards(HUB_CARDS)}
     assert made == written, "write them anew: python -m kinoclip.hub.planned --output hub_cards"
+
+
+def test_the_commands_of_the_cards_are_ones_that_the_command_line_takes():
+    for card in sorted(HUB_CARDS.glob("*/README.md")):
+        for command in re.findall(r"`kinoclip ((?:convert|reproduce|train) [^`]+)`", card.read_text()):
+            options = _build_parser().parse_args(command.split())
+            if options.command in ("train", "reproduce"):
+                recipe = load_recipe(options.recipe if options.command == "train" else options.rows[0])
+                assert (recipe.start in recipe_names()) == (options.command == "reproduce"), command
+
+
+@pytest.mark.parametrize("name", ["alt-vitb16", "alt-vitl14"])
+def test_the_cost_on_a_card_is_that_of_its_rows_own_corpus(name):
+    text = (HUB_CARDS / name / "README.md").read_text()
+    assert f"`corpus_size = {len(load_corpus('kinetics400'))}`" in text
 
 
 @pytest.mark.parametrize("path", sorted(HUB_CARDS.glob("*/reports/*.json")), ids=lambda path: path.stem)

@@ -3,9 +3,18 @@ import io
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPConfig, CLIPModel
 
 import kinoclip
-from kinoclip import Classifier, VideoDecodeError
+from kinoclip import (
+    BikeConfig,
+    BikeModel,
+    BikeProcessor,
+    Classifier,
+    SllmModel,
+    SllmProcessor,
+    VideoDecodeError,
+)
 from kinoclip.inference.attributes import AttributeFinder
 
 LABELS = ["red circle", "blue square", "green star"]
@@ -163,6 +172,54 @@ def test_attributes_are_found_in_the_lexicon_and_vote(clip_folder, video_path):
 def test_a_lexicon_needs_an_attributes_branch(clip_folder, bike_folder):
     with pytest.raises(ValueError, match="no attributes branch"):
         Classifier.load(bike_folder, lexicon=["red", "blue"], lexicon_clip=clip_folder)
+
+
+LEXICON = ["red", "blue", "star", "square", "circle", "gray", "large", "moving"]
+
+
+@pytest.fixture
+def larger_clip(tiny_fields, tokenizer, tmp_path):
+    """A folder of a CLIP of random weights that reads images of 64 pixels."""
+    torch.manual_seed(3)
+    vision = {**tiny_fields["vision_config"], "image_size": 64}
+    fields = {"text_config": tiny_fields["text_config"], "projection_dim": tiny_fields["projection_dim"]}
+    CLIPModel(CLIPConfig(**fields, vision_config=vision)).save_pretrained(tmp_path / "larger")
+    tokenizer.save_pretrained(tmp_path / "larger")
+    return tmp_path / "larger"
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "under SLLM"])
+def test_a_lexicon_clip_sees_frames_of_its_own_size_and_all_of_them(
+    tiny_fields, tokenizer, larger_clip, video_path, wrapped
+):
+    torch.manual_seed(0)
+    model = BikeModel(BikeConfig(**tiny_fields, attributes="shared")).eval()
+    processor_class = BikeProcessor
+    if wrapped:
+        model, processor_class = SllmModel.from_recognizer(model, rate=2).eval(), SllmProcessor
+    processor = processor_class.for_config(model.config, tokenizer)
+    finder = AttributeFinder.load(larger_clip, LEXICON)
+    classifier = Classifier(model, processor, attributes=finder)
+    sample = classifier.read(str(video_path))
+    assert sample.pixel_values.shape == (1, 2 if wrapped else 4, 3, 32, 32)
+    assert sample.attribute_pixels.shape == (1, 8, 3, 64, 64)
+    with video_path.open("rb") as file:
+        for source in (str(video_path), file):
+            answer = kinoclip.classify(source, LABELS, model=classifier)
+            assert answer.attributes == finder.find(str(video_path))
+
+
+def test_as_many_attributes_are_found_as_the_processor_reads(bike_folder_with_attributes, clip_folder, video_path):
+    found = Classifier.load(bike_folder_with_attributes, lexicon=LEXICON, lexicon_clip=clip_folder)
+    assert len(found.classify(str(video_path), LABELS).attributes) == 3
+
+
+@pytest.fixture
+def bike_folder_with_attributes(tiny_fields, tokenizer, tmp_path):
+    model = BikeModel(BikeConfig(**tiny_fields, attributes="shared"))
+    model.save_pretrained(tmp_path / "bike")
+    BikeProcessor.for_config(model.config, tokenizer, num_attributes=3).save_pretrained(tmp_path / "bike")
+    return tmp_path / "bike"
 
 
 def test_attributes_of_a_file_come_best_first(clip_folder, video_path):

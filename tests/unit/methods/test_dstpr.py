@@ -347,3 +347,56 @@ def test_every_field_of_the_config_is_tested():
         "reparam_residual", "reparam_zero_init",
     }  # fmt: skip
     assert own == here | prompts
+
+
+def test_the_share_of_english_names_follows_when_a_saved_config_is_changed(tiny_fields):
+    saved = DstprConfig(**tiny_fields, chinese_branch=True).to_dict()
+    assert DstprConfig(**{**saved, "fusion_weight": 0.8}).fusion == pytest.approx({"video": 0.8, "chinese": 0.2})
+
+
+def test_the_share_of_english_names_follows_from_weights_that_are_given_alone(tiny_fields):
+    config = DstprConfig(**tiny_fields, chinese_branch=True, fusion={"video": 3, "chinese": 1})
+    assert config.fusion_weight == 0.75
+    assert DstprConfig(**config.to_dict()).fusion == {"video": 3, "chinese": 1}
+
+
+def test_weights_of_branches_that_contradict_the_share_are_refused(tiny_fields):
+    fusion = {"video": 0.5, "chinese": 0.5}
+    with pytest.raises(ValueError, match=r"fusion_weight is 0\.8, but fusion is .* English share is 0\.5"):
+        DstprConfig(**tiny_fields, chinese_branch=True, fusion=fusion, fusion_weight=0.8)
+    assert DstprConfig(**tiny_fields, chinese_branch=True, fusion=fusion, fusion_weight=0.5).fusion == fusion
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reparam", "mlp"),
+        ("st_kernel_2d", False),
+        ("st_mid", "width"),
+        ("freeze_cls_proj", False),
+        ("reparam_width", 32),
+    ],
+)
+def test_a_preset_refuses_another_value_of_a_field_that_it_sets(tiny_fields, name, value):
+    with pytest.raises(ValueError, match=f"reparam_preset='count_54M' sets {name}="):
+        DstprConfig(**tiny_fields, reparam_preset="count_54M", **{name: value})
+
+
+def test_a_saved_preset_loads_as_it_was(tiny_fields, tmp_path):
+    config = DstprConfig(**tiny_fields, reparam_preset="count_54M")
+    config.save_pretrained(tmp_path)
+    assert DstprConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    assert (config.reparam, config.st_kernel_2d, config.reparam_width) == ("r2plus1d", True, 21)  # 64 // 3
+
+
+def test_frames_are_weighed_by_english_words_where_there_is_no_chinese_name(build, bilingual):
+    frames, text = bilingual
+    text.branches["chinese"][:, 1] = 0
+    text.branches["chinese_words"][:, 1] = 0
+    model = build(chinese_branch=True, chinese_word_weights=True)
+    with torch.no_grad():
+        output = model(frame_features=frames, text_features=text)
+    english, chinese = output.votes["video"], output.votes["chinese"]
+    level = (chinese - english)[:, [0, 2]].mean(1)
+    torch.testing.assert_close(chinese[:, 1], english[:, 1] + level, **EXACT)
+    assert torch.equal(output.video_embeds[:, 1, :32], output.video_embeds[:, 1, 32:])

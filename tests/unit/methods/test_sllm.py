@@ -1,9 +1,11 @@
 import pytest
 import torch
+from transformers import CLIPConfig, CLIPModel
 
 from kinoclip import BikeConfig, BikeModel, Classifier, SllmConfig, SllmModel, SllmProcessor
-from kinoclip.methods.sllm.modeling_sllm import restoration_kl
+from kinoclip.methods.sllm.modeling_sllm import middle_frames, restoration_kl
 from kinoclip.outputs import TextFeatures
+from kinoclip.recognizer import fuse_logits
 
 
 @pytest.fixture
@@ -204,3 +206,58 @@ def test_the_frames_that_a_frozen_copy_encoded_are_explained_by_it(wrap, recogni
     assert found.saliency.shape == (2, 1, 4)
     assert not found.saliency[..., 3].any()
     assert (kept.attention - look(recognizer, pixels[:, [0, 2]]).attention).abs().max() > 1e-3
+
+
+def test_each_setting_of_the_wrapped_recognizer_reaches_it():
+    fields = {
+        "fusion": {"video": 1, "attributes": 2},
+        "fusion_rule": "scores",
+        "gather_features": False,
+        "initializer_range": 0.5,
+        "loss": "symmetric_kl",
+        "num_frames": 16,
+    }
+    config = SllmConfig.from_clip_fields({}, recognizer="text4vis", attributes="shared", rate=3, **fields)
+    for name, value in fields.items():
+        assert getattr(config.recognizer_config, name) == value
+        assert getattr(config, name) == value
+    assert config.rate == 3
+    loaded = SllmConfig(**config.to_dict())
+    assert {name: getattr(loaded, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("loss", "cross_entropy"), ("fusion_rule", "scores"), ("gather_features", False), ("fusion", {"video": 2})],
+)
+def test_a_setting_that_contradicts_the_wrapped_recognizer_is_refused(tiny_fields, name, value):
+    with pytest.raises(ValueError, match=f"{name} is .* in recognizer_config, where it counts"):
+        SllmConfig(recognizer_config=BikeConfig(**tiny_fields), **{name: value})
+
+
+def test_the_number_of_frames_is_that_of_the_wrapped_recognizer_where_it_is_left_out(tiny_fields):
+    inner = BikeConfig(**tiny_fields)
+    assert SllmConfig(recognizer_config=inner).num_frames == 4
+    assert SllmConfig(recognizer_config=inner, num_frames=8).num_frames == 8
+
+
+def test_a_branch_that_the_wrapped_recognizer_gains_is_fused_and_saved_as_its_own(wrap, pixels, tiny_fields, tmp_path):
+    clip = CLIPConfig(**{name: tiny_fields[name] for name in ("text_config", "vision_config", "projection_dim")})
+    CLIPModel(clip).save_pretrained(tmp_path / "clip")
+    model = wrap()
+    model.recognizer.load_attribute_clip(tmp_path / "clip")
+    ids = torch.randint(1, 40, (1, 3, 77), generator=torch.Generator().manual_seed(5))
+    output = model(pixels, ids, attribute_input_ids=ids[0, :2])
+    shares = {"video": 0.7, "attributes": 0.3}
+    scaled = {name: model.scales()[name] * vote for name, vote in output.votes.items()}
+    torch.testing.assert_close(output.logits, fuse_logits(scaled, shares))
+    model.save_pretrained(tmp_path / "saved")
+    loaded = SllmModel.from_pretrained(tmp_path / "saved").eval()
+    torch.testing.assert_close(loaded(pixels, ids, attribute_input_ids=ids[0, :2]).logits, output.logits)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 0.0), (2, 0.5), (3, 1.0), (4, 1.5)])
+def test_one_restored_frame_learns_from_the_middle_of_its_gap(count, expected):
+    frames = torch.arange(count, dtype=torch.float32)[None, None, :, None]
+    # 3 frames (r = 4): the second; 2 frames (r = 3): the mean of both
+    assert middle_frames(frames).flatten().tolist() == [expected]

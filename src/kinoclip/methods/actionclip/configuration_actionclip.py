@@ -1,6 +1,6 @@
 """The config of ActionCLIP."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -30,6 +30,7 @@ class ActionClipConfig(ClipRecognizerConfig):
         "AutoModel": "ActionClipModel",
         "AutoModelForVideoClassification": "ActionClipModel",
     }
+    strict_settings: ClassVar[dict[str, Any]] = {"transpose_conv1d": True}
 
     temporal_head: Literal["mean", "transformer", "transformer_cls", "lstm", "conv1d"] = "transformer"
     temporal_layers: int = 6

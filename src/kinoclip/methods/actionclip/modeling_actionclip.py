@@ -15,6 +15,12 @@ Differences from the official code
 - The position table that the official code makes for every head and only `transformer` reads is dropped on conversion.
 - Where there are not as many candidates as videos, the official loss divides by the candidates, ours by the videos; in
   training, where each video brings its caption, they are as many.
+
+Where the paper says one thing and the default is another (`ActionClipConfig.strict_settings` is the paper)
+
+| paper | field | default | strict |
+|---|---|---|---|
+| sec. 3.3: the 1-D convolution runs over time | `transpose_conv1d` | False, as the code and its weights | True |
 """
 
 from __future__ import annotations

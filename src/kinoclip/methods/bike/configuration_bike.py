@@ -1,6 +1,6 @@
 """The config of BIKE."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -20,9 +20,11 @@ class BikeConfig(ClipRecognizerConfig):
         saliency_query: what the frames are weighed with: the "words" of the text or its "sentence" embedding (6b).
         saliency_words: "all" positions of the text, padding too, as in the code that made the numbers, or the words of
             the "label" alone, as in the paper.
-        recognition_query: what the pooled video is matched with: the "sentence" or the mean of the "words" (6b).
+        recognition_query: what the pooled video is matched with: the "sentence" or the mean of the "words" (6b), those of
+            `saliency_words`.
         saliency_temperature: divides the cosines before the softmax over frames.
-        normalize_saliency: cosines of words and frames (code), or their raw products (paper, eq. 3).
+        normalize_saliency: weigh and pool frames of unit length, by cosines (code), or frames as they are, by products (paper,
+            eq. 5-6).
         normalize_video: bring the weighed video to unit length (paper, eq. 2), or not (code).
         loss_targets: "softmax" of ten times the matches (code), or "uniform" over the matches (paper, eq. 7-8).
         dual_softmax: weigh the logits by their softmax over videos first (the code's unused `DS` option).
@@ -34,6 +36,14 @@ class BikeConfig(ClipRecognizerConfig):
         "AutoConfig": "BikeConfig",
         "AutoModel": "BikeModel",
         "AutoModelForVideoClassification": "BikeModel",
+    }
+    strict_settings: ClassVar[dict[str, Any]] = {
+        "saliency_words": "label",
+        "normalize_saliency": False,
+        "normalize_video": True,
+        "loss_targets": "uniform",
+        "fusion_rule": "scores",
+        "freeze_attribute_text": False,
     }
 
     interaction: Literal["saliency", "mean"] = "saliency"

@@ -12,11 +12,20 @@ Differences from the official code
 - Both branches live in one model; `train_branch` says which one trains. The official code trains two models in turn.
 - Several templates per candidate are averaged; the official code knows one.
 
-Differences from the paper (the code made the numbers, so it is the default)
-- Saliency averages over all 77 positions of the text, not the label's words (`saliency_words="label"`).
-- It uses cosines (`normalize_saliency=False` for eq. 3), and the weighed video keeps its length (`normalize_video`).
-- The loss has soft targets `softmax(10 * match)` (`loss_targets="uniform"` for eq. 7-8), and a learned scale.
-- The attributes encoder is frozen; two small MLPs on top of it are trained.
+Differences from the paper (the code made the numbers, so it is the default; `BikeConfig.strict_settings` is the paper)
+
+| paper | field | default | strict |
+|---|---|---|---|
+| eq. 5: average over the words of the label | `saliency_words` | "all" 77 positions | "label" |
+| eq. 5-6: raw products of frames and words, raw frames pooled | `normalize_saliency` | True | False |
+| eq. 2: cosine of video and category | `normalize_video` | False, the pooled video keeps its length | True |
+| eq. 7-8: target shared equally by the matches | `loss_targets` | "softmax" of ten times the matches | "uniform" |
+| eq. 4: weighted mean of the scores | `fusion_rule` | "probabilities" | "scores" |
+| eq. 3: the attributes encoder is fine-tuned | `freeze_attribute_text` | True | False, where `attributes="own"` |
+
+- Two small MLPs on top of the attributes encoder are trained (`attribute_head="none"` for none, as the paper has it).
+- The scale of the logits is learned from 1 / 0.01 on; the paper keeps it.
+- `train_branch="both"` is eq. 9; paper and code train one branch after the other.
 """
 
 from __future__ import annotations
@@ -25,9 +34,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kinoclip.clip_recognizer import ClipRecognizer, ensemble
+from kinoclip.clip_recognizer import ClipRecognizer
 from kinoclip.components.saliency import frame_saliency
 from kinoclip.components.temporal_transformer import TemporalTransformer
+from kinoclip.components.text_features import ensemble
 from kinoclip.losses import symmetric_cross_entropy, symmetric_kl
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
@@ -69,35 +79,45 @@ class BikeModel(ClipRecognizer):
         """
         if self.config.interaction == "mean":
             return None
-        return self._saliency(self.contextualize(frames), text)
+        return self._saliency(self._frames(frames), text)
 
     def _saliency(self, embeds: Tensor, text: TextFeatures) -> Tensor:
         queries = text.words
         if self.config.saliency_query == "sentence":
             queries = text.embeds.transpose(0, 1)
         cosine = self.config.normalize_saliency
-        if cosine:
-            embeds = normalize(embeds, dim=-1)
-        mask = None
-        if self.config.saliency_query == "words" and self.config.saliency_words == "label":
-            mask = text.word_mask
-            if mask is None:
-                raise ValueError('saliency_words="label" needs `word_mask`: make the inputs with the BIKE processor.')
+        mask = self._label_words(text) if self.config.saliency_query == "words" else None
         return frame_saliency(embeds, queries, self.config.saliency_temperature, mask, cosine=cosine)
 
-    def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
-        """Pool the frames: (B, K, D) weighed per candidate, or their mean (B, D)."""
+    def _label_words(self, text: TextFeatures) -> Tensor | None:
+        """Return which positions (K, L) are read of the text; None for all."""
+        if self.config.saliency_words == "all":
+            return None
+        if text.word_mask is None:
+            raise ValueError('saliency_words="label" needs `word_mask`: make the inputs with the BIKE processor.')
+        return text.word_mask
+
+    def _frames(self, frames: FrameFeatures) -> Tensor:
+        """Return the frames (B, T, D) that saliency weighs, of unit length unless the config has them raw."""
         embeds = self.contextualize(frames)
+        return normalize(embeds, dim=-1) if self.config.normalize_saliency else embeds
+
+    def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
+        """Pool the frames: (B, K, D) weighed per candidate (eq. 5-6), or their mean (B, D)."""
         if self.config.interaction == "mean":
-            return embeds.mean(1)
-        video = torch.einsum("bkt,btd->bkd", self._saliency(embeds, text), normalize(embeds, dim=-1))
+            return self.contextualize(frames).mean(1)
+        embeds = self._frames(frames)
+        video = torch.einsum("bkt,btd->bkd", self._saliency(embeds, text), embeds)
         return normalize(video, dim=-1) if self.config.normalize_video else video
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
         """Score the pooled video with each candidate: a cosine after the mean; after saliency its length counts."""
         candidates = ensemble(text.embeds)
         if self.config.recognition_query == "words" and text.words is not None:
-            candidates = normalize(text.words, dim=-1).mean(1)
+            words, mask = normalize(text.words, dim=-1), self._label_words(text)
+            candidates = words.mean(1)
+            if mask is not None:
+                candidates = torch.einsum("kld,kl->kd", words, (mask / mask.sum(1, keepdim=True)).to(words))
         if video.ndim == 2:
             return normalize(video, dim=-1) @ candidates.T
         return torch.einsum("bkd,kd->bk", video, candidates)

@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 
 from kinoclip.clip_recognizer_config import ClipRecognizerConfig
 
+# what fields are where they are left out; a preset has its own values
+_DEFAULTS = {"reparam": "r2plus1d", "st_kernel_2d": False, "st_mid": "width", "freeze_cls_proj": False}
 # the settings of the candidate that comes nearest to the printed 54.2 million parameters; the width is a third of CLIP's
 _COUNT_54M = {"reparam": "r2plus1d", "st_kernel_2d": True, "st_mid": "r2plus1d", "freeze_cls_proj": True}
 
@@ -34,16 +36,17 @@ class DstprConfig(ClipRecognizerConfig):
         reparam_shared: one network for all layers.
         reparam_residual: add what the network gives to the prompts (Table 4), or replace them.
         reparam_zero_init: start its last linear layer at zero, where there is a residual: it then adds nothing at first.
-        reparam_preset: "count_54M" sets a third of the width, `st_kernel_2d`, `st_mid="r2plus1d"` and
-            `freeze_cls_proj`, which comes near to the 54.2 million parameters of Table 6.
+        reparam_preset: "count_54M" sets `reparam="r2plus1d"`, a third of the width, `st_kernel_2d`, `st_mid="r2plus1d"` and
+            `freeze_cls_proj`, which comes near to the 54.2 million parameters of Table 6. Another value of one of these
+            fields beside it is an error.
         freeze_cls_proj: keep the projection of class tokens as it starts, at random, as Vita-CLIP's code does.
         frame_aggregation: weigh the frames by the "word"s of each candidate (eq. 6-7), or average them ("mean").
         word_tokens: "all" positions of the text, padding too, as in BIKE's code; the "valid" ones, from the start to the
             end token; or those of the "label".
         renormalize_video: bring the weighed video to unit length, so that its scores are cosines.
         chinese_word_weights: weigh the frames by Chinese words for the Chinese vote, instead of by English ones.
-        fusion_weight: lambda of eq. 18, the share of the English names in the answer, from 0 to 1; it makes `fusion`
-            where that is not given.
+        fusion_weight: lambda of eq. 18, the share of the English names in the answer, from 0 to 1; 0.5 when left out. It
+            determines `fusion`. Where only `fusion` is given, it follows from that; both given must agree.
         temperature: divides the cosines in the weights and in the answer. Not learned.
         loss_targets: "uniform" over the matches (eq. 15-16), or "softmax" of ten times the matches (BIKE's code).
         learnable_text_context: train an offset on the first words of the template; the paper freezes the text side.
@@ -56,6 +59,7 @@ class DstprConfig(ClipRecognizerConfig):
         "AutoModel": "DstprModel",
         "AutoModelForVideoClassification": "DstprModel",
     }
+    strict_settings: ClassVar[dict[str, Any]] = {"word_tokens": "label", "renormalize_video": True}
 
     temporal_prompts: bool = True
     class_prompts: bool = True
@@ -63,22 +67,22 @@ class DstprConfig(ClipRecognizerConfig):
     interchange: Literal["shared", "own", "none"] = "shared"
     prompt_layers: Literal["all"] | list[int] = "all"
     temporal_embedding: bool | None = None
-    reparam: Literal["none", "mlp", "lstm", "transformer", "r2plus1d", "c3d", "tada"] = "r2plus1d"
+    reparam: Literal["none", "mlp", "lstm", "transformer", "r2plus1d", "c3d", "tada"] | None = None
     reparam_width: int | None = None
     st_kernel_spatial: int = 3
-    st_kernel_2d: bool = False
-    st_mid: Literal["width", "r2plus1d"] = "width"
+    st_kernel_2d: bool | None = None
+    st_mid: Literal["width", "r2plus1d"] | None = None
     st_norm: Literal["batch", "layer", "none"] = "batch"
     reparam_shared: bool = False
     reparam_residual: bool = True
     reparam_zero_init: bool = True
     reparam_preset: Literal["count_54M"] | None = None
-    freeze_cls_proj: bool = False
+    freeze_cls_proj: bool | None = None
     frame_aggregation: Literal["word", "mean"] = "word"
     word_tokens: Literal["all", "valid", "label"] = "all"
     renormalize_video: bool = False
     chinese_word_weights: bool = False
-    fusion_weight: float | int = 0.5
+    fusion_weight: float | int | None = None
     fusion_rule: Literal["probabilities", "scores"] = "scores"
     temperature: float | int = 0.01
     loss_targets: Literal["uniform", "softmax"] = "uniform"
@@ -86,16 +90,37 @@ class DstprConfig(ClipRecognizerConfig):
     text_context_length: int = 5
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.fusion is None and 0 <= self.fusion_weight <= 1:
-            # attributes count three tenths, as in BIKE
-            share = 1.0 if self.attributes == "none" else 0.7
-            rest = {} if self.attributes == "none" else {"attributes": 0.3}
-            self.fusion = {"video": share * self.fusion_weight, "chinese": share * (1 - self.fusion_weight), **rest}
+        english, chinese = ((self.fusion or {}).get(name, 0) for name in ("video", "chinese"))
+        names = english + chinese
+        implied = english / names if names > 0 else 0.5
+        if self.fusion_weight is None:
+            self.fusion_weight = implied
+        elif names > 0 and abs(self.fusion_weight - implied) > 1e-6:
+            raise ValueError(
+                f"fusion_weight is {self.fusion_weight}, but fusion is {self.fusion}, whose English share is {implied:g}. "
+                "Leave one of the two out."
+            )
         super().__post_init__(**kwargs)
+        chosen: dict[str, Any] = _DEFAULTS
         if self.reparam_preset == "count_54M":
-            for name, value in _COUNT_54M.items():
+            chosen = {**_COUNT_54M, "reparam_width": self.vision_config.hidden_size // 3}
+        for name, value in chosen.items():
+            found = getattr(self, name)
+            if found is None:
                 setattr(self, name, value)
-            self.reparam_width = self.vision_config.hidden_size // 3
+            elif self.reparam_preset is not None and found != value:
+                raise ValueError(
+                    f"reparam_preset={self.reparam_preset!r} sets {name}={value!r}, but {name} is {found!r}. "
+                    "Leave one of the two out."
+                )
+
+    def default_fusion(self) -> dict[str, float | int] | None:
+        """Return the weights of the branches: the names by `fusion_weight`, attributes three tenths, as in BIKE."""
+        weight: Any = self.fusion_weight
+        if not 0 <= weight <= 1:
+            return None  # refused in `validate_architecture`
+        share, rest = (1.0, {}) if self.attributes == "none" else (0.7, {"attributes": 0.3})
+        return {"video": share * weight, "chinese": share * (1 - weight), **rest}
 
     @property
     def prompted_layers(self) -> list[int]:
@@ -128,7 +153,8 @@ class DstprConfig(ClipRecognizerConfig):
     def validate_architecture(self) -> None:
         """Check fields against each other."""
         self._check_prompts()
-        if not 0 <= self.fusion_weight <= 1:
+        weight: Any = self.fusion_weight
+        if not 0 <= weight <= 1:
             raise ValueError(f"fusion_weight is {self.fusion_weight}. It is a share, from 0 to 1.")
         if self.chinese_word_weights and (not self.chinese_branch or self.frame_aggregation != "word"):
             raise ValueError('chinese_word_weights=True needs chinese_branch=True and frame_aggregation="word".')

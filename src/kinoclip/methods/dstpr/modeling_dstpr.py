@@ -26,6 +26,13 @@ What the paper leaves open, and the choice made
 - Eq. 15-16 print sums without brackets and exchange the names of their lines; they are read as the mean over all matches
   of a text, and over all matches of a video. Texts without a video in the batch are left out.
 - The text side is frozen; Table 5 may also mean a learned context that starts at a phrase (`learnable_text_context`).
+
+Where the paper prints one thing and the default is another (`DstprConfig.strict_settings` is the paper)
+
+| paper | field | default | strict |
+|---|---|---|---|
+| eq. 6: average over the words of the label | `word_tokens` | "all" 77 positions, as BIKE's code | "label" |
+| eq. 15-16: cosine of video and name | `renormalize_video` | False, the pooled video keeps its length | True |
 """
 
 from __future__ import annotations
@@ -38,9 +45,10 @@ from torch.nn.functional import normalize, pad
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 
-from kinoclip.clip_recognizer import ClipRecognizer, end_of_text, ensemble
+from kinoclip.clip_recognizer import ClipRecognizer
 from kinoclip.components.saliency import frame_saliency
 from kinoclip.components.temporal_shift import replace_layers
+from kinoclip.components.text_features import end_of_text, ensemble
 from kinoclip.losses import symmetric_cross_entropy
 from kinoclip.outputs import FrameFeatures, TextFeatures
 
@@ -131,11 +139,9 @@ class DstprModel(ClipRecognizer):
         """Encode the candidates for further branches, Chinese words (L, K, D) too where they weigh the frames."""
         branches = super()._encode_branches(input_ids, chinese_input_ids) or {}
         if self.config.chinese_word_weights and chinese_input_ids is not None:
-            ids = chinese_input_ids[0]
-            mask = (ids != self.chinese.text_model.config.pad_token_id).long()
-            words = self.chinese.text_model(ids, attention_mask=mask).last_hidden_state
+            words, present = self.chinese.read(chinese_input_ids[0])
             # padding is zero, which no word is
-            words = self.chinese.text_projection(words) * mask[..., None]
+            words = self.chinese.text_projection(words) * present[..., None]
             branches["chinese_words"] = words.transpose(0, 1)
         return branches or None
 
@@ -169,7 +175,10 @@ class DstprModel(ClipRecognizer):
             chinese = video
             if words is not None:
                 words = words.transpose(0, 1)
-                chinese = self._pool(frames, self._weigh(frames, words, words.abs().sum(-1) > 0))
+                present = words.abs().sum(-1) > 0
+                named = present.any(-1, keepdim=True)  # without a name, the English words weigh the frames
+                chinese = self._pool(frames, self._weigh(frames, words, present | ~named))
+                chinese = torch.where(named, chinese, video)
             video = torch.cat([video, chinese], -1)
         return video
 
@@ -189,7 +198,7 @@ class DstprModel(ClipRecognizer):
         votes = super().branches(video, text, **inputs)
         names = (text.branches or {}).get("chinese")
         if self.config.chinese_word_weights and names is not None and video is not None:
-            votes["chinese"] = self.match(video[..., self.frame_width :], TextFeatures(embeds=names))
+            votes["chinese"] = self._vote_in_chinese(video[..., self.frame_width :], votes["video"], text, names)
         return votes
 
     def scales(self) -> dict[str, Tensor]:

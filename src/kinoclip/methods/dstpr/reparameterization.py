@@ -20,7 +20,7 @@ class Reparameterization(nn.Module):
         width = config.reparam_width or outer // 2
         self.residual = config.reparam_residual
         self.down = nn.Linear(outer, width)
-        self.mixer = None if config.reparam == "mlp" else MIXERS[config.reparam](width, config)
+        self.mixer = None if config.reparam == "mlp" else MIXERS[str(config.reparam)](width, config)
         self.up = nn.Linear(width, outer)
 
     def forward(self, prompts: Tensor) -> Tensor:

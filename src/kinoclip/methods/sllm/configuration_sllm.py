@@ -8,20 +8,28 @@ from transformers.configuration_utils import SubConfigSpec
 
 from kinoclip.recognizer_config import RecognizerConfig, check_settings
 
+# settings of the wrapped recognizer that its wrapper repeats
+_WRAPPED = ("fusion", "fusion_rule", "gather_features", "initializer_range", "loss")
+
 
 @strict
 class SllmConfig(RecognizerConfig):
     """The config of SLLM around any recognizer of this package.
 
+    `fusion`, `fusion_rule`, `gather_features`, `initializer_range` and `loss` are those of the wrapped recognizer. Given here
+    too, they must agree with it.
+
     Args:
         recognizer_config: of the recognizer that is wrapped.
+        num_frames: T, frames that are sampled, of which every r-th is encoded; that of the wrapped recognizer when left out.
         rate: r, every r-th of the `num_frames` sampled frames is encoded.
-        restored_per_gap: how many frames are restored between two encoded ones: "all" r - 1, "one" or "none" (Table 12).
-        restoration: "ffres" blends two directions of a small transformer over the pair (eq. 6-8); "placeholders" lets the
-            transformer fill learned placeholders between the pair (Table 13); "frozen_encoder" encodes the frames with a
-            frozen copy instead (Table 11), so that it takes all T frames.
+        restored_per_gap: how many frames are restored between two encoded ones: "all" r - 1, "one" in the middle of the gap or
+            "none" (Table 12).
+        restoration: "ffres" blends two directions of a small transformer over the pair (code); "attention" those of attention
+            without parameters (eq. 7); "placeholders" lets the transformer fill learned placeholders between the pair (Table
+            13); "frozen_encoder" encodes the frames with a frozen copy instead (Table 11), so that it takes all T frames.
         pair_output: what one direction gives: the "mean" of its two tokens (code), or its "first" token.
-        restorer_layers: depth of the transformer.
+        restorer_layers: depth of the transformer, or how many times eq. 7 is applied.
         restoration_loss: "kl" between softmaxed features (code), or "none".
         restoration_weight: of that loss beside the matching loss.
         teacher: which encoder makes the targets: the "live" one (code), or a "frozen" copy (paper).
@@ -36,10 +44,21 @@ class SllmConfig(RecognizerConfig):
         "AutoModelForVideoClassification": "SllmModel",
     }
 
+    strict_settings: ClassVar[dict[str, Any]] = {
+        "restoration": "attention",
+        "pair_output": "first",
+        "teacher": "frozen",
+    }
+
     recognizer_config: dict[str, Any] | PreTrainedConfig | None = None
+    num_frames: int | None = None
+    fusion_rule: Literal["probabilities", "scores"] | None = None
+    gather_features: bool | None = None
+    initializer_range: float | int | None = None
+    loss: Literal["symmetric_kl", "cross_entropy"] | None = None
     rate: int = 2
     restored_per_gap: Literal["all", "one", "none"] = "all"
-    restoration: Literal["ffres", "placeholders", "frozen_encoder"] = "ffres"
+    restoration: Literal["ffres", "attention", "placeholders", "frozen_encoder"] = "ffres"
     pair_output: Literal["mean", "first"] = "mean"
     restorer_layers: int = 3
     restoration_loss: Literal["kl", "none"] = "kl"
@@ -50,8 +69,15 @@ class SllmConfig(RecognizerConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         wrapped = self.recognizer_config
-        self.fusion, self.fusion_rule = wrapped.fusion, wrapped.fusion_rule
-        self.loss, self.gather_features = wrapped.loss, wrapped.gather_features
+        for name in _WRAPPED:
+            given, found = getattr(self, name), getattr(wrapped, name)
+            if given is not None and given != found:
+                raise ValueError(
+                    f"{name} is {given!r}, but {found!r} in recognizer_config, where it counts. Set it there alone."
+                )
+            setattr(self, name, found)
+        if self.num_frames is None:
+            self.num_frames = wrapped.num_frames
         if self.candidate_shapes is None and not wrapped.reads_text:  # the rows of a classifier keep their names
             self.id2label, self.label2id = wrapped.id2label, wrapped.label2id
 
@@ -65,16 +91,30 @@ class SllmConfig(RecognizerConfig):
         if reason is not None:
             raise ValueError(f"SLLM restores one vector for each frame, but {reason}")
 
+    @classmethod
+    def settings(cls) -> list[str]:
+        """Name the fields that a user may choose here; the others are settings of the wrapped recognizer."""
+        return [name for name in super().settings() if name not in _WRAPPED]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields without those of the wrapped recognizer, which it holds itself."""
+        content: dict[str, Any] = super().to_dict()
+        return {name: value for name, value in content.items() if name not in _WRAPPED}
+
     def encoded_frames(self, num_frames: int) -> int:
         """Give how many of the frames that are sampled are decoded and encoded: every r-th."""
         return num_frames if self.restoration == "frozen_encoder" else -(-num_frames // self.rate)
 
     @classmethod
     def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> "SllmConfig":
-        """Give the config around a recognizer on a CLIP; `recognizer` names its method, "text4vis" when left out."""
+        """Return the config around a recognizer on a CLIP; `recognizer` names its method, "text4vis" when left out.
+
+        `num_frames` counts for both; what is not a setting of SLLM is one of the recognizer.
+        """
         wrapped: Any = type(AutoConfig.for_model(f"kinoclip_{settings.pop('recognizer', 'text4vis')}"))
         outer = {name: settings.pop(name) for name in cls.settings() if name in settings}
         check_settings(cls, outer)
+        settings |= {name: outer[name] for name in ("num_frames",) if name in outer}
         return cls(recognizer_config=wrapped.from_clip_fields(clip, **settings), **outer)
 
     @property

@@ -44,6 +44,7 @@ def convert_sllm(
         )
     rest = {name: tensor for name, tensor in official.items() if not name.startswith(_OWN)}
     own = {name: fields.pop(name) for name in SllmConfig.settings() if name in fields}
+    fields |= {name: own[name] for name in ("num_frames",) if name in own}
     wrapped = convert_wrapped(ReadCheckpoint({**content, "model_state_dict": rest}, checkpoint), clip, **fields)
     restorer = _restorer_to_transformers({name: t for name, t in official.items() if name.startswith(_OWN)})
     layers = {name.split(".")[3] for name in restorer if name.startswith("restorer.encoder.")}

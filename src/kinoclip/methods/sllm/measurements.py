@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from kinoclip.clip_recognizer import ensemble
+from kinoclip.components.text_features import ensemble
 
 from .modeling_sllm import SllmModel
 

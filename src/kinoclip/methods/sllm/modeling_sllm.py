@@ -14,10 +14,16 @@ Differences from the official code
 - The restorer is trained; the official default leaves it out of the optimizer, and its test script loads no positions.
 - A video of one kept frame is recognized without restoration; the official code fails.
 
-Differences from the paper (the code made the numbers, so it is the default)
-- The restorer is three transformer blocks with positions, and each direction is the mean of its two tokens
-  (`pair_output`); eq. 7 is attention without parameters.
-- The teacher is the live encoder without gradients (`teacher="frozen"` for the paper's).
+Differences from the paper (the code made the numbers, so it is the default; `SllmConfig.strict_settings` is the paper)
+
+| paper | field | default | strict |
+|---|---|---|---|
+| eq. 7: attention without parameters, three layers | `restoration` | "ffres": transformer blocks with positions | "attention" |
+| eq. 6: one vector for each direction | `pair_output` | "mean" of both tokens | "first", without which lambda has no effect |
+| a frozen image encoder is the teacher | `teacher` | "live", without gradients | "frozen" |
+
+- Where one frame of a gap is restored (Table 12), its target is the frame in the middle, which lambda = 0.5 stands for, or the
+  mean of the two in the middle where r is odd; the paper names lambda only.
 - The loss is KL(softmax(target) || softmax(restored)); eq. 10 as printed has the other sign, and would be maximized.
 """
 
@@ -178,6 +184,10 @@ class SllmModel(VideoRecognizer):
         """Scale as the wrapped recognizer does."""
         return self.recognizer.scale_votes(votes, video, text)
 
+    def fuse(self, scaled: dict[str, Tensor]) -> Tensor:
+        """Fuse the branches as the wrapped recognizer does."""
+        return self.recognizer.fuse(scaled)
+
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
         """Give the wrapped recognizer's loss."""
         return self.recognizer.criterion(logits, match)
@@ -252,6 +262,18 @@ class SllmModel(VideoRecognizer):
         config = self.config
         if discarded_pixel_values is None or self.restorer is None or config.restoration_loss == "none":
             return {}
+        restored, targets = self.restoration_pairs(frames, discarded_pixel_values)
+        return {
+            "restoration": config.restoration_weight * restoration_kl(restored.flatten(0, 2), targets.flatten(0, 2))
+        }
+
+    def restoration_pairs(self, frames: FrameFeatures, discarded_pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the restored features of each gap and what the teacher makes of the discarded frames: (B, G, R, D) each.
+
+        Raises:
+            ValueError: the number of discarded frames does not fit the number of kept ones.
+        """
+        config = self.config
         step = restored_per_gap(config) + 1
         restored = frames.embeds[:, :-1].unflatten(1, (-1, step))[:, :, 1:]
         gaps, given = restored.shape[1], discarded_pixel_values.shape[1]
@@ -262,9 +284,8 @@ class SllmModel(VideoRecognizer):
             )
         targets = self._teach(discarded_pixel_values).unflatten(1, (gaps, -1))
         if config.restored_per_gap == "one":
-            targets = targets.mean(2, keepdim=True)
-        loss = restoration_kl(restored.flatten(0, 2), targets.flatten(0, 2))
-        return {"restoration": config.restoration_weight * loss}
+            targets = middle_frames(targets)
+        return restored, targets
 
     def _teach(self, pixels: Tensor) -> Tensor:
         teacher = self.recognizer if self.teacher is None else self.teacher
@@ -280,6 +301,15 @@ class SllmModel(VideoRecognizer):
         """Name what the wrapped recognizer does not train, and the teacher."""
         teacher = () if self.teacher is None else ("teacher.",)
         return (*teacher, *(f"recognizer.{prefix}" for prefix in self.recognizer.frozen_prefixes()))
+
+
+def middle_frames(frames: Tensor) -> Tensor:
+    """Return what lies in the middle of each gap (B, G, R, D), where lambda is 0.5: (B, G, 1, D).
+
+    The middle frame where R is odd, the mean of the two middle ones where it is even.
+    """
+    count = frames.shape[2]
+    return frames[:, :, (count - 1) // 2 : count // 2 + 1].mean(2, keepdim=True)
 
 
 def restoration_kl(restored: Tensor, targets: Tensor) -> Tensor:

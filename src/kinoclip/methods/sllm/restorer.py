@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import CLIPTextConfig
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPPreTrainedModel
@@ -21,7 +22,7 @@ _POSITIONS = 77
 class FrameRestorer(CLIPPreTrainedModel):
     """Restore the features of the frames between two encoded ones.
 
-    Source: SLLM eq. 6-8; official `restore_image`.
+    Source: SLLM eq. 6-7; official `restore_image`.
     """
 
     config: CLIPTextConfig
@@ -30,9 +31,10 @@ class FrameRestorer(CLIPPreTrainedModel):
 
     def __init__(self, config: CLIPTextConfig):
         super().__init__(config)
-        self.position_embedding = nn.Embedding(_POSITIONS, config.hidden_size)
-        self.encoder = CLIPEncoder(config)
-        self.placeholders = None
+        self.position_embedding = self.encoder = self.placeholders = None
+        if not config.parameter_free:
+            self.position_embedding = nn.Embedding(_POSITIONS, config.hidden_size)
+            self.encoder = CLIPEncoder(config)
         if config.num_placeholders:
             self.placeholders = nn.Parameter(torch.empty(config.num_placeholders, config.hidden_size))
         self.post_init()
@@ -48,6 +50,7 @@ class FrameRestorer(CLIPPreTrainedModel):
             attn_implementation=config._attn_implementation,
             num_placeholders=restored_per_gap(config) if fills else 0,
             pair_output=config.pair_output,
+            parameter_free=config.restoration == "attention",
         )
 
     @torch.no_grad()
@@ -76,8 +79,13 @@ class FrameRestorer(CLIPPreTrainedModel):
         """
         left, right = frames[:, :-1], frames[:, 1:]
         pairs = torch.stack([torch.stack([left, right], 2), torch.stack([right, left], 2)])  # (2, B, K - 1, 2, D)
-        positions = self.position_embedding.weight[:2].to(frames.dtype)
-        tokens = self.encoder(pairs.flatten(0, 2) + positions, None).last_hidden_state
+        tokens = pairs.flatten(0, 2)
+        if self.encoder is None:
+            for _ in range(self.config.num_hidden_layers):
+                tokens = scaled_dot_product_attention(tokens, tokens, tokens)
+        else:
+            positions = self.position_embedding.weight[:2].to(frames.dtype)
+            tokens = self.encoder(tokens + positions, None).last_hidden_state
         pooled = tokens.mean(1) if self.config.pair_output == "mean" else tokens[:, 0]
         left_first, right_first = pooled.unflatten(0, pairs.shape[:3])
         return left_first, right_first
