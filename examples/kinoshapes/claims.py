@@ -64,7 +64,13 @@ def verdict(gain: float, half: float, equal: bool) -> str:
 def render(rows: list[dict]) -> str:
     found = {row["recipe"].partition("/")[2]: groups(row) for row in rows if "top1" in row["measured"]}
     text = (HERE / "claims.md").read_text(encoding="utf-8")
-    lines = [text, "## Results", "", f"| recipe | what | {' | '.join(GROUPS)} | trained parameters | MMAC |", "|---" * 10 + "|"]
+    lines = [
+        text,
+        "## Results",
+        "",
+        f"| recipe | what | {' | '.join(GROUPS)} | trained parameters | MMAC |",
+        "|---" * 10 + "|",
+    ]
     for row in rows:
         name, cost = row["recipe"].partition("/")[2], row["measured"]
         if name in found:
@@ -80,7 +86,11 @@ def render(rows: list[dict]) -> str:
         lines.append(
             f"| {claim} | {one}, {other}{where} | {100 * gain:+.1f} ± {100 * half:.1f} | {verdict(gain, half, how == 'equal')} |"
         )
-    cosines = [f"{row['recipe'].partition('/')[2]} {row['measured']['restored_cosine']:.3f}" for row in rows if "restored_cosine" in row["measured"]]
+    cosines = [
+        f"{row['recipe'].partition('/')[2]} {row['measured']['restored_cosine']:.3f}"
+        for row in rows
+        if "restored_cosine" in row["measured"]
+    ]
     if cosines:
         lines += ["", f"Cosine of restored and real features (SLLM Table 7): {', '.join(cosines)}."]
     return "\n".join(lines) + "\n"

@@ -229,12 +229,6 @@ def test_the_authors_optimizer_makes_the_same_weights_of_the_same_gradients(row)
         torch.testing.assert_close({name: found[name] for name in weights}, weights, atol=1e-8, rtol=1e-6)
 
 
-def test_each_epoch_trains_on_every_video_once_and_in_another_order(row):
-    first, second = torch.cat([batch["index"] for batch in row.run.batches]).chunk(2)
-    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(len(row.parts.train)))
-    assert not torch.equal(first, second)
-
-
 def test_the_weights_after_the_last_update_are_published_though_an_earlier_epoch_was_better(row):
     published, last = load_file(row.folder / "model.safetensors"), row.run.weights[-1]
     assert len(row.run.validated) == 2

@@ -1,26 +1,34 @@
 """The loop's own step against the official loops: every loss, rate and weight of a recorded run."""
 
+import json
+
 import pytest
 import torch
 from accelerate import Accelerator
+from parity.pack import RECORDINGS
 from parity.test_bike_training import _rename
+from parity.test_sllm import recorded_gradients
 
+from kinoclip import ActionClipConfig, ActionClipModel
+from kinoclip.methods import METHODS
 from kinoclip.methods.bike import convert_bike
+from kinoclip.outputs import FrameFeatures, TextFeatures
 from kinoclip.training.objective import Objective
-from kinoclip.training.recipe import Recipe, load_recipe
+from kinoclip.training.recipe import load_recipe
 from kinoclip.training.schedule import build_scheduler
 from kinoclip.training.setup import build_optimizer
 from kinoclip.training.step import UpdateStep
+from kinoclip.video.sampling import split_kept_frames
 
 
 class _Tokens:
-    """A processor that knows the recorded captions."""
+    """A processor that knows the recorded texts (P, K, L)."""
 
     def __init__(self, ids):
         self.ids = ids
 
     def encode_labels(self, texts):
-        return {"input_ids": self.ids[None]}
+        return {"input_ids": self.ids}
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["at once", "in two micro-batches"])
@@ -35,7 +43,7 @@ def run(request, load_golden, tmp_path_factory):
     model = convert_bike(golden.write(tmp_path_factory.mktemp("run")), freeze_text=golden.config["fix_text"]).train()
     model.freeze()
     ids = golden.inputs["class_token_ids"]
-    objective = Objective(model, _Tokens(ids), recipe, [str(number) for number in range(len(ids))])
+    objective = Objective(model, _Tokens(ids[None]), recipe, [str(number) for number in range(len(ids))])
     accelerator = Accelerator(cpu=True)
     optimizer = build_optimizer(model, recipe.training)
     steps = solver["iterations_per_epoch"]
@@ -83,7 +91,7 @@ def gathered_step(request, load_golden, tmp_path_factory):
     settings = {"training.accumulation": request.param, "training.lr": 0.0}
     recipe = load_recipe("bike/t6a-vcs").with_settings(settings)
     ids = golden.inputs["class_token_ids"]
-    objective = Objective(model, _Tokens(ids), recipe, [str(number) for number in range(len(ids))])
+    objective = Objective(model, _Tokens(ids[None]), recipe, [str(number) for number in range(len(ids))])
     optimizer = build_optimizer(model, recipe.training)
     gradients = {}
     optimizer.register_step_pre_hook(
@@ -108,33 +116,65 @@ def test_the_gradients_of_the_global_batch_are_the_official_ones(gathered_step):
     torch.testing.assert_close({n: gradients[n] for n in expected}, expected, atol=1e-5, rtol=1e-5)
 
 
-# ActionCLIP's `train.py`: 8 epochs of 25 updates, 2 of them warm-up, head at 5e-5; from this update on, this rate
-ACTIONCLIP_RATES = {
-    0: 0.0,
-    9: 9e-06,
-    19: 1.9e-05,
-    25: 2.5e-05,
-    50: 5e-05,
-    59: 4.9557181268217227e-05,
-    69: 4.8046578789712515e-05,
-    75: 4.665063509461097e-05,
-    125: 2.5e-05,
-    150: 1.2500000000000006e-05,
-    184: 1.3905907440629722e-06,
-    194: 1.9713246713805588e-07,
-}
-
-
-def test_the_rates_of_actionclips_recipe_are_those_of_its_loop():
-    content = {"method": "actionclip", "training": {"objective": "captions", "refresh_every": 10, "lr": 5e-5}}
-    settings = Recipe.from_dict("actionclip", content).training
+def test_the_rates_of_actionclips_row_are_those_of_its_loop():
+    recorded = json.loads((RECORDINGS / "actionclip_learning_rates.json").read_text())
+    settings = load_recipe("actionclip/k400-b16-8f").training
     model = torch.nn.ModuleDict({"visual_projection": torch.nn.Linear(1, 1), "temporal_head": torch.nn.Linear(1, 1)})
     optimizer = build_optimizer(model, settings)
-    scheduler = build_scheduler(optimizer, 2, 8, 25, refresh_every=settings.refresh_every)
+    length = (recorded["warmup_epochs"], recorded["epochs"], recorded["iters_per_epoch"])
+    scheduler = build_scheduler(optimizer, *length, refresh_every=settings.refresh_every)
     rates = []
-    for _ in range(200):
+    for _ in recorded["rates"]:
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
-    found = {update: rates[update] for update in ACTIONCLIP_RATES}
-    assert found == {update: pytest.approx([rate / 10, rate]) for update, rate in ACTIONCLIP_RATES.items()}
+    # the text tower, the vision tower and the head; the first two are one group here
+    assert rates == [pytest.approx([vision, head]) for _, vision, head in recorded["rates"]]
+    assert all(text == vision for text, vision, _ in recorded["rates"])
+
+
+def test_the_captions_of_actionclips_row_give_the_official_loss_and_gradients(load_golden, tiny_fields):
+    golden = load_golden("actionclip_loss")
+    names = ("video_embedding", "text_embedding", "log_logit_scale")
+    video, text, scale = (torch.nn.Parameter(golden.inputs[name].clone()) for name in names)
+    labels, count = golden.inputs["labels"], int(golden.inputs["labels"].max()) + 1
+    # each video draws a template of its own, under which the recorded text of its label stands; elsewhere are others
+    draws = torch.arange(len(labels)) * 5 + 16
+    others = torch.randn(16, count, text.shape[1], generator=torch.Generator().manual_seed(0))
+    table = others.index_put((draws % 16, labels), text).flatten(0, 1)
+    model = ActionClipModel(ActionClipConfig(**tiny_fields, temporal_head="mean")).train()
+    model.logit_scale = scale
+    model.encode_text = lambda input_ids, *_, **__: TextFeatures(embeds=table[input_ids[..., 0]])
+    ids = torch.arange(len(table)).view(16, count, 1)
+    recipe = load_recipe("actionclip/k400-b16-8f")
+    objective = Objective(model, _Tokens(ids), recipe, [str(number) for number in range(count)])
+    frames = FrameFeatures(embeds=video[:, None])
+    inputs = objective.inputs({"frames": frames, "labels": labels, "index": torch.arange(len(labels)), "draw": draws})
+    losses = objective.losses(model(**inputs), inputs["labels"])
+    losses["video"].backward()
+    torch.testing.assert_close(losses, {"video": golden.outputs["total_loss"]}, atol=1e-5, rtol=1e-5)
+    expected = [golden.outputs[f"grad.{name}"] for name in names]
+    torch.testing.assert_close([video.grad, text.grad, scale.grad], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_sllms_row_gives_the_official_losses_and_gradients(load_golden, tmp_path):
+    golden = load_golden("sllm_text4vis")
+    clip, count = tmp_path / "clip.pt", golden.config["T"]
+    torch.save(golden.checkpoints["clip_text"]["state_dict"], clip)
+    model = METHODS["sllm"].convert(golden.write(tmp_path), clip, num_frames=count).train()
+    model.freeze()
+    recipe = load_recipe("sllm/t2-text4vis-b32-8f")
+    ids, frames = golden.inputs["token_ids"][None], golden.inputs["frames"]
+    objective = Objective(model, _Tokens(ids), recipe, [str(number) for number in range(ids.shape[1])])
+    kept, between, _ = split_kept_frames(count, model.config.rate)
+    batch = {"pixel_values_videos": frames[:, kept], "discarded_pixel_values": frames[:, between]}
+    inputs = objective.inputs({**batch, "labels": golden.inputs["labels"]})
+    losses = objective.losses(model(**inputs), inputs["labels"])
+    sum(losses.values()).backward()
+    official = {"video": golden.outputs["train_loss_ce"], "restoration": golden.outputs["train_loss_kl"]}
+    torch.testing.assert_close(losses, official, atol=1e-5, rtol=1e-5)
+    expected = recorded_gradients(golden.outputs)
+    gradients = {name: model.get_parameter(name).grad for name in expected}
+    # the official tables have as many rows as there are positions in use
+    found = {name: g[: len(expected[name])] if g.ndim else g for name, g in gradients.items()}
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

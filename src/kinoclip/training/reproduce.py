@@ -38,6 +38,7 @@ from .smoke import Smoke, single_thread
 from .starting import label_texts, start_model
 
 IDENTITY, RESULTS, TABLE = "reproduce.json", "results.json", "results.md"
+_FILES = ("data.attributes", "data.corpus", "data.descriptions", "data.chinese_labels", "data.chinese_clip")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Options:
     """How rows are reproduced.
 
     Args:
-        settings: changes of every recipe, by dotted name.
+        settings: changes of every recipe, by dotted name; a file, such as `data.attributes`, only of those that name one.
         seeds: number of runs with different seeds; None for each row's own number.
         starts: recipe to the folder of its trained model, which is then not trained here.
         strict: the paper's equations where the authors' code differs.
@@ -112,7 +113,11 @@ class _Job:
         """Return a recipe with this job's changes."""
         if name not in self._recipes:
             recipe = load_recipe(name)
-            recipe = (recipe.strict() if self.options.strict else recipe).with_settings(self.options.settings)
+            recipe = recipe.strict() if self.options.strict else recipe
+            # a file takes the place of one that the recipe reads
+            unread = [name for name in _FILES if recipe.data[name.partition(".")[2]] is None]
+            unread += ["data.test_attributes"] if recipe.data["attributes"] is None else []
+            recipe = recipe.with_settings({k: v for k, v in self.options.settings.items() if k not in unread})
             self._recipes[name] = recipe if self.smoke is None else self.smoke.shrink(recipe)
         return self._recipes[name]
 

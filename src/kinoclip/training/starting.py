@@ -62,8 +62,8 @@ def start_model(
         )
     source = str(mini_clip_path()) if source == EMBEDDED else source
     torch.manual_seed(recipe.training.seed)
-    if source:
-        found = read_config(source)
+    found = read_config(source) if source else None
+    if found is not None:
         build = _from_clip if found.model_type == "clip" else _continue
         model = build(recipe, source, found, labels)
         check_finite(model, source)
@@ -74,6 +74,10 @@ def start_model(
     tokenizer = _load_tokenizer(source) if reads else None
     # the processor that reads the corpus of a classifier is not the classifier's own
     _give_texts(model, build_processor(model.config, tokenizer), recipe)
+    clip = recipe.data["attribute_clip"]
+    if clip is not None and getattr(found, "attributes", "none") == "none":  # else the branch is there, and trained
+        tower: Any = getattr(model, "recognizer", model)
+        tower.load_attribute_clip(mini_clip_path() if clip == EMBEDDED else clip)
     processor = build_processor(model.config, tokenizer if model.config.reads_text else None)
     _set_prompts(model, processor, recipe)
     return model, processor
@@ -219,8 +223,6 @@ def _give_texts(model: VideoRecognizer, reader: RecognizerProcessor, recipe: Rec
     inner: Any = getattr(model, "recognizer", model)
     if data.chinese_clip is not None:
         inner.load_chinese(_chinese_clip(data.chinese_clip))
-    if data.attribute_clip is not None:
-        inner.load_attribute_clip(mini_clip_path() if data.attribute_clip == EMBEDDED else data.attribute_clip)
     if data.corpus is not None:
         if not hasattr(inner, "set_corpus"):
             raise ValueError(f"{recipe.method} aligns with no corpus. Leave data.corpus out.")
@@ -229,7 +231,8 @@ def _give_texts(model: VideoRecognizer, reader: RecognizerProcessor, recipe: Rec
 
 def _set_prompts(model: VideoRecognizer, processor: RecognizerProcessor, recipe: Recipe) -> None:
     """Set what the processor reads: frames, pixel normalization, templates, attributes and Chinese names."""
-    data, videos = recipe.data_settings, getattr(processor, "video_processor", processor)
+    data = recipe.data_settings
+    videos: Any = getattr(processor, "video_processor", processor)
     if data.normalization is not None:
         videos.image_mean, videos.image_std = [list(values) for values in _NORMALIZATION[data.normalization]]
     if recipe.model.get("attributes", "none") != "none":

@@ -4,7 +4,7 @@ import torch
 from kinoclip.losses import binary_cross_entropy
 from kinoclip.training.freezing import choose_trained
 from kinoclip.training.objective import Objective
-from kinoclip.training.recipe import load_recipe
+from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.training.starting import start_model
 
 LABELS = ["red circle", "blue square", "green star"]
@@ -39,6 +39,26 @@ def test_trained_captions_are_encoded_in_each_step():
     inputs = objective.inputs(_batch([2, 0]))
     assert objective.text is None
     assert torch.equal(inputs["input_ids"], objective.encoded["input_ids"][:, [2, 0]])
+
+
+ACTIONCLIP = Recipe.from_dict(
+    "actionclip",
+    {"method": "actionclip", "start": "mini", "model": {"num_frames": 4}, "training": {"objective": "captions"}},
+)
+
+
+@pytest.mark.parametrize("freeze_text", [True, False])
+def test_a_caption_is_the_label_in_one_template_drawn_for_each_video(freeze_text):
+    recipe = ACTIONCLIP.with_settings({"model.freeze_text": freeze_text})
+    model, processor = start_model(recipe, LABELS)
+    choose_trained(model, recipe.training)
+    objective = Objective(model, processor, recipe, LABELS)
+    # of 16 templates, 19 % 16 = 3 and 16 % 16 = 0
+    inputs = objective.inputs({**_batch([2, 2]), "draw": torch.tensor([19, 16])})
+    if freeze_text:
+        assert torch.equal(inputs["text_features"].embeds, objective.text.embeds[[3, 0], [2, 2]][None])
+    else:
+        assert torch.equal(inputs["input_ids"], processor.encode_labels(LABELS)["input_ids"][[3, 0], [2, 2]][None])
 
 
 def test_all_classes_come_without_their_ids_so_that_processes_do_not_gather_them():

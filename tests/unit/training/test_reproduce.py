@@ -7,7 +7,7 @@ import pytest
 from kinoclip.inference.output_lock import OutputLock
 from kinoclip.training.comparison import Run, compare, mean_row, render
 from kinoclip.training.recipe import load_recipe, recipe_names
-from kinoclip.training.reproduce import IDENTITY, RESULTS, Options, reproduce
+from kinoclip.training.reproduce import IDENTITY, RESULTS, Options, _Job, reproduce
 from kinoclip.training.rows import DataSources, find_rows
 
 
@@ -65,6 +65,14 @@ def test_data_sets_are_found_by_name_in_a_folder_or_in_one_source(tmp_path):
 
 def test_kinoshapes_needs_no_data():
     assert DataSources([]).find(load_recipe("benchmark/bike")) == "kinoshapes/actions"
+
+
+def test_a_file_takes_the_place_of_one_that_a_recipe_reads_and_no_other(tmp_path):
+    options = Options(settings={"data.attributes": "mine.json", "training.epochs": 2})
+    job = _Job(tmp_path, DataSources([]), options, print)
+    child, parent = job.recipe("bike/t6e-va"), job.recipe("bike/t6a-frozen")
+    assert (child.data["attributes"], parent.data["attributes"]) == ("mine.json", None)
+    assert (child.training.epochs, parent.training.epochs) == (2, 2)
 
 
 def _run(seed, top1, **costs):

@@ -31,25 +31,3 @@ def test_a_template_has_one_place_for_the_label(template):
 def test_frames_are_the_centers_of_segments(processor):
     # 4 segments of 4 frames: trunc(4 * i + (4 - 1) / 2) = 1, 5, 9, 13
     assert processor.video_processor.sample(torch.zeros(16, 32, 32, 3).byte().numpy()).indices == [1, 5, 9, 13]
-
-
-def test_each_video_of_a_batch_gets_its_label_under_one_drawn_template(processor):
-    labels = ["circle", "square", "circle"]
-    encoded = processor.encode_captions(labels, torch.Generator().manual_seed(0))
-    assert encoded["input_ids"].shape == (1, 3, 77)
-    candidates = processor(text=["circle", "square"])["input_ids"]
-    drawn = torch.randint(16, (3,), generator=torch.Generator().manual_seed(0)).tolist()
-    expected = torch.stack([candidates[drawn[0], 0], candidates[drawn[1], 1], candidates[drawn[2], 0]])
-    assert torch.equal(encoded["input_ids"][0], expected)
-
-
-def test_the_same_label_comes_under_every_template_in_time(processor):
-    ids = processor.encode_captions(["circle"] * 500, torch.Generator().manual_seed(0))["input_ids"][0]
-    assert {tuple(row.tolist()) for row in ids} == {
-        tuple(row.tolist()) for row in processor(text=["circle"])["input_ids"][:, 0]
-    }
-
-
-def test_a_caption_that_is_too_long_is_refused_by_its_label(processor):
-    with pytest.raises(ValueError, match="circle circle"):
-        processor.encode_captions(["circle " * 80], torch.Generator())
