@@ -58,6 +58,7 @@ PROTOCOLS = {
     "three_crops": Protocol("one clip, three crops", num_crops=3),
     "multi_view": Protocol("four clips, three crops", 4, 3, sampling="segment_start"),
     "multi_view_10x3": Protocol("ten clips, three crops", 10, 3, sampling="segment_start"),
+    "tam_10x3": Protocol("TAM's test.py: logits of 10 x 3 views averaged", 10, 3, "logits", sampling="segment_start"),
     "xclip_three_crops": Protocol("one clip, three crops of the full short side", num_crops=3, full_side=True),
     "halves": Protocol("ten random halves of the classes, and all of them", classes="halves"),
     "bike_single_view": Protocol("BIKE's test.py: scores without scale, softmax twice", scoring="bike"),

@@ -9,11 +9,20 @@ from torch import Tensor
 from torch.nn import functional
 
 ScoringRule = Literal[
-    "probability", "bike", "bike_charades", "bike_attributes", "bike_fused", "text4vis", "frame_vote", "actionclip"
+    "probability",
+    "logits",
+    "bike",
+    "bike_charades",
+    "bike_attributes",
+    "bike_fused",
+    "text4vis",
+    "frame_vote",
+    "actionclip",
 ]
 # the fields of `ViewOutputs` that each rule reads of a model's outputs
 READS: dict[ScoringRule, tuple[str, ...]] = {
     "probability": ("logits",),
+    "logits": ("logits",),
     "bike": ("scores",),
     "bike_charades": ("scores",),
     "bike_attributes": ("attribute_scores",),
@@ -34,7 +43,7 @@ class ViewOutputs:
     """What a recognizer returned for all views of a batch; a rule needs only some of it.
 
     Attributes:
-        logits: (B, V, K), scaled, as `RecognitionOutput.logits`. For "probability".
+        logits: (B, V, K), scaled, as `RecognitionOutput.logits`. For "probability" and "logits".
         scores: (B, V, K), unscaled, as `RecognitionOutput.votes["video"]`. For the rules of BIKE.
         attribute_scores: (B, K), unscaled, as `RecognitionOutput.votes["attributes"]`. For "bike_attributes" and "bike_fused".
         video_embeds: (B, V, D), not unit length. For "text4vis" and "actionclip".
@@ -65,6 +74,8 @@ def score_views(views: ViewOutputs, rule: ScoringRule = "probability") -> Tensor
     match rule:
         case "probability":
             return score_probability(_need(views.logits, "logits", rule))
+        case "logits":  # official TAM `test.py`, `eval_a_batch`
+            return torch.softmax(_need(views.logits, "logits", rule).mean(dim=1), dim=-1)
         case "bike" | "bike_charades":
             return score_bike(_need(views.scores, "scores", rule))
         case "bike_attributes":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kinoclip.data.coverage import Coverage
-from kinoclip.evaluation.report import Report
+from kinoclip.evaluation.report import SELECTIONS, Report
 from kinoclip.inference.profile import Profile
 from kinoclip.recognizer_config import RecognizerConfig
 from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
@@ -86,10 +86,12 @@ def describe_report(report: Report) -> dict[str, Any]:
         rows.append({"name": _METRICS.get(name, name), "value": f"{value:.2%}", "interval": interval})
     versions = ", ".join(f"{name} {one}" for name, one in report.settings.get("versions", {}).items())
     frames, rule = report.settings.get("num_frames"), report.settings.get("sampling")
+    selection = report.settings.get("selection")
     templates = ", ".join(f"`{one}`" for one in report.settings.get("templates", ()))
     how = [
         f"Of `{report.model}`: {report.num_videos} videos were scored, {len(report.failures)} could not be read; found were {coverage.describe()}.",
         f"Protocol `{report.protocol['name']}`: {report.protocol['title']}; {frames} frames by `{rule}`.",
+        f"Weights: {SELECTIONS[selection]}." if selection else "",
         f"Labels in {templates}." if templates else "",
         _weakest(report),
         f"Fingerprint of the data: `{coverage.fingerprint or 'none'}`. Versions: {versions}.",
@@ -133,14 +135,20 @@ def report_results(report: Report) -> Iterator[dict[str, Any]]:
         }
 
 
-def describe_row(recipe: Recipe) -> dict[str, str]:
-    """Give a row of a paper with its numbers, in the paper's units."""
+def describe_rows(recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """Return rows of a paper with their numbers, in the paper's units, and the caveats that all of them share."""
+    first = recipes[0].caveats if len(recipes) > 1 else ()
+    shared = [caveat for caveat in first if all(caveat in recipe.caveats for recipe in recipes)]
+    return {"rows": [_describe_row(recipe, shared) for recipe in recipes], "caveats": shared}
+
+
+def _describe_row(recipe: Recipe, shared: Sequence[str]) -> dict[str, str]:
     return {
         "name": recipe.name,
         "place": recipe.table,
         "title": cell(recipe.title),
         "numbers": ", ".join(f"{name} {value}" for name, value in recipe.paper.items()),
-        "caveats": cell("; ".join(recipe.caveats)),
+        "caveats": cell("; ".join(caveat for caveat in recipe.caveats if caveat not in shared)),
     }
 
 
@@ -150,7 +158,7 @@ def training_facts(training: dict[str, Any]) -> dict[str, str]:
         return {}
     settings = training["recipe"]["training"]
     videos = training["videos"]["training"]
-    best = training.get("best")
+    best, selection = training.get("best"), training["recipe"]["evaluation"].get("selection", "")
     facts = {
         "recipe": f"`{training['name']}`",
         "started from": f"`{start_name(training['start'])}`" if training["start"] else "random weights",
@@ -158,7 +166,8 @@ def training_facts(training: dict[str, Any]) -> dict[str, str]:
         "unreadable videos": str(len(training["failures"])),
         "epochs": f"{settings['epochs']}, {training['updates']} updates of {training['batch_size']} videos",
         "parameters": f"{training['trained_parameters'] / 1e6:.1f} M trained, {training['frozen_parameters'] / 1e6:.1f} M not",
-        "best epoch": f"{best['epoch'] + 1}, of the validation videos: {best['value']:.4f}" if best else "",
+        "published weights": SELECTIONS.get(selection, ""),
+        "best epoch": f"{best['epoch'] + 1}, where the validation metric was {best['value']:.4f}" if best else "",
         "took": f"{training['seconds'] / 60:.1f} minutes on {training['processes']} x {training['device']}",
         "versions": ", ".join(f"{name} {version}" for name, version in training["versions"].items()),
     }

@@ -23,7 +23,7 @@ from kinoclip.recognizer_config import RecognizerConfig
 from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.video_processing import RecognizerVideoProcessor
 
-from .card_facts import base_model, describe_report, describe_row, model_facts, report_results, training_facts
+from .card_facts import base_model, describe_report, describe_rows, model_facts, report_results, training_facts
 
 REPORTS = "reports"
 _TEMPLATE = Path(__file__).with_name("card.md")
@@ -267,9 +267,11 @@ def _fitting(recipe: Recipe, config: RecognizerConfig) -> Recipe:
 
 
 def _rows(recipes: Sequence[Recipe]) -> dict[str, Any] | None:
-    rows = [describe_row(recipe) for recipe in recipes if recipe.paper]
-    readme = any("README" in row["place"] for row in rows)
-    return {"source": "the paper or its README" if readme else "the paper", "rows": rows} if rows else None
+    printed = [recipe for recipe in recipes if recipe.paper]
+    if not printed:
+        return None
+    readme = any("README" in recipe.table for recipe in printed)
+    return {"source": "the paper or its README" if readme else "the paper", **describe_rows(printed)}
 
 
 def _mark(text: str) -> str:

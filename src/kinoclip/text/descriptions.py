@@ -32,7 +32,7 @@ def label_descriptions(name: str) -> dict[str, str]:
     """One sentence per class of a dataset, in class order, that says what a person sees in a video of it.
 
     Args:
-        name: a packaged label set: "kinetics400", "activitynet200", "hmdb51" or "ucf101".
+        name: a packaged label set, one of `kinoclip.text.labels.LABEL_SETS`.
 
     Returns:
         Sentences by class name in the papers' spelling. Written for this package; they are not SLLM's captions.

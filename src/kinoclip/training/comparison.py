@@ -17,7 +17,7 @@ _COSTS = {
     "trainable_millions": "trained (M)",
     "gflops": "GFLOPs, printed",
     "gmac": "GMAC",
-    "gmac_paper": "GMAC, paper's convention",
+    "gmac_paper": "GMAC without attention",
     "minutes": "training (min)",
     "memory_mb": "peak memory (MB)",
     "training_videos_per_second": "videos/s, training",

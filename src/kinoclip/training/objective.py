@@ -42,6 +42,7 @@ class Objective:
         self.yes_no = recipe.training.multi_label == "yes_no"
         self.mixer = TargetMixer(recipe.data_settings, len(texts))
         self.attributes = attributes
+        self.trained_branch = getattr(model.config, "train_branch", "video")
         self.text: TextFeatures | None = None
         self.encoded: dict[str, Tensor] = {}
         if model.config.reads_text:
@@ -75,8 +76,13 @@ class Objective:
         return {**chosen, "candidate_labels": labels}
 
     def losses(self, output: RecognitionOutput, labels: Tensor) -> dict[str, Tensor]:
-        """Give the losses of an answer, by name; their sum is what is minimized."""
+        """Return the losses of an output by name; their sum is minimized.
+
+        Where the attributes branch alone is trained, the loss of the frozen video branch is left out.
+        """
         losses = dict(output.losses or {})
+        if self.trained_branch == "attributes":
+            losses = {name: loss for name, loss in losses.items() if name == "attributes" or name not in output.votes}
         if not self.yes_no:
             return losses
         further = {name: loss for name, loss in losses.items() if name not in output.votes}

@@ -57,6 +57,7 @@ def test_a_center_crop_without_chance_is_what_the_processor_makes(dataset, proce
         {"augmentation": "resized_crop"},
         {"augmentation": "multi_scale_crop", "color_jitter": 1.0},
         {"augmentation": "center_crop", "randaugment": [2, 9], "erasing": 1.0},
+        {"augmentation": "center_crop", "rotation": 90.0},
     ],
     ids=str,
 )
@@ -204,3 +205,28 @@ def test_labels_that_are_no_classes_are_refused_with_a_way_out(processor):
     dataset = gray_rows(Value("string"), [{"label": "a"}])
     with pytest.raises(ValueError, match="ClassLabel"):
         class_names(dataset)
+
+
+def test_a_clip_is_turned_as_a_whole(processor):
+    clips = np.zeros((24, 64, 64, 3), np.uint8)
+    clips[:, :, :32] = 200  # the left half is bright in every frame
+    features = Features({"video": Video(decode=False), "label": ClassLabel(names=["a"])})
+    dataset = Dataset.from_list([{"video": {"bytes": encode_video(clips, 8), "path": None}, "label": 0}], features)
+    settings = {"augmentation": "center_crop", "flip": False, "grayscale": 0.0, "random_frames": False}
+    plain = VideoSamples(dataset, processor, **settings)[0]["pixel_values_videos"][0]
+    turned = VideoSamples(dataset, processor, seed=1, rotation=90.0, **settings)[0]["pixel_values_videos"][0]
+    assert (turned - plain).abs().mean() > 0.1
+    torch.testing.assert_close(turned[0], turned[3], atol=0.05, rtol=0)
+
+
+def test_an_angle_beyond_half_a_turn_is_refused(dataset, processor):
+    with pytest.raises(ValueError, match=r"rotation is 200\. Give degrees from 0 to 180"):
+        VideoSamples(dataset, processor, augmentation="center_crop", rotation=200)
+
+
+def test_a_second_pass_over_a_video_draws_other_random_numbers(dataset, processor):
+    samples = VideoSamples(dataset, processor, augmentation="resized_crop")
+    first, second = samples[1], samples[len(samples) + 1]
+    assert (first["index"], second["index"], first["labels"]) == (1, 1, second["labels"])
+    assert first["draw"] != second["draw"]
+    assert not torch.equal(first["pixel_values_videos"], second["pixel_values_videos"])

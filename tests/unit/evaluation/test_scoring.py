@@ -105,7 +105,7 @@ def test_a_rule_says_which_output_it_misses(rule, missing):
 
 def test_an_unknown_rule_is_an_error_that_lists_the_rules():
     with pytest.raises(
-        ValueError, match=r"'vote'.*probability, bike, bike_charades, bike_attributes, bike_fused, text4vis"
+        ValueError, match=r"'vote'.*probability, logits, bike, bike_charades, bike_attributes, bike_fused, text4vis"
     ):
         score_views(ViewOutputs(), "vote")
 
@@ -162,3 +162,11 @@ def test_actionclip_averages_probabilities_and_not_scores():
     assert score_actionclip(views.video_embeds, templates, scale=LOG3).tolist() == [pytest.approx([0.7, 0.3])]
     # at the official scale of 100 the sure template gives all to the first class
     assert score_views(views, "actionclip").tolist() == [pytest.approx([0.75, 0.25])]
+
+
+def test_tam_averages_logits_of_views_not_their_probabilities():
+    logits = torch.tensor([[[4.0, 0.0], [0.0, 2.0]]])
+    # mean logits 2 and 1
+    torch.testing.assert_close(
+        score_views(ViewOutputs(logits=logits), "logits"), torch.tensor([[2.0, 1.0]]).softmax(-1)
+    )

@@ -129,7 +129,7 @@ def _alt_fields(tiny_fields: dict) -> dict:
     return {name: value for name, value in tiny_fields.items() if name != "temporal_layers"} | {"merge_r": 1}
 
 
-def test_strict_dstpr_is_equations_6_and_7(tiny_fields, features):
+def test_strict_dstpr_is_equations_6_and_7_of_unit_features(tiny_fields, features):
     frames, text = features
     fields = {name: value for name, value in tiny_fields.items() if name != "temporal_layers"}
     model = DstprModel(DstprConfig(**fields, **DstprConfig.strict_settings)).eval()

@@ -61,6 +61,14 @@ def test_a_caption_is_the_label_in_one_template_drawn_for_each_video(freeze_text
         assert torch.equal(inputs["input_ids"], processor.encode_labels(LABELS)["input_ids"][[3, 0], [2, 2]][None])
 
 
+def test_the_loss_of_the_frozen_video_branch_is_left_out_where_attributes_are_trained():
+    settings = {"model__attributes": "shared", "model__train_branch": "attributes"}
+    model, objective = _objective("kinoshapes/bike", **settings)
+    objective.attributes = torch.ones(2, 77, dtype=torch.long)
+    inputs = objective.inputs(_batch([2, 0]))
+    assert objective.losses(model(**inputs), inputs["labels"]).keys() == {"attributes"}
+
+
 def test_all_classes_come_without_their_ids_so_that_processes_do_not_gather_them():
     _, objective = _objective("kinoshapes/text4vis")
     assert "candidate_labels" not in objective.inputs(_batch([2, 0]))

@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from kinoclip.training.optimizer import is_clip_parameter, parameter_groups
+from kinoclip.training.settings import TrainingSettings
+from kinoclip.training.setup import build_optimizer
 
 
 @pytest.fixture
@@ -90,3 +92,22 @@ def test_adamw_takes_the_groups_with_the_official_defaults(model):
 def test_a_model_without_trainable_parameters_is_an_error(model):
     with pytest.raises(ValueError, match="Module has no trainable parameter"):
         parameter_groups(model.requires_grad_(False), base_lr=5e-5)
+
+
+def test_a_named_module_has_a_rate_of_its_own_wherever_its_name_stands(model):
+    model.decoder = nn.ModuleDict({"vision_model": nn.Linear(2, 3)})
+    groups = {group["name"]: group["lr"] for group in parameter_groups(model, 1.0, 0.1, rates={"decoder": 7.0})}
+    assert groups == {"backbone": 0.1, "head": 1.0, "decoder": 7.0}
+
+
+def test_a_rate_for_a_module_that_is_not_trained_is_refused(model):
+    with pytest.raises(
+        ValueError, match=r"training.groups names 'decoder', and no trained parameter .* Modules: logit_scale"
+    ):
+        parameter_groups(model, 1.0, rates={"decoder": 7.0})
+
+
+def test_sgd_has_the_momentum_and_decay_of_the_settings(model):
+    optimizer = build_optimizer(model, TrainingSettings(optimizer="sgd", lr=0.1, momentum=0.5, weight_decay=5e-4))
+    assert type(optimizer) is torch.optim.SGD
+    assert {(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups} == {(0.5, 5e-4)}

@@ -3,8 +3,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPModel
 
 from kinoclip.embedded import mini_clip_path
+from kinoclip.training import starting
+from kinoclip.training.mini_clip import chinese
 from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.training.starting import label_texts, start_model
 
@@ -86,6 +89,46 @@ def test_a_template_is_given_by_name_or_in_full(recipe):
 def test_the_processor_keeps_the_sampling_of_the_recipe(recipe):
     _, processor = start_model(recipe.with_settings({"data.sampling": "segment_center"}), ["a"])
     assert processor.video_processor.sampling == "segment_center"
+
+
+def test_the_processor_keeps_pixel_normalization_and_attributes_of_the_recipe(recipe):
+    settings = {"model.attributes": "shared", "data.attribute_template": "{}", "data.num_attributes": 3}
+    _, processor = start_model(recipe.with_settings({**settings, "data.normalization": "imagenet"}), ["a"])
+    assert (processor.attribute_template, processor.num_attributes) == ("{}", 3)
+    assert processor.video_processor.image_mean == [0.485, 0.456, 0.406]
+
+
+def test_the_attributes_branch_has_the_text_tower_of_the_clip_that_the_recipe_names(recipe, tmp_path):
+    own = recipe.with_settings({"model.attributes": "own", "data.attribute_clip": "mini"})
+    model, _ = start_model(own, ["a"])
+    clip = CLIPModel.from_pretrained(mini_clip_path())
+    tower = model.attributes.text_model.state_dict()
+    assert all(torch.equal(tower[name], weight) for name, weight in clip.text_model.state_dict().items())
+    # a branch that was trained is continued, not started again
+    with torch.no_grad():
+        model.attributes.query_fc[0].weight.fill_(0.5)
+    model.save_pretrained(tmp_path)
+    start_model(own, ["a"])[1].save_pretrained(tmp_path)
+    assert start_model(own, ["a"], tmp_path)[0].attributes.query_fc[0].weight.eq(0.5).all()
+
+
+def test_the_procedural_benchmark_has_entities_for_alt():
+    model, _ = start_model(load_recipe("benchmark/alt-objects"), ["red circle"])
+    # 6 colors and 6 shapes
+    assert len(model.config.corpus) == 36
+    assert "red circle" in model.config.corpus
+
+
+def test_the_chinese_clip_of_the_procedural_benchmark_is_trained_once(monkeypatch, tmp_path):
+    trained = []
+    monkeypatch.setattr(starting, "HF_HOME", tmp_path)
+    monkeypatch.setattr(
+        starting, "train_chinese", lambda folder: trained.append(chinese.train_chinese(folder, steps=1))
+    )
+    for _ in range(2):
+        _, processor = start_model(load_recipe("benchmark/dstpr"), ["red circle"])
+    assert len(trained) == 1
+    assert "chinese_input_ids" in processor.encode_labels(["red circle"])
 
 
 def _cut(folder):

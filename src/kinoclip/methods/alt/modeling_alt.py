@@ -36,6 +36,9 @@ Where the paper prints one thing and the default is another (`AltConfig.strict_s
 | eq. 8: X + Conv(X) alone | `conv_ffn` | True | False |
 | eq. 10: plain products | `normalize_logits` | True | False |
 
+Not printed, and kept in both: residuals and MLPs of the decoder's cross-attention (eq. 8), the norm before the mean (eq. 9), and the
+label smoothing of the loss.
+
 Differences from the paper
 - Cosines are multiplied by 100 before Gumbel noise is added (`alignment_logit_scale=1.0` for eq. 4 as printed). Cosines of
   regions and entities differ by tenths and the noise by ones: with 2,000 entities the nearest one is chosen in 0.05 % of cases.
