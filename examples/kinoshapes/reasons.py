@@ -1,7 +1,7 @@
 """Do reasons point at what is there? python examples/kinoshapes/reasons.py [MODEL ...] [--clips 200].
 
-KinoShapes knows in which frames an object is seen and on which pixels. A model is a folder, such as those that run.py leaves in its
-work folder, or mini.
+KinoShapes knows in which frames an object is seen and on which pixels. A model is a folder, such as those that
+`kinoclip reproduce benchmark --output DIR` leaves in DIR/runs, or mini.
 """
 
 import argparse

@@ -140,7 +140,7 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    """Say which parameters decay where vectors do not. Source: X-CLIP's `utils/optimizer.py`, `set_weight_decay`."""
+    """Check whether a parameter decays where vectors do not. Source: X-CLIP's `utils/optimizer.py`, `set_weight_decay`."""
     return parameter.ndim > 1 and "position_embedding" not in name
 
 
