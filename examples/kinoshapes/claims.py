@@ -72,9 +72,9 @@ def render(rows: list[dict]) -> str:
             lines.append(f"| {' | '.join([name, row['title'], *cells, *costs])} |")
     lines += ["", "## The papers' claims", "", "| claim | rows | points | here |", "|---|---|---|---|"]
     for claim, one, other, how in CLAIMS:
-        if not {one, other} <= found.keys():
-            continue
         group = "all" if how == "equal" else how
+        if not all(group in found.get(name, {}) for name in (one, other)):
+            continue
         mine, base = found[one][group], found[other][group]
         gain, half = mine[0] - base[0], reach(mine, base)
         where = "" if group == "all" else f", {group}"
