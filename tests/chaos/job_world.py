@@ -127,7 +127,8 @@ class World:
         files = {str(path.relative_to(place)): path.read_bytes() for path in paths}
         for name in files:
             if name.endswith("training.json"):
-                files[name] = json.dumps({**json.loads(files[name]), "seconds": 0}).encode()
+                measured = dict.fromkeys(("seconds", "training_videos_per_second", "memory_mb"), 0)
+                files[name] = json.dumps({**json.loads(files[name]), **measured}).encode()
             files[name] = files[name].replace(str(folder).encode(), b"FOLDER")
         for name, repo in self.hub.repos.items():
             files |= {f"{name} {number} {path}": content for number, commit in enumerate(repo.commits)

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 
 from kinoclip.cli import main
 from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.evaluation.report import Report
 from kinoclip.inference.output_lock import OutputLock
 
 
@@ -109,7 +108,7 @@ def test_a_report_cannot_be_a_folder(evaluate_to, tmp_path):
 
 
 def test_a_report_that_cannot_be_kept_is_printed(evaluate_to, tmp_path, monkeypatch):
-    monkeypatch.setattr(Report, "save", raise_error(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr("kinoclip.whole_files.write_whole", raise_error(OSError(errno.ENOSPC, "full")))
     code, said = evaluate_to(tmp_path / "new" / "report.json")
     assert code == 1
     assert "top1" in said.out

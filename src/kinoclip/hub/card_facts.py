@@ -158,7 +158,7 @@ def training_facts(training: dict[str, Any]) -> dict[str, str]:
         return {}
     settings = training["recipe"]["training"]
     videos = training["videos"]["training"]
-    best, selection = training.get("best"), training["recipe"]["evaluation"].get("selection", "")
+    best, selection = training.get("best"), training["recipe"].get("evaluation", {}).get("selection", "")
     facts = {
         "recipe": f"`{training['name']}`",
         "started from": f"`{start_name(training['start'])}`" if training["start"] else "random weights",

@@ -107,7 +107,7 @@ def _way_there(name: str, recipe: Recipe, clip: str | None, convertible: bool) -
     chained = recipe.start in recipe_names()
     command = "reproduce" if chained else "train"
     train = f"train them with `kinoclip {command} {recipe.name} --data DIR --output {name}`"
-    train += f", which trains `{recipe.start}` first" if chained else ""
+    train += f", which trains `{recipe.start}` first and leaves the models in `{name}/runs`" if chained else ""
     data = recipe.data_settings
     phrases = [f"`{file}`" for file in (data.attributes, data.test_attributes) if file is not None]
     needs = (
