@@ -88,6 +88,8 @@ def reproduce(
     """
     options = options or Options()
     names = find_rows(rows)
+    for name in options.starts:
+        load_recipe(name)  # an unknown one would be ignored
     with _claimed(Path(output), names, options) as folder, single_thread() if options.smoke else nullcontext():
         job = _Job(folder, DataSources(data), options, report)
         results: list[RowResult] = []

@@ -31,7 +31,13 @@ def find_rows(names: Sequence[str]) -> list[str]:
             found[name] = None
             continue
         inside = [one for one in known if name == "all" or one.partition("/")[0] == file]
-        if table:
+        if inside and _TABLE.match(table):
+            tables = {one: load_recipe(one).table for one in inside}
+            inside = [one for one, printed in tables.items() if _is_of_table(printed, table)]
+            if not inside:
+                printed = ", ".join(dict.fromkeys(filter(None, tables.values())))
+                raise ValueError(f"{file} has no row of {table!r}. Its rows are of: {printed}.")
+        elif table:
             inside = [one for one in inside if _is_of_table(load_recipe(one).table, table)]
         if not inside:
             load_recipe(name)  # its error names the nearest recipe

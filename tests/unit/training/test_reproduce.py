@@ -43,12 +43,21 @@ def test_a_row_belongs_to_every_table_that_prints_it(printed, table, matches, mo
     if matches:
         assert find_rows([f"tam/{table}"]) == ["tam/k400-r50-8f"]
     else:
-        assert find_rows([f"tam/{table}"]) == []
+        with pytest.raises(ValueError, match=rf"tam has no row of '{table}'. Its rows are of: {printed}."):
+            find_rows([f"tam/{table}"])
 
 
 def test_an_unknown_row_is_refused_with_the_nearest_one():
     with pytest.raises(ValueError, match=r"The nearest known one is 'bike/t6a-vcs'"):
         find_rows(["bike/t6a-vsc"])
+
+
+def test_a_start_for_an_unknown_recipe_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"There is no recipe 'bike/t6a-frozn'. The nearest known one is 'bike/t6a-frozen'"
+    ):
+        reproduce(["bike/t6e-va"], [], tmp_path / "out", Options(smoke=True, starts={"bike/t6a-frozn": "somewhere"}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_data_sets_are_found_by_name_in_a_folder_or_in_one_source(tmp_path):
