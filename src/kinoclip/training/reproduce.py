@@ -247,7 +247,8 @@ class _Job:
         videos = getattr(processor, "video_processor", processor)
         costs = _measure_costs(model, processor, videos.num_frames, rounds=1 if self.smoke else 5)
         known = METHODS[recipe.method].measurements
-        for name in [name for name in recipe.paper if name in known]:
+        # what the row prints; all of it where no paper prints anything
+        for name in [name for name in known if name in recipe.paper or not recipe.paper]:
             batches = readable_batches(test, videos, model, rules.batch_size)
             value = known[name](model, processor, batches, label_texts(recipe, class_names(test)))
             costs |= {} if value is None else {name: value}
