@@ -71,9 +71,11 @@ def collect_views(
     """
     shares = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     names = READS[protocol.scoring]
-    samples = _Readable(VideoSamples(dataset, _with_views(video_processor, protocol)), names != ("attribute_scores",))
+    samples = ReadableVideos(
+        VideoSamples(dataset, _with_views(video_processor, protocol)), names != ("attribute_scores",)
+    )
     mine = Subset(samples, range(shares[0], len(samples), shares[1]))
-    loader = DataLoader(mine, batch_size, num_workers=num_workers, collate_fn=_collate_readable)
+    loader = DataLoader(mine, batch_size, num_workers=num_workers, collate_fn=collate_readable)
     run = step or (lambda pixels, _: model(pixel_values_videos=pixels, text_features=text))
     rows: list[tuple[int, dict[str, Tensor]]] = []
     failures: dict[int, str] = {}
@@ -134,10 +136,10 @@ def _with_views(video_processor: Any, protocol: Protocol) -> Any:
     return changed
 
 
-class _Readable(Dataset):  # type: ignore[type-arg]
+class ReadableVideos(Dataset):  # type: ignore[type-arg]
     """Samples, with the reason in the place of those that cannot be read; or their indices alone, without reading videos."""
 
-    def __init__(self, samples: VideoSamples, reads_videos: bool):
+    def __init__(self, samples: VideoSamples, reads_videos: bool = True):
         self.samples, self.reads_videos = samples, reads_videos
 
     def __len__(self) -> int:
@@ -152,7 +154,8 @@ class _Readable(Dataset):  # type: ignore[type-arg]
             return {"index": index, "error": str(error)}
 
 
-def _collate_readable(samples: list[dict[str, Any]]) -> tuple[dict[str, Tensor] | None, dict[int, str]]:
+def collate_readable(samples: list[dict[str, Any]]) -> tuple[dict[str, Tensor] | None, dict[int, str]]:
+    """Return a batch of the samples that could be read, None if there is none, and the rows that could not, with reasons."""
     readable = [sample for sample in samples if "error" not in sample]
     failed = {sample["index"]: sample["error"] for sample in samples if "error" in sample}
     if readable and "labels" not in readable[0]:

@@ -25,7 +25,7 @@ from .output import RESULT, RunFolder, write_json
 from .preparing import keep_labelled, read_phrases
 from .processes import check_processes
 from .recipe import Recipe
-from .run import say
+from .run import reset_peak_memory, say
 from .setup import Setup, make_accelerator, set_up
 from .starting import label_texts, start_model
 
@@ -100,6 +100,7 @@ def train(
     labels = class_names(dataset)
     accelerator = accelerator or make_accelerator(recipe, output, trackers)
     check_processes(accelerator.num_processes)
+    reset_peak_memory(accelerator.device)
     record = _record(recipe, start, labels, dataset, validation)
     with RunFolder(output, record, resume, accelerator.is_main_process) as folder, Interruption() as interruption:
         if folder.result is not None:

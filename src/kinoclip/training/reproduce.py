@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,18 +13,19 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from kinoclip.data import load_videos
 from kinoclip.data.coverage import Coverage
-from kinoclip.data.samples import VideoSamples, class_names, collate
+from kinoclip.data.samples import VideoSamples, class_names
 from kinoclip.evaluation.class_lists import find_class_lists
+from kinoclip.evaluation.collecting import ReadableVideos, collate_readable
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.inference.loading import load_recognizer
 from kinoclip.inference.output_lock import OutputLock
 from kinoclip.inference.profile import profile
 from kinoclip.methods import METHODS
 from kinoclip.recognizer import VideoRecognizer
-from kinoclip.video import VideoDecodeError
 from kinoclip.whole_files import write_whole
 
 from .comparison import RowResult, Run, compare, mean_row, render
@@ -160,7 +161,9 @@ class _Job:
         source = self._source(recipe)
         test = load_test(recipe, self._data(recipe))
         trained = self._train(recipe) if recipe.training.epochs else None
-        key = [str(trained or source), recipe.to_dict(), Coverage.of(test).fingerprint]
+        wanted = _wanted_measurements(recipe)
+        key = [trained.name if trained else source, _essentials(recipe), recipe.evaluation, wanted]
+        key.append(Coverage.of(test).fingerprint)
         place = self.folder / "measurements" / f"{_digest(key)}.json"
         if not place.is_file():
             place.parent.mkdir(exist_ok=True)
@@ -184,17 +187,10 @@ class _Job:
     def _train(self, recipe: Recipe) -> Path:
         """Return the folder of a recipe's model, trained now unless it is there."""
         source = self._source(recipe)
-        hidden = ("name", "title", "table", "paper", "caveats", "runs", "evaluation")
-        content = {
-            key: value
-            for key, value in {**vars(recipe), "training": asdict(recipe.training)}.items()
-            if key not in hidden
-        }
         rules = recipe.evaluation
-        selecting = (
-            [] if rules["selection"] == "last" else [rules["selection"], rules["validation_protocol"], rules["metric"]]
-        )
-        key = _digest([content, selecting, source])
+        names = ("selection", "validation_protocol", "metric", "every")
+        selecting = [] if rules["selection"] == "last" else [rules[name] for name in names]
+        key = _digest([_essentials(recipe), selecting, source])
         if key not in self._models:
             path = self.folder / "runs" / _run_name(recipe)
             parts = prepare_data(recipe, self._data(recipe))
@@ -215,7 +211,7 @@ class _Job:
     def _measure(self, recipe: Recipe, test: Any, source: str, trained: Path | None) -> dict[str, Any]:
         """Measure a model on a row's test part, on its further data sets, and what it costs."""
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-        model, processor = _load(recipe, test, source, trained)
+        model, processor = load_recognizer(trained) if trained else start_model(recipe, class_names(test), source)
         torch.nn.Module.to(model.eval(), device)
         rules = recipe.evaluation_settings
         options: dict[str, Any] = {"batch_size": rules.batch_size, "num_workers": self.options.num_workers}
@@ -244,35 +240,29 @@ class _Job:
             dataset = load_videos(entry, split="test") if self.smoke is None else test
             further = measured(dataset)
             metrics |= {f"{entry.rpartition('/')[2]}_{name}": value for name, value in further.metrics.items()}
-        videos = getattr(processor, "video_processor", processor)
+        videos: Any = getattr(processor, "video_processor", processor)
         costs = _measure_costs(model, processor, videos.num_frames, rounds=1 if self.smoke else 5)
-        known = METHODS[recipe.method].measurements
-        # what the row prints; all of it where no paper prints anything
-        for name in [name for name in known if name in recipe.paper or not recipe.paper]:
-            batches = readable_batches(test, videos, model, rules.batch_size)
-            value = known[name](model, processor, batches, label_texts(recipe, class_names(test)))
+        for name in _wanted_measurements(recipe):
+            samples = VideoSamples(test, videos, discarded="discarded_pixel_values" in model.loss_inputs)
+            loader = DataLoader(ReadableVideos(samples), rules.batch_size, collate_fn=collate_readable)
+            batches = (batch for batch, _ in loader if batch is not None)
+            measure = METHODS[recipe.method].measurements[name]
+            value = measure(model, processor, batches, label_texts(recipe, class_names(test)))
             costs |= {} if value is None else {name: value}
         report = json.loads(found.to_json())
         return {**report, "metrics": metrics, "costs": costs}
 
 
-def readable_batches(dataset: Any, videos: Any, model: VideoRecognizer, size: int) -> Iterator[dict[str, Any]]:
-    """Yield batches of the videos of a data set that can be read, with the discarded frames where the model compares them."""
-    samples = VideoSamples(dataset, videos, discarded="discarded_pixel_values" in model.loss_inputs)
-    waiting = []
-    for index in range(len(samples)):
-        with suppress(VideoDecodeError):
-            waiting.append(samples[index])
-        if waiting and (len(waiting) == size or index == len(samples) - 1):
-            yield collate(waiting)
-            waiting = []
+def _essentials(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides on the trained weights, apart from the start and the selection."""
+    names = ("method", "dataset", "model", "data", "training")
+    return {name: value for name, value in recipe.to_dict().items() if name in names}
 
 
-def _load(recipe: Recipe, test: Any, source: str, trained: Path | None) -> tuple[VideoRecognizer, Any]:
-    """Load the model of a run, or build what a row starts from, where it trains nothing."""
-    if trained is not None:
-        return load_recognizer(trained)
-    return start_model(recipe, class_names(test), source)
+def _wanted_measurements(recipe: Recipe) -> list[str]:
+    """Return the measurements of the method that the row prints; all of them where the row prints nothing."""
+    known = METHODS[recipe.method].measurements
+    return [name for name in known if name in recipe.paper or not recipe.paper]
 
 
 @torch.inference_mode()
@@ -320,6 +310,8 @@ def _claimed(folder: Path, names: list[str], options: Options) -> Iterator[Path]
     if others and not place.is_file():
         raise ValueError(f"The output folder {folder} holds other things, first {min(others)}. Name a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()  # a run records the folder that it started from
+    place = folder / IDENTITY
     lock = OutputLock(folder / RESULTS)
     lock.take()
     try:

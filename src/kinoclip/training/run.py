@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -198,8 +200,17 @@ class Run:
         return True
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new peak for `peak_memory_mb`; only Linux can do so for a process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_mb(device: torch.device) -> float:
-    """Return the peak memory so far, in MB (10^6 bytes): allocated on a GPU, else resident in this process."""
+    """Return the peak since `reset_peak_memory`, in MB (10^6 bytes): allocated on a GPU, else resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     import resource

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from kinoclip.text.attributes import write_attributes
 from kinoclip.training import loop
 from kinoclip.training.checkpoints import read_checkpoint
 from kinoclip.training.loop import train
+from kinoclip.training.run import peak_memory_mb, reset_peak_memory
 from kinoclip.training.starting import start_model
 
 
@@ -237,3 +239,15 @@ def test_no_epochs_write_what_the_recipe_starts_from(shapes, recipe, tmp_path):
     written = load_file(tmp_path / "run" / "model.safetensors")
     assert result.updates == 0
     assert all(torch.equal(written[name], weight) for name, weight in start.state_dict().items() if name in written)
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process cannot be reset here"
+)
+def test_the_peak_memory_of_a_run_is_not_that_of_what_ran_before():
+    device = torch.device("cpu")
+    large = torch.ones(100_000_000)  # 400 MB
+    before = peak_memory_mb(device)
+    del large
+    reset_peak_memory(device)
+    assert peak_memory_mb(device) < before - 300
