@@ -1,10 +1,10 @@
-# `make demo` and `make test` need Python 3.11 or newer and nothing else: they make the environment themselves.
+# `make demo` and `make test` need only Python 3.11 or newer: they create the environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test chaos lint format clean
+.PHONY: demo space test chaos conformity lint format clean
 
 demo: $(VENV)/.run
 	$(BIN)/kinoclip demo
@@ -13,16 +13,20 @@ space: $(VENV)/.space
 	$(BIN)/kinoclip space
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 25 $(TESTS)
 
-# attacks on the reader, on files, jobs, memory and the Space; .github/RELIABILITY.md holds its table
-CHAOS := tests/chaos tests/end_to_end/test_scale.py tests/end_to_end/test_space.py tests/unit/space \
-	tests/unit/video/test_refusals.py tests/unit/video/test_damage.py tests/unit/video/test_download.py \
-	tests/unit/video/test_sources.py tests/unit/video/test_resources.py tests/unit/test_conversion.py \
-	tests/unit/training/test_checkpoints.py tests/unit/training/test_loop.py tests/unit/hub/test_publish.py
+# Attacks on the reader, files, jobs, memory and the Space; .github/RELIABILITY.md holds the results.
+CHAOS := tests/chaos tests/end_to_end/test_scale.py tests/end_to_end/test_signals.py tests/end_to_end/test_space.py \
+	tests/unit/space tests/unit/test_storage.py tests/unit/inference/test_record_output.py tests/unit/methods/test_auto.py \
+	tests/unit/modeling/test_checkpoints.py tests/unit/training/test_checkpoints.py tests/unit/hub/test_publish.py \
+	$(addprefix tests/unit/video/test_,refusals.py damage.py download.py pictures.py sources.py resources.py isolation.py)
 
 chaos: $(VENV)/.dev
 	KINOCLIP_CHAOS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -p chaos.table $(CHAOS)
+
+# The common test suites of the installed transformers, from its source distribution, over every method.
+conformity: $(VENV)/.dev
+	$(BIN)/python tests/conformity/run.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,21 +1,30 @@
 """Options and small models that every kind of test uses."""
 
+import gzip
+import importlib.util
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from fork_server import Server
 from openai_layout import to_openai
+from transformers import CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from kinoclip import BikeConfig, BikeModel, BikeProcessor
-from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.data.mini_clip import build_tokenizer
-from kinoclip.embedded import mini_clip_path
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.methods.auto import mini_clip_path
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; tests send it to their children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOWERS = {
     "text_config": {
@@ -45,13 +54,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, since each file stays in one process (`--dist loadscope`)."""
-    longest = ("test_readme.py", "test_resuming.py", "test_processes.py")
-    items.sort(key=lambda item: item.path.name not in longest)
+    longest = ("test_pages.py", "test_export.py", "test_resuming.py", "test_smoke.py", "test_reproduce.py")
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """An environment in which `kinoclip` and `python` start without importing: see `fork_server`."""
+    server = Server(tmp_path_factory.mktemp("programs"))
+    yield server.environment
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def cli(programs) -> Callable[..., subprocess.CompletedProcess]:
+    """A function that runs `kinoclip` with arguments in a process of its own and returns its code and output."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+        command = ["kinoclip", *map(str, arguments)]
+        return subprocess.run(command, env=programs, capture_output=True, text=True, check=False, **options)
+
+    return run
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return build_tokenizer()
+    return CLIPTokenizer.from_pretrained(mini_clip_path())
+
+
+@pytest.fixture(scope="session")
+def clip_tokenizer() -> CLIPTokenizer:
+    """CLIP's own tokenizer, from the vocabulary that `open_clip` brings."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or spec.origin is None:
+        pytest.skip("open_clip_torch is not installed; its file bpe_simple_vocab_16e6.txt.gz makes CLIP's tokenizer")
+    merges_file = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    # 49152 entries less 2 * 256 letters and 2 specials are merges; the first line is a version.
+    lines = gzip.decompress(merges_file.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = [tuple(line.split()) for line in lines]
+    letters = list(bytes_to_unicode().values())
+    entries = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {entry: index for index, entry in enumerate(entries)}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
 
 
 @pytest.fixture(scope="session")

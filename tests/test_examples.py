@@ -1,12 +1,11 @@
 """Every example runs as printed, with the embedded model, and stays short."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 COMMANDS = {
@@ -15,6 +14,7 @@ COMMANDS = {
     "embed_videos.py": ["{bike}", "red circle", "{video}"],
     "find_attributes.py": ["{video}", "--clip", "{clip}"],
     "train.py": ["kinoshapes/bike", "{shapes}", "{folder}/run", "training.epochs=1"],
+    "train_with_trainer.py": ["{clip}", "{shapes}", "{folder}/trained"],
     "train_one_step.py": ["{clip}", "{video}", "red circle", "{video}", "blue square"],
 }
 
@@ -30,15 +30,37 @@ def shapes_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_an_example_runs(name, video_path, clip_folder, bike_folder, shapes_folder, tmp_path):
+def test_an_example_runs(name, video_path, clip_folder, bike_folder, shapes_folder, programs, tmp_path):
     places = {"{video}": video_path, "{clip}": clip_folder, "{bike}": bike_folder, "{folder}": tmp_path}
     places["{shapes}"] = shapes_folder
     arguments = COMMANDS[name]
     for place, path in places.items():
         arguments = [argument.replace(place, str(path)) for argument in arguments]
-    done = subprocess.run([sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, check=False)
+    command = ["python", EXAMPLES / name, *arguments]
+    done = subprocess.run(command, env=programs, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+WRONG = {
+    "classify_my_video.py": ["none.mp4", "{clip}"],
+    "see_why.py": ["none.mp4", "why.png", "{clip}"],
+    "embed_videos.py": ["{clip}", "red circle", "none.mp4"],
+    "find_attributes.py": ["none.mp4", "--clip", "{clip}"],
+    "train.py": ["kinoshapes/bike", "none", "run"],
+    "train_with_trainer.py": ["{clip}", "none", "run"],
+    "train_one_step.py": ["{clip}", "none.mp4", "red circle"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_an_example_reports_a_wrong_path_in_one_line(name, clip_folder, programs, tmp_path):
+    arguments = [argument.replace("{clip}", str(clip_folder)) for argument in WRONG[name]]
+    command = ["python", EXAMPLES / name, *arguments]
+    done = subprocess.run(command, env=programs, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "none" in done.stderr.splitlines()[-1]
 
 
 def test_every_example_is_run():

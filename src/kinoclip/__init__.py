@@ -1,28 +1,55 @@
 """Recognize actions in video with CLIP.
 
-Importing the package makes its models known to Transformers: `AutoModel`, `AutoProcessor`, `AutoVideoProcessor`,
-`AutoModelForVideoClassification` and two pipelines load them.
+`import kinoclip` registers every method with Transformers: `AutoModel`, `AutoProcessor`, `AutoVideoProcessor`,
+`AutoModelForVideoClassification` and two pipelines then load its checkpoints. It imports neither Transformers nor torch.
 """
 
-import sys
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from kinoclip.importing import without_collector
+from kinoclip.lazy import lazy_names
+from kinoclip.registration import register
 
 __version__ = "0.1.0"
 
-if Path(sys.argv[0]).stem == "kinoclip" or sys.orig_argv[1:3] == ["-m", "kinoclip"]:
-    # the command line: its help must not wait for torch, and a command imports what it needs
+_METHODS = {
+    "actionclip": "ActionClip",
+    "alt": "Alt",
+    "bike": "Bike",
+    "dstpr": "Dstpr",
+    "sllm": "Sllm",
+    "tam": "Tam",
+    "text4vis": "Text4Vis",
+    "xclip": "Xclip",
+}
+_MODULES = {
+    **{
+        f"{prefix}{kind}": f"methods.{name}"
+        for name, prefix in _METHODS.items()
+        for kind in ("Config", "Model", "Processor")
+    },
+    **dict.fromkeys(("Classification", "Prediction"), "modeling.classification"),
+    **dict.fromkeys(("Classifier", "classify"), "inference.classifier"),
+    **dict.fromkeys(("VideoDecodeError", "VideoReader", "VideoRefusedError"), "video"),
+    "RecognizerProcessor": "modeling.processing",
+    "RecognizerVideoProcessor": "modeling.video_processing",
+}
+__all__ = sorted(_MODULES)
 
-    def __getattr__(name: str) -> Any:
-        try:
-            return getattr(import_module("kinoclip.public"), name)
-        except AttributeError:
-            raise AttributeError(f"module 'kinoclip' has no attribute {name!r}") from None
+if TYPE_CHECKING:  # the same names for type checkers and editors
+    from kinoclip.inference.classifier import Classifier as Classifier
+    from kinoclip.inference.classifier import classify as classify
+    from kinoclip.methods.actionclip import *
+    from kinoclip.methods.alt import *
+    from kinoclip.methods.bike import *
+    from kinoclip.methods.dstpr import *
+    from kinoclip.methods.sllm import *
+    from kinoclip.methods.tam import *
+    from kinoclip.methods.text4vis import *
+    from kinoclip.methods.xclip import *
+    from kinoclip.modeling.classification import *
+    from kinoclip.modeling.processing import RecognizerProcessor as RecognizerProcessor
+    from kinoclip.modeling.video_processing import RecognizerVideoProcessor as RecognizerVideoProcessor
+    from kinoclip.video import *
 
-else:
-    with without_collector():
-        from kinoclip.public import *  # noqa: F403
-        from kinoclip.public import __all__ as __all__
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+register([f"kinoclip_{name}" for name in _METHODS])

@@ -1,34 +1,46 @@
-"""Every config, model and processor of this package under Transformers' Auto classes and pipelines."""
+"""Registration with the Auto classes and pipelines of Transformers, which are imported neither before nor by it."""
 
-from __future__ import annotations
+from collections.abc import Collection
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForVideoClassification,
-    AutoProcessor,
-    AutoTokenizer,
-    AutoVideoProcessor,
-    CLIPTokenizer,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
+from kinoclip.lazy import when_imported
 
-from kinoclip.inference.pipelines import ZeroShotVideoClassificationPipeline
-from kinoclip.methods import METHODS
-from kinoclip.video_processing import RecognizerVideoProcessor
+# modules of `transformers.models.auto`, and their tables, in which `kinoclip.methods` is found without a class of it
+_TABLES = {
+    "configuration_auto": "CONFIG_MAPPING",
+    "processing_auto": "PROCESSOR_MAPPING",
+    "video_processing_auto": "VIDEO_PROCESSOR_MAPPING",
+}
 
 
-def register() -> None:
-    """Register all methods; a second call changes nothing."""
-    for config, model, processor, *_ in METHODS.values():
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModel.register(config, model, exist_ok=True)
-        AutoModelForVideoClassification.register(config, model, exist_ok=True)
-        AutoProcessor.register(config, processor, exist_ok=True)
-        AutoTokenizer.register(config, CLIPTokenizer, exist_ok=True)
-        AutoVideoProcessor.register(config, RecognizerVideoProcessor, exist_ok=True)
-    task = "zero-shot-video-classification"
-    if task not in PIPELINE_REGISTRY.get_supported_tasks():
-        PIPELINE_REGISTRY.register_pipeline(
-            task, pipeline_class=ZeroShotVideoClassificationPipeline, pt_model=AutoModel, type="multimodal"
-        )
+class _Pending(dict[Any, Any]):
+    """Registered classes; `kinoclip.methods` is imported, and registers its own, when a value is looked up."""
+
+    def __getitem__(self, key: Any) -> Any:
+        import_module("kinoclip.methods")
+        return super().__getitem__(key)
+
+    def values(self) -> Any:
+        import_module("kinoclip.methods")
+        return super().values()
+
+    def items(self) -> Any:
+        import_module("kinoclip.methods")
+        return super().items()
+
+
+def register(model_types: Collection[str]) -> None:
+    """Register the methods of these model types and the zero-shot pipeline; a second call changes nothing."""
+
+    def add_methods(module: ModuleType) -> None:
+        table = getattr(module, _TABLES[module.__name__.rpartition(".")[2]])
+        known = dict.fromkeys(model_types) if table is getattr(module, "CONFIG_MAPPING", None) else {}
+        table._extra_content = _Pending(known | table._extra_content)
+
+    for name in _TABLES:
+        when_imported(f"transformers.models.auto.{name}", add_methods)
+    when_imported(
+        "transformers.pipelines", lambda _: import_module("kinoclip.inference.pipelines").register_pipelines()
+    )

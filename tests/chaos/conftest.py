@@ -1,11 +1,14 @@
 """What the attacks share."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import av
 import pytest
 from chaos.limits import IS_FULL
 from chaos.warden import Warden, count, lost
 
-from kinoclip.data.kinoshapes import kinoshapes_clips
+from kinoclip.kinoshapes import kinoshapes_clips
 
 CONTAINERS = {
     "h264.mp4": ("libx264", "yuv420p"),
@@ -53,6 +56,26 @@ def warden():
     warden = Warden()
     yield warden
     warden.close()
+
+
+@pytest.fixture
+def opened_by(tmp_path_factory):
+    """A function that runs attacks under strace: it returns the calls that open something else, and the outcomes."""
+
+    def run(attack: Callable[[Warden], dict[str, str]], folder: Path) -> tuple[list[str], dict[str, str]]:
+        log = tmp_path_factory.mktemp("strace") / "calls"
+        warden = Warden("strace", "-f", "-qq", "-o", str(log), "-e", "trace=openat,open,creat,connect,execve")
+        try:
+            begun = len(log.read_text().splitlines())
+            outcomes = attack(warden)
+        finally:
+            warden.close()
+        harmless = ("/proc/self/", "/sys/devices/system/cpu", "/proc/cpuinfo", "/proc/meminfo", "site-packages")
+        allowed = (str(folder), *harmless, ".py", ".so")
+        calls = [line for line in log.read_text().splitlines()[begun:] if '"' in line or "connect(" in line]
+        return [line for line in calls if not any(name in line for name in allowed)], outcomes
+
+    return run
 
 
 @pytest.fixture

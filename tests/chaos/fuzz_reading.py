@@ -48,7 +48,7 @@ def main(target: str, log: str, *options: str) -> None:
         import av  # noqa: F401
         from chaos import test_files, warden  # noqa: F401
 
-        import kinoclip.video.decoding  # noqa: F401
+        import kinoclip.video.reader  # noqa: F401
 
     folder = Path(tempfile.mkdtemp())
     letters = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

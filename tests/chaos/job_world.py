@@ -1,4 +1,4 @@
-"""What the attacks on jobs share: the jobs, where they run, and what must hold after each attack."""
+"""The jobs that tests disturb, and what must hold after each disturbance."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from chaos.jobs import Ended, Jobs
 
 LABELS = "red circle,blue square,green star"
 KINDS = ("jsonl", "csv", "parquet", "train", "evaluate", "kinoshapes", "publish")
-# what is whole as soon as it is there, by kind; a JSONL or CSV file grows by whole lines
+# files that are written atomically, by kind; a JSONL file grows by whole lines
 _WHOLE = {
+    "csv": "out.csv",
     "parquet": "out.parquet",
     "train": "out/model.safetensors",
     "evaluate": "report.json",
     "kinoshapes": "clips",
 }
-# the same state is pickled in other words after a restart
+# the same state has another pickle after a restart
 _PICKLED = ("state.pt", "manifest.json")
 
 
@@ -33,7 +34,7 @@ class World:
         videos: a link to a folder with a folder for each class.
         model: a folder to publish.
         folder: for everything that is written.
-        expected: what a job leaves that nothing happens to, and how it went, by kind.
+        expected: the files and the end of an undisturbed job, by kind.
     """
 
     jobs: Jobs
@@ -45,7 +46,7 @@ class World:
     number: int = 0
 
     def command(self, kind: str, folder: Path) -> list[object]:
-        """Give the command of a job, which continues what is there."""
+        """Return the command of a job, which continues what is there."""
         if kind == "train":
             settings = ("epochs=2", "batch_size=3", "accumulation=1")
             options = [option for setting in settings for option in ("--set", f"training.{setting}")]
@@ -62,7 +63,7 @@ class World:
         return ["classify", self.videos, *options, "--output", folder / f"out.{kind}"]
 
     def fresh(self, kind: str) -> Path:
-        """Make a folder for a job that has not begun."""
+        """Create the folder of a new job."""
         self.number += 1
         folder = self.folder / f"{kind}-{self.number}"
         folder.mkdir()
@@ -70,17 +71,17 @@ class World:
         return folder
 
     def fill(self, kind: str, folder: Path) -> None:
-        """Give a job what it begins with."""
+        """Write the input of a job."""
         self.hub.repos.clear()
         if kind == "publish":
             shutil.copytree(self.model, self.view(folder) / "model")
 
     def view(self, path: Path) -> Path:
-        """Give the path by which this process sees a file of a job."""
+        """Return the path by which this process sees a file of a job."""
         return self.jobs.view(path)
 
     def run(self, kind: str, folder: Path, *more: str, **hurt: Any) -> Ended:
-        """Run or continue a job, and make sure of what holds however it ends."""
+        """Run or continue a job, and check what holds however it ends."""
         ended = self.jobs.run(*self.command(kind, folder), *more, folder=str(folder), **hurt)
         assert ended.left == 0, "processes are left"
         assert "Traceback" not in ended.errors, ended.errors
@@ -94,7 +95,7 @@ class World:
         return ended
 
     def uninterrupted(self, kind: str) -> Ended:
-        """Run a job that nothing happens to, once."""
+        """Run an undisturbed job, once."""
         if kind not in self.expected:
             folder = self.fresh(kind)
             ended = self.run(kind, folder)
@@ -103,25 +104,27 @@ class World:
         return self.expected[kind][1]
 
     def complete(self, kind: str, folder: Path, *more: str) -> None:
-        """Let a job go on to its end, and compare everything that it leaves."""
+        """Continue a job to its end, and compare all files."""
         is_done = kind == "kinoshapes" and self.view(folder / "clips").exists()  # it is written once
+        if is_done:  # a kill behind the last rename leaves the lock file, which a next job takes
+            (self.view(folder) / ".clips.lock").unlink(missing_ok=True)
         ended = None if is_done else self.run(kind, folder, *more)
         assert ended is None or ended.code == 0, ended.errors
         self.compare(kind, folder)
 
     def compare(self, kind: str, folder: Path) -> None:
-        """Compare everything that a job left with what one leaves that nothing happens to."""
+        """Compare all files with those of an undisturbed job."""
         expected, found = self.expected[kind][0], self.state(kind, folder)
         assert sorted(found) == sorted(expected)
         changed = [name for name in found if found[name] != expected[name]]
         assert changed == []
 
     def replaced(self, folder: Path) -> bool:
-        """Tell whether other videos took the place of some in training."""
+        """Check whether training replaced unreadable videos."""
         return bool(json.loads((self.view(folder) / "out" / "training.json").read_text())["failures"])
 
     def state(self, kind: str, folder: Path) -> dict[str, bytes]:
-        """Give every file that a job left, and what it published."""
+        """Return every file of a job, and what it published."""
         place = self.view(folder)
         paths = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name not in _PICKLED]
         files = {str(path.relative_to(place)): path.read_bytes() for path in paths}
@@ -136,11 +139,11 @@ class World:
         return files
 
     def _check_whole(self, kind: str, folder: Path) -> None:
-        """Make sure that nothing half is there to be taken for whole, and no record twice."""
+        """Check that no incomplete file has its final name, and that no record is duplicated."""
         expected, found = self.expected[kind][0], self.state(kind, folder)
-        if kind in ("jsonl", "csv"):
-            lines = found.get(f"out.{kind}", b"").rpartition(b"\n")[0]
-            assert expected[f"out.{kind}"].startswith(lines)
+        if kind == "jsonl":
+            lines = found.get("out.jsonl", b"").rpartition(b"\n")[0]
+            assert expected["out.jsonl"].startswith(lines)
         elif kind == "publish":
             assert {name: content for name, content in found.items() if " " in name}.items() <= expected.items()
         else:

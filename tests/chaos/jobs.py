@@ -1,4 +1,4 @@
-"""Jobs in children of a process that has imported everything, each of them hurt at a moment that a test chooses."""
+"""Jobs in forks of a process that has imported everything, disturbed at a moment that a test chooses."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Ended(NamedTuple):
     """How a job ended.
 
     Args:
-        code: its exit code; the negative number of the signal that ended it.
-        errors: what it said on standard error.
-        operations: how often it was about to change its folder; 0 if it was killed.
-        seconds: how long it took.
-        left: processes of its group that were still there.
-        second: the code and errors of another job of the same command, started while this one was stopped.
+        code: its exit code, or the negative number of the signal that ended it.
+        errors: its standard error.
+        operations: number of changes of its folder; 0 if it was killed.
+        seconds: its duration.
+        left: number of processes of its group that still ran.
+        second: the code and errors of another job with the same command, started while this one was stopped.
     """
 
     code: int
@@ -46,8 +46,8 @@ class Jobs:
     """Starts jobs one at a time, in mounts of their own where that is allowed.
 
     Args:
-        folder: for what they print.
-        environment: of all of them.
+        folder: for their output.
+        environment: of all jobs.
     """
 
     def __init__(self, folder: Path, **environment: str):
@@ -64,7 +64,7 @@ class Jobs:
         assert self._ask() == {"threads": 1}
 
     def run(self, *arguments: object, **hurt: Any) -> Ended:
-        """Run a command (or `kinoshapes FOLDER`), and hurt it; see `_child` and `_watch` for how."""
+        """Run a command (or `kinoshapes FOLDER`), and disturb it as `_child` and `_watch` describe."""
         told = self._ask(arguments=list(map(str, arguments)), errors=str(self.folder / "errors"), **hurt)
         return Ended(**told)
 
@@ -73,11 +73,11 @@ class Jobs:
         assert self._ask(mount=list(map(str, arguments))) == {"code": 0}
 
     def unmount(self, folder: Path) -> None:
-        """Take a mount away, whatever is open there."""
+        """Unmount a folder, whatever is open there."""
         assert self._ask(mount=["umount", "-l", str(folder)]) == {"code": 0}
 
     def view(self, path: Path) -> Path:
-        """Give the path by which this process sees what the jobs see."""
+        """Return the path by which this process sees a file of the jobs."""
         return Path(f"/proc/{self.process.pid}/root{path}")
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Jobs:
 
 def _run(arguments: list[str]) -> int:
     if arguments[0] == "kinoshapes":
-        from kinoclip.data.kinoshapes import write_kinoshapes
+        from kinoclip.kinoshapes import write_kinoshapes
 
         write_kinoshapes(arguments[1], 6, seed=3, num_frames=8)
         return 0
@@ -107,13 +107,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _child(request: dict[str, Any], answer: int) -> None:
-    """Run a job, and hurt it at a moment of its own.
+    """Run a job, and disturb it at a moment of its own.
 
     Args:
         request: `folder` and `operation`: at the n-th change of what is in the folder; or `size`: when a file would grow larger.
-            Then `signal` is sent, or `errno` raised from then on. `size` kills while a file is written. `unplug` and `reading`:
+            Then `signal` is sent, or `errno` raised from then on. `size` kills during a write. `unplug` and `reading`:
             that link is removed when a file behind it is opened for the n-th time.
-        answer: gets the number of changes.
+        answer: a pipe for the number of changes.
     """
     os.setpgid(0, 0)
     os.dup2(os.open(request["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
@@ -135,11 +135,11 @@ def _child(request: dict[str, Any], answer: int) -> None:
         code = 1
     sys.stderr.flush()
     os.write(answer, b"%d" % changes[0])
-    os._exit(code)  # taking everything apart that was imported takes seconds
+    os._exit(code)  # the deallocation of all modules takes seconds
 
 
 def _count(folder: str, changes: list[int], request: dict[str, Any]) -> Callable[[str, tuple[Any, ...]], None]:
-    """Give an audit hook that counts changes in a folder, and openings of videos, and hurts at one of them."""
+    """Return an audit hook that counts changes of a folder and openings of videos, and disturbs one of them."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and str(arguments[0]).startswith(request.get("unplug", "\0")):
@@ -148,7 +148,7 @@ def _count(folder: str, changes: list[int], request: dict[str, Any]) -> Callable
                 Path(request["unplug"]).unlink(missing_ok=True)
         if event not in _CHANGES or (event == "open" and not arguments[2] & _WRITES):
             return
-        # what is removed with its folder is named from there
+        # files that are removed with their folder have relative names
         is_relative = event in ("os.remove", "os.rmdir") and arguments[1] != -1
         if not (is_relative or str(arguments[0]).startswith(folder)):
             return
@@ -169,7 +169,7 @@ def _attempt(request: dict[str, Any]) -> dict[str, Any]:
         os.close(reader)
         _child(request, writer)
     os.close(writer)
-    with contextlib.suppress(OSError):  # it may have done so itself, and have ended
+    with contextlib.suppress(OSError):  # the child may have done so and ended
         os.setpgid(process, process)
     code, second = _watch(process, request)
     seconds = time.monotonic() - begin
@@ -205,7 +205,7 @@ def _watch(process: int, request: dict[str, Any]) -> tuple[int, tuple[int, str] 
 
 
 def _count_left(group: int) -> int:
-    """Count what is left of a job, after the seconds in which workers notice that they are alone."""
+    """Count the processes that are left of a job, after the seconds in which workers notice its end."""
     for _ in range(1000):
         try:
             os.killpg(group, 0)
@@ -222,9 +222,9 @@ def _serve() -> None:
     import pyarrow.parquet  # noqa: F401
     import torch
 
-    import kinoclip.public  # noqa: F401
+    import kinoclip  # noqa: F401
     from kinoclip.cli import main  # noqa: F401
-    from kinoclip.training import loop  # noqa: F401
+    from kinoclip.training import trainer  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -10,7 +10,7 @@ import time
 SCRIPT = """
 import sys, threading, time
 from kinoclip.cli import main
-from kinoclip.video.media import Session
+from kinoclip.video._session import Session
 
 decode = Session.decode
 
@@ -47,6 +47,6 @@ def test_a_decoder_that_hangs_costs_a_record_and_no_more(contents, tmp_path):
     errors = {record["video"]: record["error"] for record in records if "error" in record}
     assert list(errors) == ["slow.mp4", "stuck 1.mp4", "stuck 2.mp4"]
     assert {error["type"] for error in errors.values()} == {"VideoTimeoutError"}
-    said = "reading it takes longer than 2 s. Allow more (--timeout, or in Python `time_limit`), or re-encode it."
+    said = "reading takes longer than 2 s. Allow more (--timeout, or `time_limit` in Python), or re-encode it."
     assert {error["message"].partition(": ")[2] for error in errors.values()} == {said}
     assert "Traceback" not in done.stderr

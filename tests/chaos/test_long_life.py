@@ -14,8 +14,8 @@ from chaos.limits import IS_FULL
 from torch.utils.data import DataLoader
 
 from kinoclip import RecognizerVideoProcessor
-from kinoclip.data.kinoshapes import kinoshapes_dataset
 from kinoclip.data.samples import VideoSamples, collate
+from kinoclip.kinoshapes import kinoshapes_dataset
 
 DECODES, CLASSIFICATIONS = 5000, 2000
 
@@ -63,7 +63,8 @@ def test_a_worker_that_is_killed_ends_the_epoch_with_an_error(samples):
     batches = iter(DataLoader(samples, 1, collate_fn=collate, num_workers=2))
     next(batches)
     os.kill(children()[0], signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="worker"):
+    # torch notices, or its connection to the worker breaks off
+    with pytest.raises((RuntimeError, ConnectionError), match=r"worker|reset by peer"):
         list(batches)
 
 

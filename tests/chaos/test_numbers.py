@@ -11,11 +11,11 @@ from chaos.limits import IS_FULL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinoclip import metrics
-from kinoclip.components.saliency import frame_saliency
-from kinoclip.components.token_merging import merge_tokens, plan_merge
-from kinoclip.inference.classify import Classifier
-from kinoclip.losses import binary_cross_entropy, cross_entropy, dual_softmax, row_kl, symmetric_kl
+from kinoclip.evaluation import metrics
+from kinoclip.inference.classifier import Classifier
+from kinoclip.modeling.layers.saliency import frame_saliency
+from kinoclip.modeling.layers.token_merging import merge_tokens, plan_merge
+from kinoclip.modeling.losses import binary_cross_entropy, cross_entropy, dual_softmax, row_kl, symmetric_kl
 from kinoclip.video.sampling import SamplingRule, sample_indices
 
 EXAMPLES = 500 if IS_FULL else 25

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import av
 import httpx
+import numpy as np
 import pytest
 from chaos.limits import IS_FULL
 from chaos.mutations import seeded
 from PIL import Image
 
-from kinoclip.data.kinoshapes import kinoshapes_clips
-from kinoclip.data.kinoshapes import write_video as kinoshapes_video
+from kinoclip.kinoshapes import kinoshapes_clips
+from kinoclip.kinoshapes import write_video as kinoshapes_video
 
 pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 pytestmark = pytest.mark.skipif(not IS_FULL, reason="part of `make chaos`")
@@ -73,6 +74,16 @@ class Server:
             "bytes": resident,
         }
 
+    def ticks(self):
+        """Give the clock ticks that each process which answers has computed."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                found[entry.name] = (fields[1], int(fields[11]) + int(fields[12]))
+        servers = {process for process, (parent, _) in found.items() if parent == str(self.process.pid)}
+        return {process: ticks for process, (parent, ticks) in found.items() if parent in servers}
+
     def files(self):
         """Give its temporary files."""
         return {file for file in self.temporary.rglob("*") if file.is_file()}
@@ -83,11 +94,12 @@ class Server:
 
 
 class Visitor:
-    """Somebody who sends requests, and notes whatever of the machine an answer tells."""
+    """Somebody who sends requests from an address, and notes whatever of the machine an answer tells."""
 
-    def __init__(self, server):
+    def __init__(self, server, seat=0):
         self.server, self.told = server, []
-        self.client = httpx.Client(base_url=server.url, timeout=120)
+        transport = httpx.HTTPTransport(local_address=f"127.0.0.{seat + 1}")
+        self.client = httpx.Client(base_url=server.url, timeout=120, transport=transport)
 
     def note(self, text):
         """Look for what no visitor may read."""
@@ -372,7 +384,7 @@ def test_fifty_at_a_time_twenty_of_them_hostile(attacks, tmp_path, record_proper
 
     def visit(number):
         wave, seat = divmod(number, GOOD + HOSTILE)
-        visitor, attack = Visitor(server), attacks[seat] if seat < HOSTILE else None
+        visitor, attack = Visitor(server, seat), attacks[seat] if seat < HOSTILE else None
         try:
             outcome = good(visitor, video) if attack is None else attack(visitor, wave, video)
         except httpx.TransportError as error:
@@ -411,3 +423,94 @@ def test_fifty_at_a_time_twenty_of_them_hostile(attacks, tmp_path, record_proper
     assert states[-1]["files"] <= states[1]["files"] + 5
     assert states[-1]["threads"] <= states[1]["threads"] + 5
     assert states[-1]["bytes"] < 1.1 * states[1]["bytes"]
+
+
+# --- valid videos that cost much to decode ---
+
+
+def repeat_video(path, size, fps, seconds, **options):
+    """Write a long video that is encoded for one second only: its packets are repeated."""
+    buffer = io.BytesIO()
+    rng = np.random.default_rng(0)
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "35", **options})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        picture = rng.integers(0, 255, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        for number in range(fps):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, 8 * number, 1), format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(io.BytesIO(buffer.getvalue())) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.pts is not None]
+        length = sum(packet.duration for packet in packets)
+        times = [(packet.pts, packet.dts) for packet in packets]
+        for turn in range(seconds):
+            for packet, (pts, dts) in zip(packets, times, strict=True):
+                packet.pts, packet.dts, packet.stream = pts + turn * length, dts + turn * length, stream
+                container.mux(packet)
+    return path.read_bytes()
+
+
+@pytest.mark.timeout(900)
+def test_twenty_honest_visitors_are_answered_beside_five_with_expensive_videos(tmp_path, record_property):
+    expensive = {
+        "4K at 60": (repeat_video(tmp_path / "a.mp4", (3840, 2160), 60, 60), True),
+        "1080p, timeline": (repeat_video(tmp_path / "b.mp4", (1920, 1080), 30, 200), True),
+        "1080p, one key frame a minute": (repeat_video(tmp_path / "c.mp4", (1920, 1080), 30, 120), False),
+        "720p, timeline": (repeat_video(tmp_path / "d.mp4", (1280, 720), 30, 300), True),
+        "4K": (repeat_video(tmp_path / "e.mp4", (3840, 2160), 30, 30), False),
+    }
+    shown = next(iter(kinoshapes_clips(1, seed=5, split="test", labels=["red circle"])))
+    video = kinoshapes_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
+    server, ends, waited = Server(tmp_path), Counter(), []
+    stop = time.monotonic() + 300
+
+    def attack(seat):
+        content, spans = list(expensive.values())[seat]
+        visitor = Visitor(server, 100 + seat)
+        handle = as_file(visitor.upload(content))
+        while time.monotonic() < stop and len(waited) < 20:
+            with ThreadPoolExecutor(4) as pool:  # more than one visitor may have at a time
+                ask = lambda _: visitor.ask(handle, further=("mini", 32, 0.5, spans, ""))  # noqa: E731
+                ends.update(judge(*said) for said in pool.map(ask, range(4)))
+
+    def visit(seat):
+        time.sleep(5 + seat)
+        visitor, begin = Visitor(server, seat), time.monotonic()
+        outcome = good(visitor, video)
+        waited.append(time.monotonic() - begin)
+        return outcome
+
+    try:
+        with ThreadPoolExecutor(25) as pool:
+            hostile = [pool.submit(attack, seat) for seat in range(5)]
+            outcomes = list(pool.map(visit, range(20)))
+            for each in hostile:
+                each.result()
+        held = server.held()
+    finally:
+        server.stop()
+    record_property("outcomes", dict(ends + Counter(frames=outcomes.count("frames"))))
+    print(f"longest wait {max(waited):.1f} s of {sorted(waited)}, attackers: {dict(ends)}, {held}")  # noqa: T201
+    assert outcomes == ["frames"] * 20
+    assert set(ends) <= {"frames", "error"}
+    assert max(waited) < 30
+
+
+def test_the_work_for_a_visitor_who_leaves_is_stopped(tmp_path):
+    content, server = repeat_video(tmp_path / "a.mp4", (1280, 720), 30, 300), Server(tmp_path)
+    try:
+        visitor = Visitor(server)
+        data = [as_file(visitor.upload(content)), LABELS, "mini", 0, 0.5, True, ""]
+        event = visitor.request("POST", "/gradio_api/call/classify", json={"data": data}).json()["event_id"]
+        with ThreadPoolExecutor(1) as pool:
+            leaving = pool.submit(visitor.client.get, f"/gradio_api/call/classify/{event}", timeout=5)
+            time.sleep(3)
+            before = server.ticks()
+            time.sleep(1)
+            [worker] = [process for process, ticks in server.ticks().items() if ticks - before.get(process, 0) > 20]
+            assert isinstance(leaving.exception(), httpx.TimeoutException)
+        time.sleep(3)
+        assert worker not in server.ticks()
+    finally:
+        server.stop()

@@ -27,7 +27,8 @@ def read_video(path: str, how: str, options: dict[str, Any]) -> str:
     from kinoclip.video import VideoDecodeError, VideoReader
 
     try:
-        source = Path(path).read_bytes() if how == "bytes" else path
+        source = {"path": path, "bytes": Path(path).read_bytes, "folder": lambda: Path(path).parent}[how]
+        source = source() if callable(source) else source
         with VideoReader(source, **options) as reader:
             reader.frames([i * reader.num_frames // 8 for i in range(8)])
             for number, _ in enumerate(reader.iterate()):
@@ -53,11 +54,13 @@ def _child(request: dict[str, Any], answer: int) -> None:
 
 def _serve() -> None:
     import torch
+    from PIL import Image
 
-    import kinoclip.video.decoding
-    import kinoclip.video.media  # noqa: F401
+    import kinoclip.video._session
+    import kinoclip.video.reader  # noqa: F401  (children must not import it again)
 
     torch.set_num_threads(1)
+    Image.init()  # the plug-ins that a child would import for each picture
     with contextlib.suppress(ImportError):
         import av  # noqa: F401
     sys.stdout.write("ready\n")
@@ -111,6 +114,21 @@ class Warden:
         self._requests.flush()
         told = json.loads(self._answers.readline())
         return str(told["outcome"])
+
+    def attack_pictures(self, folder: Path, attacks: Iterable[tuple[str, str, bytes]]) -> dict[str, str]:
+        """Read each content as the second frame of a folder, behind a sound one, and give the outcome by name.
+
+        Args:
+            folder: with the sound frame in it.
+            attacks: name of the attack, suffix of the file, and content.
+        """
+        outcomes = {}
+        for name, suffix, content in attacks:
+            path = folder / f"frame_2{suffix}"
+            path.write_bytes(content)
+            outcomes[name] = self.read(path, "folder")
+            path.unlink()
+        return outcomes
 
     def attack(self, folder: Path, attacks: Iterable[tuple[str, bytes]], **options: Any) -> dict[str, str]:
         """Read each content as a file and from memory in turn, and give the outcome by the name of the attack."""

@@ -1,37 +1,20 @@
-"""The recognizers that keep the contract: a new method joins with one row."""
+"""The recognizers that keep the contract: a new method joins with one row.
 
+Models are built once per session. `model` is shared, so that a test must not change it; `fresh` is a copy. Tests run on
+the kinds of `REPRESENTATIVE`, and those marked `EVERY_KIND` on all.
+"""
+
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from kinoclip import (
-    ActionClipConfig,
-    ActionClipModel,
-    ActionClipProcessor,
-    AltConfig,
-    AltModel,
-    AltProcessor,
-    BikeConfig,
-    BikeModel,
-    BikeProcessor,
-    DstprConfig,
-    DstprModel,
-    DstprProcessor,
-    SllmConfig,
-    SllmModel,
-    SllmProcessor,
-    TamConfig,
-    TamModel,
-    TamProcessor,
-    Text4VisConfig,
-    Text4VisModel,
-    Text4VisProcessor,
-)
+from kinoclip import AltModel, SllmConfig, TamConfig
 from kinoclip.methods import METHODS
 
 # a second text tower, of another width than the first
@@ -47,7 +30,7 @@ CHINESE = {
     "pad_token_id": 0,
 }
 CHINESE_IDS = [[[1, 7, 2, 0], [1, 8, 9, 2], [1, 5, 2, 0]]]
-# a ResNet instead of the tiny towers; without dropout, which is drawn anew in each run
+# a ResNet instead of the tiny towers; dropout would draw other numbers in each run
 RESNET = {
     "block": "basic",
     "stage_blocks": [1, 1, 1, 1],
@@ -58,6 +41,14 @@ RESNET = {
     "num_frames": 4,
     "id2label": dict(enumerate(LABELS)),
 }
+# fields of every kind of a method; dropout and noise would differ in each run
+COMMON = {
+    "actionclip": {"temporal_dropout": 0.0},
+    "alt": {"merge_r": 1, "alignment_noise": False},
+    "text4vis": {"temporal_head": "none"},
+}
+# one template, as in training; what several do is a test of the method
+ONE_TEMPLATE = ("actionclip", "alt", "sllm")
 
 
 @dataclass(frozen=True)
@@ -65,180 +56,204 @@ class Recognizer:
     """One configuration of a method.
 
     Args:
-        fields: of its config, beyond those of the tiny towers.
-        attributes: whether it is given attributes of each video.
+        method: its name.
+        fields: of its config, beyond those of the tiny towers and of `COMMON`.
         max_frames: the largest T it takes, where there is one.
-        fixed_frames: whether it takes the T of its config only, which is 4.
-        options: of its processor, beyond those that the config decides.
-        sequence: how many rows the frame features of four given frames have.
-        reads_text: whether it has a text tower, and CLIP's vision tower; otherwise its classifier knows `LABELS`.
     """
 
-    model: type
-    config: Callable[..., Any]
-    processor: type
-    fields: dict[str, Any] = field(default_factory=dict)
-    attributes: bool = False
-    max_frames: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    sequence: int = 4
-    reads_text: bool = True
-    fixed_frames: bool = False
+    method: str
+    fields: dict[str, Any]
+    max_frames: int | None
+
+    @property
+    def attributes(self) -> bool:
+        """Whether it is given attributes of each video."""
+        return self.fields.get("attributes", "none") != "none"
+
+    @property
+    def fixed_frames(self) -> bool:
+        """Whether it takes the T of its config only, which is 4."""
+        return self.method == "dstpr" and self.fields.get("interchange") != "none"
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it has a text tower, and CLIP's vision tower; otherwise its classifier knows `LABELS`."""
+        return "tam" not in (self.method, self.fields.get("recognizer"))
+
+    @property
+    def sequence(self) -> int:
+        """How many rows the frame features of four given frames have; SLLM restores rate - 1 in each gap."""
+        if self.method == "sllm":
+            return 3 * self.fields.get("rate", 2) + 1
+        return 1 if self.fields.get("joint_space_time") else 4
+
+    def config(self, tiny_fields: dict[str, Any]) -> Any:
+        """Build its config."""
+        if not self.reads_text:
+            config = TamConfig(**RESNET)
+            return config if self.method == "tam" else SllmConfig(recognizer_config=config, num_frames=8)
+        fields = {**tiny_fields, **COMMON.get(self.method, {}), **self.fields}
+        if "attribute_text_config" in fields:
+            fields["attribute_text_config"] = {**tiny_fields["text_config"], **fields["attribute_text_config"]}
+        if self.method != "sllm":
+            return METHODS[self.method].config(**fields)
+        if "temporal_layers" not in METHODS[fields["recognizer"]].config.settings():
+            del fields["temporal_layers"]
+        names = ("text_config", "vision_config", "projection_dim", "chinese_text_config")
+        towers = {name: fields.pop(name) for name in names if name in fields}
+        return SllmConfig.from_clip_fields(towers, **fields)
 
 
-def _alt(**fields: Any) -> Recognizer:
-    # noise is drawn anew in each run, so nothing could be compared in training
-    fields = {"merge_r": 1, "alignment_noise": False, **fields}
-    return Recognizer(AltModel, AltConfig, AltProcessor, fields, options={"templates": ["a video of {}."]})
+def _kind(method: str, max_frames: int | None = None, **fields: Any) -> Recognizer:
+    return Recognizer(method, fields, max_frames)
 
 
 def _give_corpus(model: Any) -> None:
     """Give ALT entities to align with."""
-    alt = getattr(model, "recognizer", model)
+    alt = model.unwrap()
     if isinstance(alt, AltModel) and alt.config.aligns:
         embeds = torch.randn(6, alt.frame_width, generator=torch.Generator().manual_seed(2))
         alt.set_corpus([f"entity {number}" for number in range(6)], embeds)
 
 
-def _bike(max_frames: int | None = 77, **fields: Any) -> Recognizer:
-    given = fields.get("attributes", "none") != "none"
-    return Recognizer(BikeModel, BikeConfig, BikeProcessor, fields, given, max_frames)
-
-
-def _actionclip(max_frames: int | None = None, **fields: Any) -> Recognizer:
-    # one template, as in training; what several do is a test of the method
-    options = {"templates": ["a video of {}."]}
-    # dropout is drawn anew in each run, so nothing could be compared in training
-    fields = {"temporal_dropout": 0.0, **fields}
-    return Recognizer(ActionClipModel, ActionClipConfig, ActionClipProcessor, fields, False, max_frames, options)
-
-
-def _text4vis(max_frames: int | None = None, sequence: int = 4, **fields: Any) -> Recognizer:
-    fields = {"temporal_head": "none", **fields}
-    return Recognizer(
-        Text4VisModel, Text4VisConfig, Text4VisProcessor, fields, max_frames=max_frames, sequence=sequence
-    )
-
-
-def _dstpr(**fields: Any) -> Recognizer:
-    fixed = fields.get("interchange") != "none"
-    return Recognizer(DstprModel, DstprConfig, DstprProcessor, fields, fixed_frames=fixed)
-
-
-def _sllm(recognizer: str, **settings: Any) -> Recognizer:
-    """SLLM around another recognizer; 1 + rate * (K - 1) frames come of K, and the temporal head takes 77."""
-    config = partial(_wrap, recognizer=recognizer)
-    options = {"templates": ["a video of {}."]}
-    rate = settings.get("rate", 2)
-    return Recognizer(SllmModel, config, SllmProcessor, settings, False, 76 // rate + 1, options, 3 * rate + 1)
-
-
-def _wrap(recognizer: str, **fields: Any) -> SllmConfig:
-    if "temporal_layers" not in METHODS[recognizer].config.settings():
-        del fields["temporal_layers"]
-    names = ("text_config", "vision_config", "projection_dim", "chinese_text_config")
-    towers = {name: fields.pop(name) for name in names if name in fields}
-    return SllmConfig.from_clip_fields(towers, recognizer=recognizer, **fields)
-
-
-def _wrap_classifier(**fields: Any) -> SllmConfig:
-    return SllmConfig(recognizer_config=TamConfig(**fields), num_frames=8)
-
-
 # what any recognizer on CLIP can vote by beside the video
 BRANCHES = {"attributes": "shared", "chinese_branch": True, "chinese_text_config": CHINESE}
 
+# a temporal head has positions for 77 frames; with SLLM, 1 + rate * (K - 1) of K kept ones
 RECOGNIZERS = {
-    "actionclip_branches": replace(_actionclip(temporal_head="mean", **BRANCHES), attributes=True),
-    "bike_branches": _bike(**BRANCHES),
-    "sllm_branches": replace(_sllm("text4vis", **BRANCHES), attributes=True),
-    "text4vis_branches": replace(_text4vis(**BRANCHES), attributes=True),
-    "actionclip": _actionclip(max_frames=77),
-    "actionclip_mean": _actionclip(temporal_head="mean"),
-    "actionclip_class_token": _actionclip(max_frames=77, temporal_head="transformer_cls", num_frames=77),
-    "actionclip_lstm": _actionclip(temporal_head="lstm"),
-    "actionclip_conv1d": _actionclip(temporal_head="conv1d"),
-    "actionclip_shift": _actionclip(temporal_head="mean", temporal_shift=True),
-    "actionclip_frozen_text": _actionclip(temporal_head="mean", freeze_text=True),
-    "actionclip_merged": _actionclip(temporal_head="mean", merge_r=1),
-    "alt": _alt(),
-    "alt_adapters": _alt(train_encoder="SM"),
-    "alt_frames": _alt(merge_r=0, align_regions=False, train_encoder="frozen"),
-    "alt_learned": _alt(query_source="learned", temporal_position_embedding=True),
-    "alt_mixtures": _alt(hard_assignment=False, region_projection="shared", token_reduction="weighted_mean"),
-    "bike": _bike(),
-    "bike_merged": _bike(merge_r=[1, 2], prop_attn=False),
-    "bike_mean": _bike(interaction="mean"),
-    "bike_few_shot": _bike(max_frames=None, temporal_head="none"),
-    "bike_label_words": _bike(saliency_words="label"),
-    "bike_sentence_query": _bike(saliency_query="sentence", recognition_query="words"),
-    "bike_shared_attributes": _bike(attributes="shared"),
-    "dstpr": _dstpr(),
-    "dstpr_any_frames": _dstpr(interchange="none", reparam="tada"),
-    "dstpr_chinese": _dstpr(chinese_branch=True, chinese_text_config=CHINESE),
-    "dstpr_label_words": _dstpr(word_tokens="label", reparam="transformer"),
-    "dstpr_learned_context": _dstpr(learnable_text_context=True, reparam="mlp", prompt_layers=[1]),
-    "dstpr_mean": _dstpr(frame_aggregation="mean", reparam="lstm", reparam_shared=True),
-    "sllm_alt": replace(_sllm("alt", merge_r=1, align_regions=False, alignment_noise=False), max_frames=None),
-    "sllm_actionclip": _sllm("actionclip", temporal_dropout=0.0),
-    "sllm_bike": _sllm("bike"),
-    "sllm_dstpr": replace(_sllm("dstpr", interchange="none"), max_frames=None),
-    "sllm_text4vis": _sllm("text4vis"),
-    "sllm_by_placeholders": _sllm("text4vis", restoration="placeholders", rate=3),
-    "bike_own_attributes": _bike(attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW),
-    "tam": Recognizer(TamModel, TamConfig, TamProcessor, RESNET, reads_text=False),
-    "sllm_tam": Recognizer(
-        SllmModel, partial(_wrap_classifier, **RESNET), SllmProcessor, sequence=7, reads_text=False
+    "actionclip_branches": _kind("actionclip", temporal_head="mean", **BRANCHES),
+    "bike_branches": _kind("bike", 77, **BRANCHES),
+    "sllm_branches": _kind("sllm", 39, recognizer="text4vis", **BRANCHES),
+    "text4vis_branches": _kind("text4vis", **BRANCHES),
+    "actionclip": _kind("actionclip", 77),
+    "actionclip_mean": _kind("actionclip", temporal_head="mean"),
+    "actionclip_class_token": _kind("actionclip", 77, temporal_head="transformer_cls", num_frames=77),
+    "actionclip_lstm": _kind("actionclip", temporal_head="lstm"),
+    "actionclip_conv1d": _kind("actionclip", temporal_head="conv1d"),
+    "actionclip_shift": _kind("actionclip", temporal_head="mean", temporal_shift=True),
+    "actionclip_frozen_text": _kind("actionclip", temporal_head="mean", freeze_text=True),
+    "actionclip_merged": _kind("actionclip", temporal_head="mean", merge_r=1),
+    "alt": _kind("alt"),
+    "alt_adapters": _kind("alt", train_encoder="SM"),
+    "alt_frames": _kind("alt", merge_r=0, align_regions=False, train_encoder="frozen"),
+    "alt_learned": _kind("alt", query_source="learned", temporal_position_embedding=True),
+    "alt_mixtures": _kind("alt", hard_assignment=False, region_projection="shared", token_reduction="weighted_mean"),
+    "bike": _kind("bike", 77),
+    "bike_merged": _kind("bike", 77, merge_r=[1, 2], prop_attn=False),
+    "bike_mean": _kind("bike", 77, interaction="mean"),
+    "bike_few_shot": _kind("bike", temporal_head="none"),
+    "bike_label_words": _kind("bike", 77, saliency_words="label"),
+    "bike_sentence_query": _kind("bike", 77, saliency_query="sentence", recognition_query="words"),
+    "bike_shared_attributes": _kind("bike", 77, attributes="shared"),
+    "dstpr": _kind("dstpr"),
+    "dstpr_any_frames": _kind("dstpr", interchange="none", reparam="tada"),
+    "dstpr_chinese": _kind("dstpr", chinese_branch=True, chinese_text_config=CHINESE),
+    "dstpr_label_words": _kind("dstpr", word_tokens="label", reparam="transformer"),
+    "dstpr_learned_context": _kind("dstpr", learnable_text_context=True, reparam="mlp", prompt_layers=[1]),
+    "dstpr_mean": _kind("dstpr", frame_aggregation="mean", reparam="lstm", reparam_shared=True),
+    "sllm_alt": _kind("sllm", recognizer="alt", merge_r=1, align_regions=False, alignment_noise=False),
+    "sllm_actionclip": _kind("sllm", 39, recognizer="actionclip", temporal_dropout=0.0),
+    "sllm_bike": _kind("sllm", 39, recognizer="bike"),
+    "sllm_dstpr": _kind("sllm", recognizer="dstpr", interchange="none"),
+    "sllm_frozen_teacher": _kind("sllm", 39, recognizer="text4vis", teacher="frozen"),
+    "sllm_text4vis": _kind("sllm", 39, recognizer="text4vis"),
+    "sllm_by_placeholders": _kind("sllm", 26, recognizer="text4vis", restoration="placeholders", rate=3),
+    "bike_own_attributes": _kind(
+        "bike", 77, attributes="own", attribute_projection_dim=24, attribute_text_config=NARROW
     ),
-    "text4vis": _text4vis(max_frames=77, temporal_head="transformer"),
-    "text4vis_few_shot": _text4vis(),
-    "text4vis_merged": _text4vis(merge_r=1),
-    "text4vis_tsm": _text4vis(temporal_shift="tsm"),
-    "text4vis_token_shift": _text4vis(temporal_shift="token_shift"),
-    "text4vis_token_t1d": _text4vis(temporal_shift="token_t1d"),
-    "text4vis_joint": _text4vis(joint_space_time=True, sequence=1),
-    "text4vis_contrastive": _text4vis(loss="symmetric_kl"),
+    "tam": _kind("tam"),
+    "sllm_tam": _kind("sllm", recognizer="tam"),
+    "text4vis": _kind("text4vis", 77, temporal_head="transformer"),
+    "text4vis_few_shot": _kind("text4vis"),
+    "text4vis_merged": _kind("text4vis", merge_r=1),
+    "text4vis_tsm": _kind("text4vis", temporal_shift="tsm"),
+    "text4vis_token_shift": _kind("text4vis", temporal_shift="token_shift"),
+    "text4vis_token_t1d": _kind("text4vis", temporal_shift="token_t1d"),
+    "text4vis_joint": _kind("text4vis", joint_space_time=True),
+    "text4vis_contrastive": _kind("text4vis", loss="symmetric_kl"),
+    "xclip": _kind("xclip", 8, num_frames=8),
+    "xclip_branches": _kind("xclip", temporal_head="none", **BRANCHES),
+    "xclip_frames": _kind("xclip", 8, num_frames=8, cross_frame="none", merge_r=1),
+    "sllm_xclip": _kind("sllm", 4, recognizer="xclip", num_frames=8),
 }
 
 
-@pytest.fixture(params=RECOGNIZERS)
-def recognizer(request) -> Recognizer:
-    return RECOGNIZERS[request.param]
+# all methods, heads, branches and changes of the towers once
+REPRESENTATIVE = [
+    *("actionclip_branches", "actionclip_class_token", "alt", "alt_learned", "bike", "bike_merged"),
+    *("bike_own_attributes", "dstpr_any_frames", "dstpr_chinese", "sllm_branches", "sllm_tam", "tam"),
+    *("text4vis_joint", "text4vis_token_t1d"),
+]
+ONE_OF_EACH_METHOD = ["actionclip", "alt", "bike", "dstpr", "sllm_text4vis", "tam", "text4vis", "xclip"]
+EVERY_KIND = pytest.mark.parametrize("kind", RECOGNIZERS)
+
+
+@pytest.fixture(params=REPRESENTATIVE)
+def kind(request) -> str:
+    return request.param
 
 
 @pytest.fixture
-def config(recognizer, tiny_fields) -> Any:
-    fields = dict(recognizer.fields)
-    if "attribute_text_config" in fields:
-        fields["attribute_text_config"] = {**tiny_fields["text_config"], **fields["attribute_text_config"]}
-    return recognizer.config(**{**(tiny_fields if recognizer.reads_text else {}), **fields})
+def recognizer(kind) -> Recognizer:
+    return RECOGNIZERS[kind]
+
+
+@pytest.fixture(scope="session")
+def build(tiny_fields, tokenizer) -> Callable[[str], tuple[Any, Any]]:
+    """Build the model and the processor of a kind, once."""
+
+    @cache
+    def build(kind: str) -> tuple[Any, Any]:
+        recognizer, classes = RECOGNIZERS[kind], METHODS[RECOGNIZERS[kind].method]
+        config = recognizer.config(tiny_fields)
+        torch.manual_seed(0)
+        model = classes.model(config).eval()
+        _give_corpus(model)
+        is_one = recognizer.reads_text and recognizer.method in ONE_TEMPLATE
+        options = {"templates": ["a video of {}."]} if is_one else {}
+        text = tokenizer if recognizer.reads_text else None
+        return model, classes.processor.for_config(config, text, **options)
+
+    return build
 
 
 @pytest.fixture
-def model(recognizer, config) -> Any:
-    torch.manual_seed(0)
-    model = recognizer.model(config).eval()
-    _give_corpus(model)
-    return model
+def model(build, kind) -> Any:
+    return build(kind)[0]
+
+
+@pytest.fixture
+def processor(build, kind) -> Any:
+    return build(kind)[1]
+
+
+@pytest.fixture
+def fresh(build, kind) -> Any:
+    """A copy of the model that a test may change."""
+    return copy.deepcopy(build(kind)[0])
+
+
+@pytest.fixture
+def closed(recognizer, fresh, processor) -> Any:
+    """A copy that carries its own labels."""
+    if recognizer.reads_text:
+        with torch.no_grad():
+            fresh.set_candidates(LABELS, fresh.encode_text(**processor(text=LABELS)))
+    return fresh
 
 
 @pytest.fixture
 def inner(recognizer, model) -> Any:
-    """The recognizer whose towers they are: the model itself, or the one that it wraps."""
+    """The recognizer with the towers: the model itself, or the wrapped one."""
     if not recognizer.reads_text:
         pytest.skip("it has no towers")
-    return getattr(model, "recognizer", model)
+    return model.unwrap()
 
 
 @pytest.fixture
 def prefix(model, inner) -> str:
-    """What the names of its parameters begin with."""
+    """Prefix of the names of its parameters."""
     return "" if inner is model else "recognizer."
-
-
-@pytest.fixture
-def processor(recognizer, config, tokenizer) -> Any:
-    return recognizer.processor.for_config(config, tokenizer if recognizer.reads_text else None, **recognizer.options)
 
 
 @pytest.fixture
@@ -270,3 +285,18 @@ def pixels() -> Tensor:
 def inputs(request, recognizer, pixels, extra) -> dict[str, Tensor]:
     candidates = request.getfixturevalue("candidates") if recognizer.reads_text else {}
     return {"pixel_values_videos": pixels, **candidates, **extra}
+
+
+@pytest.fixture(scope="session")
+def outputs() -> dict[str, Any]:
+    """The output of each kind that was computed."""
+    return {}
+
+
+@pytest.fixture
+def output(outputs, kind, build, inputs) -> Any:
+    """The output of the model for `inputs`."""
+    if kind not in outputs:
+        with torch.no_grad():
+            outputs[kind] = build(kind)[0](**inputs)
+    return outputs[kind]

@@ -1,14 +1,8 @@
-"""What every recognizer says of its reasons, and that saying it changes nothing."""
+"""The explanations of every recognizer, which change nothing."""
 
 import pytest
 import torch
 from torch.nn import Module
-
-
-@pytest.fixture
-def output(model, inputs):
-    with torch.no_grad():
-        return model(**inputs)
 
 
 @pytest.fixture
@@ -17,9 +11,8 @@ def explanation(model, output, pixels):
 
 
 def has_attention(model) -> bool:
-    """Tell whether the frames go through a ViT."""
-    inner = getattr(model, "recognizer", model)
-    return hasattr(getattr(inner, "vision_model", None), "encoder")
+    """Check whether the vision tower is a ViT."""
+    return hasattr(getattr(model.unwrap(), "vision_model", None), "encoder")
 
 
 def test_attention_is_a_distribution_over_the_patches_of_each_frame(model, explanation):
@@ -101,8 +94,8 @@ def _count_hooks(module: Module) -> int:
     return len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
 
 
-def test_explaining_in_training_counts_no_frame_and_stays_in_training(model, output, pixels):
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.train().explain(output.frames, output.text, pixels)
-    assert model.training
-    torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
+def test_explaining_in_training_counts_no_frame_and_stays_in_training(fresh, output, pixels):
+    before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    fresh.train().explain(output.frames, output.text, pixels)
+    assert fresh.training
+    torch.testing.assert_close(fresh.state_dict(), before, atol=0, rtol=0)

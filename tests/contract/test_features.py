@@ -7,16 +7,10 @@ from kinoclip import Classifier
 from kinoclip.inference.feature_cache import FeatureCache
 from kinoclip.inference.search import embed_videos, search
 
-from .conftest import LABELS
-
 
 @pytest.fixture
-def classifier(recognizer, model, processor):
-    """It carries its own labels."""
-    if recognizer.reads_text:
-        with torch.no_grad():
-            model.set_candidates(LABELS, model.encode_text(**processor(text=LABELS)))
-    classifier = Classifier(model, processor, "model")
+def classifier(closed, processor):
+    classifier = Classifier(closed, processor, "model")
     classifier.set_labels(None)
     return classifier
 

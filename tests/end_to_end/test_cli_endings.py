@@ -1,25 +1,24 @@
-"""How commands end when they are stopped, when the disk is full, and when another one writes to their output."""
+"""How commands end: by signals, on a full disk, on outputs of other jobs, and by errors of the program."""
 
 import errno
 import signal
 import subprocess
-import sys
 
 import pytest
 from safetensors import SafetensorError
 
 from kinoclip.cli import main
-from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
-from kinoclip.inference.output_lock import OutputLock
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.storage import OutputLock
 
 
 @pytest.fixture
 def ending(monkeypatch, capsys):
-    """A function that runs a command in whose work something happens, and gives its exit code and last line."""
+    """A function that runs a command whose work calls a function, and returns its exit code and last line."""
 
-    def run(happens, *command):
-        monkeypatch.setattr("kinoclip.hub.publish.publish", happens)
-        code = main([*map(str, command)] or ["publish", "folder", "org/name"])
+    def run(work):
+        monkeypatch.setattr("kinoclip.hub.publish.publish", work)
+        code = main(["publish", ".", "org/name"])
         return code, capsys.readouterr().err.splitlines()[-1]
 
     return run
@@ -28,31 +27,28 @@ def ending(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_every_command_ends_by_a_signal_with_one_line(number, code, said, ending):
-    ended = ending(lambda *_, **__: signal.raise_signal(number))
-    assert ended == (code, f"kinoclip: {said}; what was written is whole, and the same command continues it")
+def test_a_signal_ends_a_command_with_one_line(number, code, said, ending):
+    message = f"kinoclip: {said}; all records and files are complete, and the same command continues"
+    assert ending(lambda *_, **__: signal.raise_signal(number)) == (code, message)
 
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_that_c_code_makes_another_error_of_is_still_one(number, code, ending):
-    def happens(*_, **__):
+    def convert_to_another_error(*_, **__):  # as C code does
         try:
             signal.raise_signal(number)
         except KeyboardInterrupt:
             raise TypeError("could not determine the shape of object type 'torch.storage.UntypedStorage'") from None
 
-    assert ending(happens)[0] == code
+    assert ending(convert_to_another_error) == (code, message)
 
 
 def raise_error(error):
-    def happens(*_, **__):
+    def work(*_, **__):
         raise error
 
-    return happens
+    return work
 
 
 def torch_error():
-    """What torch raises for a file object on a full disk."""
+    """Return what torch raises for a file object on a full disk."""
     error = RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 4224 vs 4118")
     error.__context__ = OSError(errno.ENOSPC, "No space left on device")
     return error
@@ -67,13 +63,13 @@ def torch_error():
     ],
     ids=["system", "safetensors", "torch"],
 )
-def test_a_full_disk_is_told_as_such(error, ending):
+def test_a_full_disk_is_recognized(error, ending):
     code, line = ending(raise_error(error))
     assert code == 1
-    assert line.startswith("kinoclip: the disk is full; what was written is whole. Make room")
+    assert line.startswith("kinoclip: the disk is full; all records and files are complete. Free space")
 
 
-def test_another_fault_of_safetensors_is_one_line(ending):
+def test_another_error_of_safetensors_is_one_line(ending):
     assert ending(raise_error(SafetensorError("header too\nlarge"))) == (1, "kinoclip: header too large")
 
 
@@ -91,54 +87,56 @@ def evaluate_to(tmp_path, capsys):
     return evaluate
 
 
-def test_a_report_that_another_job_writes_is_left_to_it(evaluate_to, tmp_path):
+def test_a_report_of_another_job_and_a_folder_are_refused(evaluate_to, tmp_path):
     lock = OutputLock(tmp_path / "report.json")
-    lock.take()
-    code, said = evaluate_to(tmp_path / "report.json")
+    lock.acquire()
+    code, printed = evaluate_to(tmp_path / "report.json")
     lock.release(remove=True)
-    assert (code, said.out) == (1, "")
-    assert "Another job writes to" in said.err
+    assert (code, printed.out) == (1, "")
+    assert "Another job is writing to" in printed.err
     assert not (tmp_path / "report.json").exists()
+    code, printed = evaluate_to(tmp_path)
+    assert (code, printed.out) == (2, "")
+    assert "is a folder" in printed.err
 
 
-def test_a_report_cannot_be_a_folder(evaluate_to, tmp_path):
-    code, said = evaluate_to(tmp_path)
-    assert (code, said.out) == (2, "")
-    assert "that is a folder" in said.err
-
-
-def test_a_report_that_cannot_be_kept_is_printed(evaluate_to, tmp_path, monkeypatch):
-    monkeypatch.setattr("kinoclip.whole_files.write_whole", raise_error(OSError(errno.ENOSPC, "full")))
-    code, said = evaluate_to(tmp_path / "new" / "report.json")
+def test_a_report_that_cannot_be_written_is_printed(evaluate_to, tmp_path, monkeypatch):
+    monkeypatch.setattr("kinoclip.storage.write_text", raise_error(OSError(errno.ENOSPC, "full")))
+    code, printed = evaluate_to(tmp_path / "new" / "report.json")
     assert code == 1
-    assert "top1" in said.out
-    assert "the disk is full" in said.err
+    assert "top1" in printed.out
+    assert "the disk is full" in printed.err
     assert not list((tmp_path / "new").iterdir())
 
 
-@pytest.fixture
-def run_process():
-    """A function that runs `kinoclip` as a program whose `main` is this code, and gives the finished process."""
-
-    def run(body):
-        code = f"import atexit, threading, time\nfrom kinoclip import cli\ndef main():\n    {body}\ncli.main = main\ncli.run()"
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-
-    return run
-
-
-def test_the_process_ends_after_its_threads_and_exit_handlers(run_process):
-    thread = "threading.Thread(target=lambda: (time.sleep(0.5), print('thread'))).start()"
-    process = run_process(f"atexit.register(print, 'handler'); {thread}; print('work'); return 3")
-    assert (process.returncode, process.stdout, process.stderr) == (3, "work\nthread\nhandler\n", "")
+def test_closed_streams_are_no_traceback(programs, video_path):
+    arguments = ["kinoclip", "classify", str(video_path), "--labels", "red circle,blue star"]
+    code = f"import sys; sys.argv = {arguments}; sys.stdout = None\nfrom kinoclip import cli\ncli.run()"
+    done = subprocess.run(
+        ["python", "-c", code], capture_output=True, text=True, timeout=60, env=programs, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Traceback" not in done.stderr
 
 
-def test_a_fault_of_the_program_ends_the_process_as_python_does(run_process):
-    process = run_process("raise LookupError('a fault')")
-    assert process.returncode == 1
-    assert process.stderr.endswith("LookupError: a fault\n")
-
-
-def test_wrong_use_ends_the_process_with_its_code(run_process):
-    process = run_process("raise SystemExit(2)")
-    assert (process.returncode, process.stderr) == (2, "")
+@pytest.mark.parametrize(
+    ("work", "ended"),
+    [
+        # after threads and exit handlers
+        (
+            "atexit.register(print, 'handler'); print('work'); "
+            "threading.Thread(target=lambda: (time.sleep(0.5), print('thread'))).start(); return 3",
+            (3, "work\nthread\nhandler\n", ""),
+        ),
+        ("raise LookupError('a bug')", (1, "", "LookupError: a bug\n")),
+        ("raise SystemExit(2)", (2, "", "")),
+    ],
+    ids=["code", "bug", "usage"],
+)
+def test_the_process_ends_as_python_does(work, ended, programs):
+    code = f"import atexit, threading, time\nfrom kinoclip import cli\ndef main():\n    {work}\ncli.main = main\ncli.run()"
+    done = subprocess.run(
+        ["python", "-c", code], capture_output=True, text=True, timeout=60, env=programs, check=False
+    )
+    assert (done.returncode, done.stdout) == ended[:2]
+    assert done.stderr.endswith(ended[2])

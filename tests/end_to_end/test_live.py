@@ -1,10 +1,9 @@
-"""`kinoclip live` as a person uses it."""
+"""Spans: `kinoclip classify --spans` and `kinoclip live`."""
 
 import io
 import json
 import signal
 import subprocess
-import sys
 import time
 from fractions import Fraction
 
@@ -12,17 +11,23 @@ import av
 import pytest
 
 from kinoclip.cli import main
-from kinoclip.data.kinoshapes.benchmark import benchmark_dataset
+from kinoclip.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.video import VideoReader
 
 LABELS = "red circle,red square,red star,green circle,green square,green star,blue circle,blue square,blue star"
-COMMAND = [sys.executable, "-m", "kinoclip", "live", "-", "--labels", LABELS, "--fps", "8"]
+COMMAND = ["kinoclip", "live", "-", "--labels", LABELS, "--fps", "8", "--keep-all"]
 
 
 @pytest.fixture(scope="module")
-def watched():
-    """An untrimmed clip as a transport stream, and the labels that it shows in order."""
-    row = benchmark_dataset("untrimmed", "test", clips_per_class=1)[0]
+def rows():
+    """Two untrimmed clips with known spans."""
+    return benchmark_dataset("untrimmed", "test", clips_per_class=1).select(range(2))
+
+
+@pytest.fixture(scope="module")
+def watched(rows):
+    """An untrimmed clip as a transport stream, and its spans."""
+    row = rows[0]
     with VideoReader(row["video"]["bytes"]) as reader:
         frames = [frame.permute(1, 2, 0).numpy() for frame in reader.iterate(range(len(reader)))]
     buffer = io.BytesIO()
@@ -35,11 +40,27 @@ def watched():
     return buffer.getvalue(), row["spans"]
 
 
-def test_a_pipe_gives_a_line_for_each_action(watched):
+def test_each_video_gets_a_record_of_its_spans_without_those_of_the_background(rows, tmp_path):
+    (tmp_path / "videos").mkdir()
+    for number, content in enumerate([*(row["video"]["bytes"] for row in rows), b"no video"]):
+        (tmp_path / "videos" / f"{number}.mp4").write_bytes(content)
+    truth = [[span["label"] for span in row["spans"]] for row in rows]
+    background = truth[0][0]
+    for hidden in ("", background):
+        output = tmp_path / f"spans{hidden}.jsonl"
+        labels = ",".join(label for label in LABELS.split(",") if label != hidden)
+        options = ["--labels", labels, "--background", hidden, "--spans", "--fps", "8", "--output", str(output)]
+        assert main(["classify", str(tmp_path / "videos"), *options]) == 0
+        records = [json.loads(line) for line in output.read_text().splitlines()]
+        expected = [[label for label in labels if label != hidden] for labels in truth]
+        assert [[span["label"] for span in record["spans"]] for record in records[:2]] == expected
+        assert set(records[0]["spans"][0]) == {"start", "end", "label", "probability"}
+        assert records[2]["error"]["type"] == "VideoRefusedError"
+
+
+def test_a_pipe_gives_a_line_for_each_action(watched, programs):
     content, truth = watched
-
-    done = subprocess.run([*COMMAND, "--keep-all"], input=content, capture_output=True, timeout=120)
-
+    done = subprocess.run(COMMAND, input=content, capture_output=True, timeout=120, env=programs, check=False)
     assert done.returncode == 0, done.stderr
     spans = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [span["label"] for span in spans] == [span["label"] for span in truth]
@@ -50,13 +71,13 @@ def test_a_pipe_gives_a_line_for_each_action(watched):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_the_action_that_goes_on(watched, tmp_path, number):
+def test_a_signal_ends_the_command_and_the_current_action(watched, tmp_path, number, programs):
     content, truth = watched
     output = tmp_path / "spans.jsonl"
     with subprocess.Popen(
-        [*COMMAND, "--keep-all", "--output", str(output)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, "--output", str(output)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=programs
     ) as process:
-        # the last action goes on: the pipe is full of it and stays open
+        # the last action does not end: the pipe stays open
         process.stdin.write(content)
         process.stdin.flush()
         deadline = time.monotonic() + 60
@@ -65,10 +86,8 @@ def test_a_signal_ends_it_and_the_action_that_goes_on(watched, tmp_path, number)
             time.sleep(0.1)
         time.sleep(1)
         process.send_signal(number)
-        said = process.stderr.read().decode() if process.wait(timeout=30) == 0 else ""
-
-    assert process.returncode == 0
-    assert "Traceback" not in said
+        assert process.wait(timeout=30) == 0
+        assert "Traceback" not in process.stderr.read().decode()
     spans = [json.loads(line) for line in output.read_text().splitlines()]
     assert [span["label"] for span in spans] == [span["label"] for span in truth]
 
@@ -76,13 +95,12 @@ def test_a_signal_ends_it_and_the_action_that_goes_on(watched, tmp_path, number)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-", "--labels", "a,b", "--threshold", "2"], "--threshold 2.0"),
-        (["file:///etc/passwd", "--labels", "a,b"], "a live address starts with"),
-        (["nothere.mp4", "--labels", "a,b"], "there is no such file"),
-        (["nothere.mp4", "--labels", "a,b", "--fps", "0"], "frames_per_second is 0"),
+        (["-", "--labels", "a,b", "--threshold", "2"], "--threshold must be a probability from 0 to 1, got 2.0"),
+        (["file:///etc/passwd", "--labels", "a,b"], "file:///etc/passwd"),
+        (["nothere.mp4", "--labels", "a,b"], "nothere.mp4"),
+        (["nothere.mp4", "--labels", "a,b", "--fps", "0"], "--fps must be above 0"),
     ],
 )
-def test_what_cannot_be_watched_is_told_in_one_line(arguments, message, capsys):
+def test_wrong_use_gives_one_line_and_code_2(arguments, message, capsys):
     assert main(["live", *arguments]) == 2
-
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -1,55 +1,56 @@
-"""The embedded model to a Hub by command, and back by name: with the package imported, and by remote code."""
+"""The embedded model is published, and loaded by name in processes that know only this Hub."""
 
 import json
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hub_clients import LOAD, run_client
-from hub_server import serve
+from hub_server import TOKEN, serve
+from huggingface_hub import HfApi
 
 from kinoclip.hub.converting import convert
+from kinoclip.hub.publish import publish
 
-REPORTS = Path(__file__).parents[2] / "hub_cards" / "bike-mini" / "reports"
+REPORTS = sorted((Path(__file__).parents[2] / "hub_cards" / "bike-mini" / "reports").glob("*.json"))
+# the classes of config, model and processor, and the answers of both pipelines: by remote code, and after `import kinoclip`
+LOAD = """
+import json, sys
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+name, answers = "org/bike-mini", []
+for options in ({"trust_remote_code": True}, {}):
+    if not options:
+        import kinoclip
+    kinds = [type(kind.from_pretrained(name, **options)).__name__ for kind in (AutoConfig, AutoModel, AutoProcessor)]
+    closed = pipeline("video-classification", model=name, **options)(sys.argv[1])
+    zero_shot = pipeline("zero-shot-video-classification", model=name, **options)
+    free = zero_shot(sys.argv[1], candidate_labels=["red circle", "blue ring"])
+    answers.append([kinds, closed[0]["label"], free[0]["label"]])
+print(json.dumps(answers))
+"""
 
 
 @pytest.fixture(scope="module")
-def hub():
-    with serve() as hub:
+def hub(tmp_path_factory):
+    """A Hub to which the embedded model was published with its reports."""
+    folder = tmp_path_factory.mktemp("made") / "bike-mini"
+    list(convert("bike", "mini", folder, labels=["red circle", "blue square", "green star"]))
+    with serve() as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        patch.setattr("kinoclip.hub.publish.HfApi", partial(HfApi, endpoint=hub.url))
+        patch.setenv("HF_TOKEN", TOKEN)
+        list(publish(folder, "org/bike-mini", reports=REPORTS, license="apache-2.0"))
         yield hub
 
 
-@pytest.fixture(scope="module")
-def published(hub, tmp_path_factory):
-    """What `kinoclip publish` printed, first and again."""
-    folder = tmp_path_factory.mktemp("made") / "bike-mini"
-    for _ in convert("bike", "mini", folder, labels=["red circle", "blue square", "green star"]):
-        pass
-    reports = [option for report in sorted(REPORTS.glob("*.json")) for option in ("--report", report)]
-    command = ("-m", "kinoclip.cli", "publish", folder, "org/bike-mini", *reports, "--license", "apache-2.0")
-    home = tmp_path_factory.mktemp("publisher")
-    return [run_client(hub.url, home, *command) for _ in range(2)]
-
-
-def test_the_command_publishes_once(published, hub):
-    first, again = published
-    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
-    assert "in one commit" in first.stdout.splitlines()[-1]
-    assert "nothing changed" in again.stdout.splitlines()[-1]
-    assert len(hub.repos["models/org/bike-mini"].commits) == 2  # the Hub's own first one, and this
-
-
-def test_only_the_endpoints_of_one_upload_were_asked_each_time(published, hub):
-    asked = [path for path in hub.asked if not path.endswith("repos/create")]
-    assert asked == [
+def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
+    assert [path for path in hub.asked if not path.endswith("repos/create")] == [
         "api/validate-yaml",
         "api/models/org/bike-mini/preupload/main",
         "api/models/org/bike-mini/commit/main",
-        "api/validate-yaml",
-        "api/models/org/bike-mini/preupload/main",
     ]
-
-
-def test_nothing_but_the_folder_lies_there_with_its_reports_and_card(published, hub):
     files = hub.repos["models/org/bike-mini"].files
     assert sorted(files) == [
         ".gitattributes",
@@ -66,15 +67,17 @@ def test_nothing_but_the_folder_lies_there_with_its_reports_and_card(published, 
     assert b"### kinoshapes/actions, test split" in files["README.md"]
 
 
-@pytest.mark.parametrize("way", ["imported", "remote"])
-def test_the_published_model_loads_by_name_and_again_without_a_network(published, hub, video_path, tmp_path, way):
-    command = ("-c", LOAD, "org/bike-mini", video_path, way)
-    done = run_client(hub.url, tmp_path, *command)
-    assert done.returncode == 0, done.stderr
-    kinds, closed, free = json.loads(done.stdout.splitlines()[-1])
+def test_the_model_loads_by_name_and_later_without_a_network(hub, video_path, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    answers = []
+    for changes in ({}, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}):
+        command = [sys.executable, "-c", LOAD, str(video_path)]
+        done = subprocess.run(command, env={**environment, **changes}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        answers += json.loads(done.stdout.splitlines()[-1])
+    kinds, closed, free = answers[0]
     assert kinds == ["BikeConfig", "BikeModel", "BikeProcessor"]
     assert closed in ("red circle", "blue square", "green star")
     assert free in ("red circle", "blue ring")
-    again = run_client("http://127.0.0.1:9", tmp_path, *command, HF_HUB_OFFLINE="1")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
+    assert answers == [answers[0]] * 4

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
 gradio = pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 
@@ -185,12 +185,12 @@ def test_what_cannot_be_answered_is_said_in_a_sentence_and_an_older_answer_goes(
     page.wait_for_selector(".kc-film figure")
     write_labels(page, "\n".join(f"label {i}" for i in range(10_000)))
     page.click("#kc-recognize")
-    page.wait_for_selector("text=These are 10,000 labels. Write at most 1,000.")
+    page.wait_for_selector("text=At most 1,000 labels are allowed, got 10,000.")
     page.wait_for_selector(".kc-film figure", state="detached")
 
     write_labels(page, "x" * 100_000)
     page.click("#kc-recognize")
-    page.wait_for_selector("text=Label 1 has 100,000 letters. Write at most 200 in a line.")
+    page.wait_for_selector("text=A label may have at most 200 letters, label 1 has 100,000.")
 
     write_labels(page, f"{EVIL}\n{EVIL}")
     page.click("#kc-recognize")
@@ -230,6 +230,16 @@ def test_only_the_video_and_the_labels_must_be_given(client, clip):
     answer = client.predict(video=handle_file(clip), labels="red circle, blue square", api_name="/classify")
     assert answer["model"] == "mini"
     assert "spans" not in answer
+
+
+def test_a_name_in_capitals_is_that_of_a_video(client, clip, tmp_path):
+    from gradio_client import handle_file
+
+    shutil.copy(clip, tmp_path / "CLIP.MP4")
+    answer = client.predict(
+        video=handle_file(tmp_path / "CLIP.MP4"), labels="red circle, blue square", api_name="/classify"
+    )
+    assert answer["label"] == "red circle"
 
 
 def test_the_function_reads_no_file_of_the_server(client):

@@ -11,14 +11,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from .pack import RECORDINGS, collect
+from .pack import RECORDINGS, collect, scaled
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass
 class Golden:
-    """One recording: what went in, what came out, and the checkpoints in the authors' format."""
+    """One recording: inputs, outputs, and checkpoints in the authors' format."""
 
     meta: dict
     inputs: Tensors = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Golden:
         return path
 
     def pixels(self) -> Tensor:
-        """Give the frames (B, T, 3, H, W); the official layout stacks frames in channels."""
+        """Return the frames (B, T, 3, H, W); the official layout stacks frames in channels."""
         return self.inputs["images"].unflatten(1, (-1, 3))
 
 
@@ -68,6 +68,11 @@ def _load_shards(shards: list[Path]) -> Golden:
     for key in [key for key in tensors if "#" in key]:
         parts[key.partition("#")[0]][int(key.partition("#")[2])] = tensors.pop(key)
     tensors |= {key: torch.cat([pieces[i] for i in sorted(pieces)]) for key, pieces in parts.items()}
+    for chain in meta.pop("drawn", ()):
+        generator = torch.Generator().manual_seed(chain["seed"])
+        for key, shape, scale, offset in chain["draws"]:
+            values = torch.randn(shape, generator=generator)
+            tensors |= {key: scaled(values, scale, offset)} if key else {}
     return _sort(tensors, meta)
 
 

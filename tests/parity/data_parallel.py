@@ -2,8 +2,8 @@
 
     python tests/parity/data_parallel.py RANK WORLD FOLDER
 
-Separate interpreters, since a process that has run autograd cannot be forked safely. FOLDER holds a folder for each
-step, with `model/` and `inputs.pt`; process r takes the r-th part of every input's rows and writes `result-r.pt`.
+FOLDER holds a folder for each step, with `model/` and `inputs.pt`; process r takes the r-th part of every input's rows and
+writes `result-r.pt`.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ _ROW_AXES = {"input_ids": 1, "word_mask": 1}
 
 
 def train_step(parallel: nn.Module, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Give the loss, logits and gradients of one step of `model`, run through `parallel`."""
+    """Return the loss, logits and gradients of one step of `model`, run through `parallel`."""
     output = parallel(**inputs)
     output.loss.backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -30,13 +30,14 @@ def train_step(parallel: nn.Module, model: nn.Module, inputs: Mapping[str, Tenso
 
 
 def train_steps_in_parallel(
-    steps: Mapping[str, tuple[nn.Module, Mapping[str, Tensor]]], world: int, folder: Path
+    steps: Mapping[str, tuple[nn.Module, Mapping[str, Tensor]]], world: int, folder: Path, programs: Mapping[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Give the results of every step, by name, on each of `world` processes."""
+    """Return the results of every step, by name, on each of `world` processes; `programs` is the fixture."""
     for name, (model, inputs) in steps.items():
         model.save_pretrained(folder / name / "model")
         torch.save(inputs, folder / name / "inputs.pt")
-    workers = [subprocess.Popen([sys.executable, __file__, str(rank), str(world), folder]) for rank in range(world)]
+    command = ["python", __file__]
+    workers = [subprocess.Popen([*command, str(rank), str(world), folder], env=programs) for rank in range(world)]
     try:
         assert [worker.wait(timeout=120) for worker in workers] == [0] * world
     finally:

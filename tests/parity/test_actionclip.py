@@ -1,17 +1,19 @@
 """ActionCLIP against its official code, from the authors' checkpoint format through conversion and the Auto classes."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModel
 
 from kinoclip import ActionClipConfig, ActionClipModel
-from kinoclip.conversion import clip_to_transformers
 from kinoclip.evaluation.scoring import ViewOutputs, score_views
-from kinoclip.losses import label_match, row_kl, symmetric_kl
 from kinoclip.methods.actionclip import convert_actionclip
 from kinoclip.methods.actionclip.convert_actionclip import _head_to_transformers
 from kinoclip.methods.actionclip.modeling_actionclip import match_templates
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.checkpoints import clip_to_transformers
+from kinoclip.modeling.losses import label_match, row_kl, symmetric_kl
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 
 # the goldens were made in float32 on one thread; logits are scaled by 100, which scales their rounding too
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
@@ -19,12 +21,12 @@ SCALED = {"atol": 1e-4, "rtol": 1e-5}
 
 # official name of a golden, and the head and shift that conversion shall find in its checkpoint
 WHOLE = {
-    "actionclip_meanp": ("mean", False),
-    "actionclip_transf": ("transformer", False),
-    "actionclip_transf_cls": ("transformer_cls", False),
-    "actionclip_lstm": ("lstm", False),
-    "actionclip_conv1d": ("conv1d", False),
-    "actionclip_tsm": ("transformer", True),
+    "actionclip_meanp": ("mean", "none"),
+    "actionclip_transf": ("transformer", "none"),
+    "actionclip_transf_cls": ("transformer_cls", "none"),
+    "actionclip_lstm": ("lstm", "none"),
+    "actionclip_conv1d": ("conv1d", "none"),
+    "actionclip_tsm": ("transformer", "tsm"),
 }
 
 
@@ -45,70 +47,51 @@ def _check_gradients(model, official, frames):
     torch.testing.assert_close(frames.embeds.grad, recorded["frame_features"], **EXACT)
 
 
-@pytest.fixture(params=WHOLE)
+@pytest.fixture(scope="module", params=WHOLE)
 def name(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def golden(load_golden, name):
     return load_golden(name)
 
 
-@pytest.fixture
-def model(golden, tmp_path):
+@pytest.fixture(scope="module")
+def model(golden, tmp_path_factory):
     """The official checkpoint, converted, saved, and loaded again by the Auto class."""
-    convert_actionclip(golden.write(tmp_path), num_frames=4).save_pretrained(tmp_path / "actionclip")
-    loaded, report = AutoModel.from_pretrained(tmp_path / "actionclip", output_loading_info=True)
+    folder = tmp_path_factory.mktemp("actionclip")
+    convert_actionclip(golden.write(folder), num_frames=4).save_pretrained(folder / "model")
+    loaded, report = AutoModel.from_pretrained(folder / "model", output_loading_info=True)
     assert not any(report.values())
     return loaded.eval()
-
-
-@pytest.fixture
-def output(model, golden):
-    with torch.no_grad():
-        return model(golden.inputs["pixel_values"], _templates(golden, golden.inputs["class_token_ids"]))
 
 
 def test_the_head_and_the_shift_are_read_off_the_checkpoint(model, name):
     assert (model.config.temporal_head, model.config.temporal_shift) == WHOLE[name]
 
 
-def test_frame_features_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.frames.embeds, golden.outputs["frame_features"], **EXACT)
-
-
-def test_video_embeddings_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.video_embeds, golden.outputs["video_embedding"], **EXACT)
-
-
-def test_text_features_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.text.embeds, _templates(golden, golden.outputs["text_features"]), **EXACT)
-
-
-def test_cosines_and_probabilities_of_each_template_are_the_official_ones(output, golden):
-    scores = 100 * match_templates(output.video_embeds, output.text).transpose(0, 1)
-    torch.testing.assert_close(scores.flatten(1), golden.outputs["similarity_100"], **SCALED)
-    torch.testing.assert_close(scores.softmax(-1), golden.outputs["probs_per_prompt"], **EXACT)
-
-
-def test_votes_are_the_mean_of_the_official_cosines(output, golden):
-    expected = golden.outputs["similarity_100"].unflatten(1, (16, -1)).mean(1) / 100
-    torch.testing.assert_close(output.votes["video"], expected, **EXACT)
-
-
-def test_the_scoring_rule_gives_the_official_probabilities(output, golden):
+def test_features_scores_and_probabilities_are_the_official_ones(model, golden):
+    official, ids = golden.outputs, _templates(golden, golden.inputs["class_token_ids"])
+    with torch.no_grad():
+        output = model(golden.inputs["pixel_values"], ids)
+        scores = 100 * match_templates(output.video_embeds, output.text).transpose(0, 1)
+    torch.testing.assert_close(output.frames.embeds, official["frame_features"], **EXACT)
+    torch.testing.assert_close(output.video_embeds, official["video_embedding"], **EXACT)
+    torch.testing.assert_close(output.text.embeds, _templates(golden, official["text_features"]), **EXACT)
+    torch.testing.assert_close(scores.flatten(1), official["similarity_100"], **SCALED)
+    torch.testing.assert_close(scores.softmax(-1), official["probs_per_prompt"], **EXACT)
     views = ViewOutputs(video_embeds=output.video_embeds[:, None], template_embeds=output.text.embeds)
-    torch.testing.assert_close(score_views(views, "actionclip"), golden.outputs["probs"], **EXACT)
-
-
-def test_logits_are_the_log_of_the_mean_probability_at_the_learned_scale(model, output, golden):
-    cosines = golden.outputs["similarity_100"].unflatten(1, (16, -1)) / 100
-    expected = (model.logit_scale.exp() * cosines).softmax(-1).mean(1)
-    torch.testing.assert_close(output.logits.exp(), expected, **EXACT)
+    torch.testing.assert_close(score_views(views, "actionclip"), official["probs"], **EXACT)
+    # votes are mean cosines, and logits the log of the mean probability at the learned scale
+    cosines = official["similarity_100"].unflatten(1, (16, -1)) / 100
+    torch.testing.assert_close(output.votes["video"], cosines.mean(1), **EXACT)
+    probabilities = (model.logit_scale.exp() * cosines).softmax(-1).mean(1)
+    torch.testing.assert_close(output.logits.exp(), probabilities, **EXACT)
 
 
 def test_training_loss_and_gradients_are_the_official_ones(model, golden):
+    model = copy.deepcopy(model)
     labels, official = golden.inputs["labels"], golden.outputs
     # recorded in eval mode: without the dropout of the class-token transformer
     captions = golden.inputs["train_token_ids"][None]

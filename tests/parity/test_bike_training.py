@@ -1,85 +1,28 @@
-"""BIKE's training against the official loop: losses, rates and weights of a run, and gradients on two processes."""
+"""BIKE's step on two processes against the official one; `trajectory/test_official_steps.py` compares a whole run."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from kinoclip import BikeConfig, BikeModel
-from kinoclip.conversion import clip_to_transformers, head_to_transformers
 from kinoclip.methods.bike import convert_bike
-from kinoclip.training.optimizer import parameter_groups
-from kinoclip.training.schedule import build_scheduler
+from kinoclip.modeling.checkpoints import clip_to_transformers, head_to_transformers
 
 from .data_parallel import train_step, train_steps_in_parallel
 
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
-FROZEN = ("text_model.", "text_projection.")
 
 
 def _rename(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Give recorded tensors, named `model.*` and `head.*` after `prefix`, under the names that they have here."""
+    """Return recorded tensors, named `model.*` and `head.*` after `prefix`, under the names that they have here."""
     recorded = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     clip = {name.removeprefix("model."): t for name, t in recorded.items() if name.startswith("model.")}
     head = {name.removeprefix("head."): t for name, t in recorded.items() if name.startswith("head.")}
     return clip_to_transformers(clip) | head_to_transformers(head)
 
 
-@pytest.fixture(scope="module")
-def run(load_golden, tmp_path_factory):
-    """The official loop, replayed: two epochs of 13 iterations over the same batches."""
-    golden = load_golden("bike_train_steps")
-    model = convert_bike(golden.write(tmp_path_factory.mktemp("run")), freeze_text=golden.config["fix_text"]).train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.freeze()
-    solver = golden.meta["solver"]
-    groups = parameter_groups(model, solver["lr"], solver["clip_ratio"], solver["weight_decay"])
-    optimizer = torch.optim.AdamW(groups, betas=tuple(solver["betas"]), eps=solver["eps"])
-    steps = solver["iterations_per_epoch"]
-    scheduler = build_scheduler(optimizer, solver["warmup_epochs"], solver["epochs"], steps)
-    images, labels = golden.inputs["images"].unflatten(2, (-1, 3)), golden.inputs["labels"]
-    losses, rates = [], []
-    for step in range(solver["epochs"] * steps):
-        batch = labels[step % steps]
-        captions = golden.inputs["class_token_ids"][batch][None]
-        loss = model(images[step % steps], captions, labels=batch, candidate_labels=batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        losses.append(loss.detach())
-        rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
-    return golden, before, model.state_dict(), torch.stack(losses), torch.tensor(rates, dtype=torch.float64)
-
-
-def test_every_learning_rate_of_a_run_is_the_official_one(run):
-    golden, _, _, _, rates = run
-    torch.testing.assert_close(rates, golden.outputs["lr_per_iteration"], atol=1e-12, rtol=1e-9)
-
-
-def test_every_loss_of_a_run_is_the_official_one(run):
-    golden, _, _, losses, _ = run
-    # the loss is of logits scaled by 100, so a rounding of 1e-7 in a cosine is 1e-5 here
-    torch.testing.assert_close(losses, golden.outputs["loss"], atol=1e-5, rtol=1e-5)
-
-
-def test_the_weights_after_a_run_are_the_official_ones(run):
-    golden, _, after, _, _ = run
-    expected = _rename(golden.outputs, "final.")
-    # A key's bias moves all scores of a query alike, so its true gradient is zero, and what AdamW scales to full steps
-    # is rounding; the attention does not depend on it.
-    del expected["temporal_head.encoder.layers.0.self_attn.k_proj.bias"]
-    torch.testing.assert_close({name: after[name] for name in expected}, expected, **EXACT)
-
-
-def test_a_run_leaves_the_text_tower_as_it_was(run):
-    _, before, after, _, _ = run
-    frozen = [name for name in before if name.startswith(FROZEN)]
-    assert frozen
-    assert all(torch.equal(before[name], after[name]) for name in frozen)
-
-
 @pytest.fixture(scope="module", params=[1, 2])
-def official_step(request, load_golden, tmp_path_factory):
+def official_step(request, load_golden, programs, tmp_path_factory):
     """The recorded step on one or two processes, and what each of ours computed."""
     world = request.param
     golden = load_golden("bike_ddp_loss")
@@ -97,7 +40,7 @@ def official_step(request, load_golden, tmp_path_factory):
     if world == 1:
         model.freeze()
         return official, [train_step(model, model, inputs)]
-    return official, train_steps_in_parallel({"step": (model, inputs)}, world, folder)["step"]
+    return official, train_steps_in_parallel({"step": (model, inputs)}, world, folder, programs)["step"]
 
 
 def test_loss_and_logits_of_every_process_are_those_of_the_global_batch(official_step):
@@ -122,7 +65,7 @@ STEPS = {
 
 
 @pytest.fixture(scope="module")
-def steps_on_two_processes(tiny_fields, tmp_path_factory):
+def steps_on_two_processes(tiny_fields, programs, tmp_path_factory):
     """A training step of each configuration, with its results on two processes."""
     torch.manual_seed(0)
     steps = {}
@@ -139,7 +82,7 @@ def steps_on_two_processes(tiny_fields, tmp_path_factory):
             "candidate_labels": torch.tensor([0, 1, 1, 3]),
         }
         steps[name] = (model, inputs)
-    return steps, train_steps_in_parallel(steps, 2, tmp_path_factory.mktemp("steps"))
+    return steps, train_steps_in_parallel(steps, 2, tmp_path_factory.mktemp("steps"), programs)
 
 
 @pytest.fixture(scope="module", params=STEPS)

@@ -7,7 +7,7 @@ import torch
 
 from kinoclip import DstprConfig, DstprModel
 from kinoclip.methods.dstpr.reparameterization import TemporallyAdaptiveConvolution
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 
 # the goldens were made in float32 on one thread
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
@@ -92,19 +92,13 @@ def build(vita):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_prompts_of_each_kind_give_the_official_features(vita, build, run):
-    model, pixels = build(**RUNS[run]), vita.inputs["video"].transpose(1, 2)
+def test_prompts_of_each_kind_give_the_official_features_and_tokens_of_the_last_layer(vita, build, run):
+    model, pixels, official = build(**RUNS[run]), vita.inputs["video"].transpose(1, 2), vita.outputs
     with torch.no_grad():
-        frames = model.encode_frames(pixels).embeds
-    torch.testing.assert_close(frames.mean(1), vita.outputs[f"{run}.video_embed"], **EXACT)
-
-
-@pytest.mark.parametrize("run", [run for run in RUNS if run != "s1l1g1"])  # whose tokens are recorded by layer
-def test_prompts_of_each_kind_give_the_official_tokens_of_the_last_layer(vita, build, run):
-    model, pixels = build(**RUNS[run]), vita.inputs["video"].transpose(1, 2)
-    with torch.no_grad():
-        tokens = model.encode_tokens(pixels)
-    torch.testing.assert_close(tokens, _without_global(vita.outputs[f"{run}.last"]), **EXACT)
+        frames, tokens = model.encode_frames(pixels).embeds, model.encode_tokens(pixels)
+    torch.testing.assert_close(frames.mean(1), official[f"{run}.video_embed"], **EXACT)
+    if run != "s1l1g1":  # whose tokens are recorded by layer
+        torch.testing.assert_close(tokens, _without_global(official[f"{run}.last"]), **EXACT)
 
 
 def _without_global(tokens):
@@ -166,16 +160,10 @@ def tada(load_golden):
     return golden, module
 
 
-def test_the_adaptive_convolution_is_calibrated_as_the_official_one(tada):
+def test_the_adaptive_convolution_is_calibrated_and_computed_as_the_official_one(tada):
     golden, module = tada
     hidden = golden.inputs["x"][..., 0].movedim(1, -1)  # (B, W, T, P, 1) -> (B, T, P, W)
     with torch.no_grad():
-        found = module.calibrate(hidden)
-    torch.testing.assert_close(found, golden.outputs["alpha"][..., 0, 0].transpose(1, 2), **EXACT)
-
-
-def test_the_adaptive_convolution_gives_what_the_official_one_gives(tada):
-    golden, module = tada
-    with torch.no_grad():
-        found = module(golden.inputs["x"][..., 0].movedim(1, -1))
-    torch.testing.assert_close(found, golden.outputs["out"][..., 0].movedim(1, -1), **EXACT)
+        alpha, out = module.calibrate(hidden), module(hidden)
+    torch.testing.assert_close(alpha, golden.outputs["alpha"][..., 0, 0].transpose(1, 2), **EXACT)
+    torch.testing.assert_close(out, golden.outputs["out"][..., 0].movedim(1, -1), **EXACT)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinoclip.video.motion import cumulative_motion, feature_distance, motion_curve, pixel_distance, sample_by_motion
+from kinoclip.video.motion import feature_distance, motion_curve, pixel_distance
+from kinoclip.video.sampling import cumulative_motion, sample_by_motion
 
 ROWS = json.loads((Path(__file__).parent / "recordings" / "mgsampler_curves.json").read_text())["rows"]
 DERIVED = [(row, name) for row in ROWS for name in row["derived"]]
@@ -22,20 +23,14 @@ def _from_one(indices: list[int]) -> list[int]:
     return [index + 1 for index in indices]
 
 
-def test_the_cumulative_curve_is_the_official_one_to_the_last_bit(row):
+def test_the_curve_is_the_official_one_to_the_last_bit_and_so_are_sixteen_frames(row):
     assert cumulative_motion(row["diff"]).tolist() == row["cumulative"]
-
-
-def test_sixteen_test_frames_are_the_official_ones(row):
     assert _from_one(sample_by_motion(row["diff"], 16)) == row["test_16"]
-
-
-def test_sixteen_training_frames_are_the_official_ones_for_the_same_draws(row):
-    seeds = row["train_16"]
-    found = {
-        seed: _from_one(sample_by_motion(row["diff"], 16, uniform=random.Random(int(seed)).uniform)) for seed in seeds
+    drawn = {
+        seed: _from_one(sample_by_motion(row["diff"], 16, uniform=random.Random(int(seed)).uniform))
+        for seed in row["train_16"]
     }
-    assert found == seeds
+    assert drawn == row["train_16"]
 
 
 @pytest.mark.parametrize(

@@ -77,13 +77,6 @@ def test_segment_training_replays_the_official_draws(paper, mode):
     assert got == [expected for _, _, expected, _ in table]
 
 
-@pytest.mark.parametrize("row", rows("bike")["charades_train"], ids=lambda row: f"{row['start']}-{row['end']}")
-def test_a_charades_interval_replays_the_official_draws(row):
-    draw = replay(row["draws"])
-    got = sampling.random_in_interval(row["start"], row["end"], row["total"], row["T"], draw, row["fps"])
-    assert got == row["indices"]
-
-
 @pytest.mark.parametrize(
     ("paper", "mode", "choose"),
     [

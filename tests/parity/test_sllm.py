@@ -1,15 +1,18 @@
 """SLLM against its official code (Text4Vis inside, r = 2), and against its paper's equations for r = 3 and 4."""
 
+import copy
+from functools import cache
+
 import pytest
 import torch
 from transformers import AutoModel
 
-from kinoclip import SllmConfig, SllmModel
-from kinoclip.conversion import clip_to_transformers, head_to_transformers
+from kinoclip import SllmModel
 from kinoclip.methods import METHODS
 from kinoclip.methods.sllm.convert_sllm import _restorer_to_transformers
-from kinoclip.methods.sllm.modeling_sllm import restoration_kl
-from kinoclip.outputs import TextFeatures
+from kinoclip.methods.sllm.restorers import directions
+from kinoclip.modeling.checkpoints import clip_to_transformers, head_to_transformers
+from kinoclip.modeling.outputs import TextFeatures
 from kinoclip.video.sampling import split_kept_frames
 
 # float32 on one thread; features are near 1, and video embeddings sum up to fifteen of them
@@ -21,16 +24,18 @@ def golden(load_golden):
     return load_golden("sllm_text4vis")
 
 
-@pytest.fixture
-def convert(golden, tmp_path):
-    """Convert the official checkpoint, save it, and load it by the Auto class."""
+@pytest.fixture(scope="module")
+def convert(golden, tmp_path_factory):
+    """Convert the official checkpoint, save it, and load it by the Auto class, once for the same fields."""
 
+    @cache
     def build(**fields):
-        clip = tmp_path / "clip_text.pt"
+        folder = tmp_path_factory.mktemp("sllm")
+        clip = folder / "clip_text.pt"
         torch.save(golden.checkpoints["clip_text"]["state_dict"], clip)
-        converted = METHODS["sllm"].convert(golden.write(tmp_path), clip, num_frames=golden.config["T"], **fields)
-        converted.save_pretrained(tmp_path / "sllm")
-        return AutoModel.from_pretrained(tmp_path / "sllm").eval()
+        converted = METHODS["sllm"].convert(golden.write(folder), clip, num_frames=golden.config["T"], **fields)
+        converted.save_pretrained(folder / "model")
+        return AutoModel.from_pretrained(folder / "model").eval()
 
     return build
 
@@ -53,7 +58,7 @@ def test_kept_and_restored_frames_are_the_official_ones(golden, convert):
     model, official = convert(), golden.outputs
     with torch.no_grad():
         frames = model.encode_frames(kept_pixels(golden, 2))
-        left_first, right_first = model.restorer.directions(frames.embeds[:, ::2])
+        left_first, right_first = directions(model.restorer.mix, "mean", frames.embeds[:, ::2])
     torch.testing.assert_close(frames.embeds, official["fused_sequence"], **EXACT)
     torch.testing.assert_close(frames.embeds[:, ::2], official["kept_features"], **EXACT)
     torch.testing.assert_close(frames.embeds[:, 1::2], official["restored_features"], **EXACT)
@@ -100,7 +105,7 @@ def recorded_gradients(official):
 
 
 def test_losses_and_gradients_are_the_official_ones(golden, convert):
-    model, official = convert(), golden.outputs
+    model, official = copy.deepcopy(convert()), golden.outputs
     discarded = golden.inputs["frames"][:, split_kept_frames(golden.config["T"], 2)[1]]
     labels = golden.inputs["labels"]
     model.train()
@@ -126,43 +131,3 @@ def test_a_frozen_copy_in_place_of_restoration_sees_every_frame(golden, convert)
         plain = model.recognizer.encode_frames(golden.inputs["frames"])
     # the copy holds the same weights, and the eighth frame is the dropped tail
     torch.testing.assert_close(frames.embeds, plain.embeds[:, :7], **EXACT)
-
-
-@pytest.fixture
-def restorer(load_golden):
-    """The recorded restorer around a recognizer of random weights, and what was recorded of it."""
-    golden = load_golden("sllm_restorer")
-    official = {
-        n: t for n, t in golden.checkpoints["checkpoint"]["model_state_dict"].items() if n.startswith("restore_")
-    }
-    width = golden.outputs["kept_features"].shape[-1]
-    vision = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 32, "patch_size": 16}
-    text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
-    towers = {"text_config": text, "vision_config": vision, "projection_dim": width}
-
-    def build(rate):
-        model = SllmModel(SllmConfig.from_clip_fields(towers, recognizer="text4vis", rate=rate))
-        report = model.load_state_dict(_restorer_to_transformers(official), strict=False)
-        assert not report.unexpected_keys
-        assert not [name for name in report.missing_keys if name.startswith("restorer.")]
-        return model.eval()
-
-    return build, golden.outputs
-
-
-@pytest.mark.parametrize(
-    ("rate", "key"), [(2, "fused_sequence"), (3, "derived_r3.fused_sequence"), (4, "derived_r4.fused_sequence")]
-)
-def test_the_recorded_restorer_fills_every_gap(restorer, rate, key):
-    build, official = restorer
-    model, fused = build(rate), official[key]
-    kept = fused[:, ::rate]
-    with torch.no_grad():
-        restored = model.restorer(kept, torch.arange(1, rate) / rate)
-    torch.testing.assert_close(restored, fused[:, :-1].unflatten(1, (-1, rate))[:, :, 1:], **EXACT)
-
-
-def test_the_restoration_loss_of_recorded_features_is_the_official_one(restorer):
-    _, official = restorer
-    restored, targets = (official[f"train_{kind}_features"].flatten(0, -2) for kind in ("restored", "target"))
-    torch.testing.assert_close(restoration_kl(restored, targets), official["train_loss_kl"], **EXACT)

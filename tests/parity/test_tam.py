@@ -1,5 +1,6 @@
 """TAM against its official code, from the authors' checkpoint format through conversion and the Auto classes."""
 
+import copy
 import re
 
 import pytest
@@ -27,53 +28,40 @@ MODULES = {
 BLOCKS = {"ibm_bottleneck": {}, "blvnet_bottleneck": {"shortcut": "pooled"}}
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(scope="module", params=NETWORKS)
 def golden(request, load_golden):
     return load_golden(request.param)
 
 
-@pytest.fixture
-def model(golden, tmp_path):
+@pytest.fixture(scope="module")
+def model(golden, tmp_path_factory):
     """The official checkpoint, converted, saved, and loaded again by the Auto class."""
-    config = golden.config
+    folder, config = tmp_path_factory.mktemp("tam"), golden.config
     pooling = "none" if config["without_t_stride"] else config["pooling_method"]
     fields = {"num_frames": config["T"], "blending": config["blending_method"], "temporal_pooling": pooling}
-    convert_tam(golden.write(tmp_path), **fields).save_pretrained(tmp_path / "tam")
-    loaded, report = AutoModel.from_pretrained(tmp_path / "tam", output_loading_info=True)
+    convert_tam(golden.write(folder), **fields).save_pretrained(folder / "model")
+    loaded, report = AutoModel.from_pretrained(folder / "model", output_loading_info=True)
     assert not any(report.values())
     return loaded.eval()
 
 
-@pytest.fixture
-def output(model, golden):
+def test_features_logits_and_the_first_blended_block_are_the_official_ones(model, golden):
+    blended, official = [], golden.outputs
+    hook = model.layer1[0].tam.register_forward_hook(lambda module, inputs, result: blended.append(result))
     with torch.no_grad():
-        return model(pixel_values_videos=golden.inputs["pixel_values"])
-
-
-def test_frame_features_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.frames.embeds, golden.outputs["frame_features"], **EXACT)
-
-
-def test_logits_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.logits, golden.outputs["logits"], **EXACT)
+        output = model(golden.inputs["pixel_values"])
+        of_frames = model.match(output.frames.embeds.flatten(0, 1), output.text)
+    hook.remove()
+    torch.testing.assert_close(blended[0], official["act.layer1.0.tam"], **EXACT)
+    torch.testing.assert_close(output.frames.embeds, official["frame_features"], **EXACT)
+    torch.testing.assert_close(output.logits, official["logits"], **EXACT)
     assert torch.equal(output.logits, output.votes["video"])
-
-
-def test_the_classifier_on_single_frames_gives_the_official_logits_of_frames(model, output, golden):
-    with torch.no_grad():
-        found = model.match(output.frames.embeds.flatten(0, 1), output.text)
-    torch.testing.assert_close(found, golden.outputs["frame_logits"].flatten(0, 1), **EXACT)
-
-
-def test_the_first_block_blends_frames_as_the_official_one(model, golden):
-    found = []
-    model.layer1[0].tam.register_forward_hook(lambda module, inputs, blended: found.append(blended))
-    with torch.no_grad():
-        model(pixel_values_videos=golden.inputs["pixel_values"])
-    torch.testing.assert_close(found[0], golden.outputs["act.layer1.0.tam"], **EXACT)
+    # the classifier on single frames
+    torch.testing.assert_close(of_frames, official["frame_logits"].flatten(0, 1), **EXACT)
 
 
 def test_loss_and_gradients_are_the_official_ones(model, golden):
+    model = copy.deepcopy(model)
     output = model(golden.inputs["pixel_values"], labels=golden.inputs["labels"])  # recorded in evaluation mode
     output.loss.backward()
     torch.testing.assert_close(output.loss, golden.outputs["loss"], **EXACT)

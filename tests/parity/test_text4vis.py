@@ -1,17 +1,19 @@
 """Text4Vis against its official code, from the authors' checkpoint format through conversion and the Auto classes."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModel, CLIPVisionConfig
 
 from kinoclip import Text4VisConfig
-from kinoclip.conversion import head_to_transformers
 from kinoclip.evaluation.scoring import ViewOutputs, score_views
 from kinoclip.methods.text4vis import convert_text4vis
 from kinoclip.methods.text4vis.convert_text4vis import _vision_to_transformers
 from kinoclip.methods.text4vis.modeling_text4vis import TemporalVisionModel
 from kinoclip.methods.text4vis.resnet import ResNetVisionModel
-from kinoclip.outputs import TextFeatures
+from kinoclip.modeling.checkpoints import head_to_transformers
+from kinoclip.modeling.outputs import TextFeatures
 
 # the goldens were made in float32 on one thread; logits are scaled by 100, which scales their rounding too
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
@@ -46,19 +48,19 @@ def _gradients(model, official, prefix="grad."):
     return {name: parameters[name].grad for name in expected}, expected
 
 
-@pytest.fixture(params=CLASSIFIERS)
+@pytest.fixture(scope="module", params=CLASSIFIERS)
 def name(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def golden(load_golden, name):
     return load_golden(f"text4vis_{name}")
 
 
-@pytest.fixture
-def model(golden, name, tmp_path):
-    return _convert(golden, tmp_path, **FIELDS.get(name, {}))
+@pytest.fixture(scope="module")
+def model(golden, name, tmp_path_factory):
+    return _convert(golden, tmp_path_factory.mktemp("text4vis"), **FIELDS.get(name, {}))
 
 
 @pytest.fixture
@@ -70,34 +72,23 @@ def inputs(golden, model):
     return {"pixel_values_videos": golden.pixels(), **text}
 
 
-@pytest.fixture
-def output(model, inputs):
+def test_features_and_scores_are_the_official_ones(model, inputs, golden):
+    official = golden.outputs
     with torch.no_grad():
-        return model(**inputs)
-
-
-def test_class_embeddings_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.text.embeds[0], golden.outputs["class_embeddings"], **EXACT)
-
-
-def test_frame_features_are_the_official_ones(output, golden):
+        output = model.eval()(**inputs)
+    torch.testing.assert_close(output.text.embeds[0], official["class_embeddings"], **EXACT)
     if golden.config["joint"]:
         assert output.frames.embeds.shape[1] == 1
-        return
-    torch.testing.assert_close(output.frames.embeds, golden.outputs["frame_features"], **EXACT)
-
-
-def test_video_embeddings_are_the_official_ones(output, golden):
-    torch.testing.assert_close(output.video_embeds, golden.outputs["video_embedding"], **EXACT)
-
-
-def test_scores_are_the_official_ones(output, golden):
+    else:
+        torch.testing.assert_close(output.frames.embeds, official["frame_features"], **EXACT)
+    torch.testing.assert_close(output.video_embeds, official["video_embedding"], **EXACT)
     # the official test scripts multiply by 100
-    torch.testing.assert_close(output.votes["video"], golden.outputs["similarity_100x"] / 100, **EXACT)
-    torch.testing.assert_close(output.logits, golden.outputs["logits_eval_forward"], **SCALED)
+    torch.testing.assert_close(output.votes["video"], official["similarity_100x"] / 100, **EXACT)
+    torch.testing.assert_close(output.logits, official["logits_eval_forward"], **SCALED)
 
 
 def test_training_loss_and_gradients_are_the_official_ones(model, inputs, golden):
+    model = copy.deepcopy(model)
     official = golden.outputs
     model.train()  # batch norms use the batch's own statistics
     model.freeze()

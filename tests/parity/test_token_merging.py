@@ -4,13 +4,12 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig
 
-from kinoclip.components.token_merging import (
+from kinoclip.modeling.layers.token_merging import (
     MergingEncoder,
     follow_tokens,
     merge_schedule,
     merge_tokens,
     plan_merge,
-    source_matrix,
 )
 
 # the goldens were made in float32 on one thread
@@ -19,6 +18,11 @@ MERGES = ["m0", "m1", "m2", "m3", "m4", "m5", "m8"]
 RUNS = [f"r{number}_{kind}" for number in range(5) for kind in ("prop", "noprop")]
 # what stands for each part of a block in the official code
 NAMES = {"norm1": "layer_norm1", "norm2": "layer_norm2", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+
+
+def source_matrix(positions, num_tokens):
+    """Write positions (N, n) as a matrix (N, num_tokens, n) of ones where a token ended and zeros elsewhere."""
+    return (positions[:, None] == torch.arange(num_tokens)[:, None]).float()
 
 
 @pytest.fixture
@@ -46,29 +50,20 @@ def merge(request, golden):
     return Merge(golden, request.param)
 
 
-def test_the_same_tokens_are_kept_and_merged(merge):
-    plan = merge.plan
+def test_kept_and_merged_tokens_sizes_and_sources_are_the_official_ones(merge):
+    plan, official = merge.plan, merge.official
     found = {"unm_idx": plan.kept, "src_idx": plan.sources, "dst_idx": plan.targets}
     for name, index in found.items():
-        assert torch.equal(index, merge.official[name].long())
-
-
-def test_merged_tokens_and_sizes_are_the_official_ones(merge):
-    tokens, sizes = merge_tokens(merge.tokens, merge.sizes, merge.plan)
-    torch.testing.assert_close(tokens, merge.official["merged"], **EXACT)
-    assert torch.equal(sizes, merge.official["size"])
-
-
-def test_without_sizes_merged_tokens_are_plain_means(merge):
-    tokens, _ = merge_tokens(merge.tokens, None, merge.plan)
-    torch.testing.assert_close(tokens, merge.official["mean"], **EXACT)
-
-
-def test_positions_are_the_official_sources_and_undo_a_merge(merge):
-    positions, tokens = follow_tokens(merge.plan), merge.official["merged"]
-    assert torch.equal(source_matrix(positions, tokens.shape[1]), merge.official["source"])
+        assert torch.equal(index, official[name].long())
+    tokens, sizes = merge_tokens(merge.tokens, merge.sizes, plan)
+    torch.testing.assert_close(tokens, official["merged"], **EXACT)
+    assert torch.equal(sizes, official["size"])
+    # without sizes, merged tokens are plain means
+    torch.testing.assert_close(merge_tokens(merge.tokens, None, plan)[0], official["mean"], **EXACT)
+    positions = follow_tokens(plan)
+    assert torch.equal(source_matrix(positions, official["merged"].shape[1]), official["source"])
     rows = torch.arange(len(positions))[:, None]
-    assert torch.equal(tokens[rows, positions], merge.official["unmerged"])
+    assert torch.equal(official["merged"][rows, positions], official["unmerged"])
 
 
 @pytest.mark.parametrize("name", ["m0", "m3"])

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, dropout, kl_div, normalize, one_hot
 
+from kinoclip.methods.sllm.restorers import directions
+
 BIKE, TEXT4VIS = "This is a video about {}", "a video of a person {}."
 # ActionCLIP's `utils/Text_Prompt.py`
 ACTIONCLIP = (
@@ -80,7 +82,7 @@ class Loop:
 
     def __init__(self, model, tokenizer, names, **texts):
         self.model, self.tokenizer, self.names, self.texts = model, tokenizer, names, texts
-        self.clip = getattr(model, "recognizer", model)
+        self.clip = model.unwrap()
         with torch.no_grad():
             self.prepare()
 
@@ -234,7 +236,7 @@ class Sllm(Text4Vis):
 
     def restore(self, kept):
         frames = self.clip.encode_frames(kept).embeds
-        restored = sum(self.model.restorer.directions(frames)) / 2
+        restored = sum(directions(self.model.restorer.mix, "mean", frames)) / 2
         fused = torch.stack([frames[:, :-1], restored], 2).flatten(1, 2)
         return restored, self.clip.temporal_head(torch.cat([fused, frames[:, -1:]], 1)).mean(1)
 
@@ -325,7 +327,7 @@ class Dstpr(Loop):
     def prepare(self):
         self.words, english = read(self.model, self.tokenizer, [BIKE.format(name) for name in self.names])
         encoded = self.texts["chinese_tokenizer"](self.texts["chinese_names"], padding="max_length", max_length=52)
-        chinese = self.model.chinese(torch.tensor(encoded["input_ids"]))
+        chinese, _ = self.model.chinese(torch.tensor(encoded["input_ids"]))
         self.ends = [normalize(text, dim=-1) for text in (english, chinese)]
 
     def match(self, pixels, rows):

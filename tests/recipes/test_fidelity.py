@@ -53,6 +53,7 @@ PRINTED = {
 }
 PAPERS = [*PRINTED, "Baselines"]
 OF_PAPER = {paper: [name for name in RECIPES if name.startswith(f"{paper.lower()}/")] for paper in PRINTED}
+OF_PAPER["ALT"] += [name for name in RECIPES if name.startswith("xclip/")]
 OF_PAPER["Baselines"] = [name for name in RECIPES if name.startswith(("text4vis/", "actionclip/", "tam/"))]
 
 
@@ -173,6 +174,7 @@ def test_the_numbers_of_the_corpus_are_those_of_the_file():
     shares = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     assert set(counts) == set(CATEGORIES)
     assert f"{len(corpus):,} entities ({shares}), {written:,} from written units" in SECTIONS["ALT"]
+    assert f"`kinetics400-wordnet` has {len(load_corpus('kinetics400-wordnet')):,}" in SECTIONS["ALT"]
 
 
 def test_selections_and_measured_names_are_those_of_the_code():

@@ -1,6 +1,7 @@
 """Every recipe builds its model at tiny size and takes a step, and continues what it starts from."""
 
 import json
+from functools import cache
 from math import isfinite
 
 import pytest
@@ -8,16 +9,15 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from kinoclip.training.freezing import choose_trained
+from kinoclip.training.build_model import build_model, freeze_parameters, label_texts
 from kinoclip.training.objective import Objective
+from kinoclip.training.optimization import build_optimizer, build_scheduler
 from kinoclip.training.recipe import Recipe
-from kinoclip.training.schedule import build_scheduler
-from kinoclip.training.setup import build_optimizer
-from kinoclip.training.starting import label_texts, start_model
-from kinoclip.training.step import UpdateStep
+from kinoclip.training.smoke import Smoke
+from kinoclip.training.update_step import UpdateStep
 from kinoclip.video.sampling import split_kept_frames
 
-from .rows import RECIPES, labels_of
+from .rows import RECIPES
 
 # settings that decide on what is built and on the loss, beside the model's
 DATA = ("mixup", "cutmix", "label_smoothing", "templates", "corpus", "descriptions", "chinese_clip", "attributes")
@@ -28,28 +28,29 @@ CONTINUED = [name for name in ROWS if RECIPES[name].start in RECIPES]
 
 
 def _alike(recipe: Recipe) -> str:
-    """What two recipes have in common that build the same model and the same loss."""
+    """Return what recipes have in common that build the same model and the same loss."""
     data = {name: recipe.data[name] for name in DATA}
     training = {name: getattr(recipe.training, name) for name in TRAINING}
     return json.dumps([recipe.method, sorted(recipe.model.items()), data, training])
 
 
 class Workshop:
-    """Builds and trains recipes at tiny size, those that are alike once."""
+    """Builds and trains recipes at the size of a smoke test, equal ones once."""
 
-    def __init__(self, clip, shrink, make_folder):
-        self.clip, self.shrink, self.make_folder = clip, shrink, make_folder
+    def __init__(self, make_folder):
+        self.make_folder, self.smoke = make_folder, Smoke(make_folder("smoke"))
         self.folders: dict[str, str] = {}
         self.steps: dict[str, tuple[dict[str, float], int]] = {}
-        self.kept: dict[str, list[str]] = {}
+        self.changed: dict[str, list[str]] = {}
+        self.shrink = cache(lambda name: self.smoke.shrink(RECIPES[name]))
 
     def source(self, name: str) -> str:
-        """Give what a recipe starts from: a folder of another's model, the tiny CLIP, or nothing for a ResNet."""
+        """Return what a recipe starts from: a folder of another's model, the tiny CLIP, or nothing for a ResNet."""
         start = RECIPES[name].start
-        return self.folder(start) if start in RECIPES else start and self.clip
+        return self.folder(start) if start in RECIPES else self.smoke.start(start)
 
     def folder(self, name: str) -> str:
-        """Give the folder of a recipe's model before its first step."""
+        """Return the folder of a recipe's model before its first step."""
         key = self.key(name)
         if key not in self.folders:
             path = self.make_folder("start")
@@ -62,43 +63,47 @@ class Workshop:
         return _alike(self.shrink(name)) + self.source(name)
 
     def build(self, name: str):
-        recipe = self.shrink(name)
-        return start_model(recipe, labels_of(recipe), self.source(name))
+        return build_model(self.shrink(name), self.smoke.labels(RECIPES[name]), self.source(name))
 
     def step(self, name: str) -> tuple[dict[str, float], int]:
-        """Give the losses of a recipe's first step, and how many tensors it changed."""
+        """Return the losses of a recipe's first step, and the number of tensors that it changes."""
         key = self.key(name)
         if key not in self.steps:
-            self.steps[key] = _step(self.shrink(name), *self.build(name))
+            model, processor = self.build(name)
+            if name in CONTINUED:
+                self.changed[key] = _find_changes(self.source(name), model)
+            self.steps[key] = _step(self.shrink(name), self.smoke.labels(RECIPES[name]), model, processor)
         return self.steps[key]
 
     def changed_at_start(self, name: str) -> list[str]:
-        """Name the weights of what a recipe starts from that it has, but not with their values."""
-        key = self.key(name)
-        if key not in self.kept:
-            saved, now = load_file(f"{self.source(name)}/model.safetensors"), self.build(name)[0].state_dict()
-            # a corpus is chosen anew
-            same = [weight for weight in saved if weight in now and "corpus" not in weight]
-            assert same
-            self.kept[key] = [weight for weight in same if not torch.equal(saved[weight], now[weight])]
-        return self.kept[key]
+        """Return the names of the weights of the start that the recipe's model has with other values."""
+        self.step(name)
+        return self.changed[self.key(name)]
+
+
+def _find_changes(source: str, model) -> list[str]:
+    saved, now = load_file(f"{source}/model.safetensors"), model.state_dict()
+    # a corpus is chosen again
+    same = [weight for weight in saved if weight in now and "corpus" not in weight]
+    assert same
+    return [weight for weight in same if not torch.equal(saved[weight], now[weight])]
 
 
 def _batch(model, processor) -> dict[str, torch.Tensor]:
     """Three videos of random pixels, two of one class."""
-    videos = getattr(processor, "video_processor", processor)
+    videos = processor.video_processor
     kept, between, _ = split_kept_frames(videos.num_frames, videos.keep_every)
-    draw = torch.Generator().manual_seed(0)
-    batch = {"pixel_values_videos": torch.randn(3, len(kept), 3, 32, 32, generator=draw)}
-    if "discarded_pixel_values" in model.loss_inputs and videos.keep_every > 1:
-        batch["discarded_pixel_values"] = torch.randn(3, len(between), 3, 32, 32, generator=draw)
+    draw, size = torch.Generator().manual_seed(0), videos.crop_size["height"]
+    batch = {"pixel_values_videos": torch.randn(3, len(kept), 3, size, size, generator=draw)}
+    if "discarded_pixel_values" in model.further_inputs and videos.keep_every > 1:
+        batch["discarded_pixel_values"] = torch.randn(3, len(between), 3, size, size, generator=draw)
     return {**batch, "labels": torch.tensor([0, 1, 1]), "index": torch.arange(3), "draw": torch.arange(3)}
 
 
-def _step(recipe, model, processor) -> tuple[dict[str, float], int]:
-    choose_trained(model, recipe.training)
+def _step(recipe, labels, model, processor) -> tuple[dict[str, float], int]:
+    freeze_parameters(model, recipe.training)
     attributes = processor.encode_attributes([["diving"]] * 3) if recipe.data["attributes"] else None
-    objective = Objective(model, processor, recipe, label_texts(recipe, labels_of(recipe)), attributes)
+    objective = Objective(model, processor, recipe, label_texts(recipe, labels), attributes)
     optimizer = build_optimizer(model, recipe.training)
     scheduler = build_scheduler(optimizer, 0, 1, 10, refresh_every=1)
     accelerator = Accelerator(cpu=True)
@@ -109,8 +114,8 @@ def _step(recipe, model, processor) -> tuple[dict[str, float], int]:
 
 
 @pytest.fixture(scope="module")
-def workshop(tiny_files, shrink, tmp_path_factory) -> Workshop:
-    return Workshop(tiny_files["clip"], shrink, tmp_path_factory.mktemp)
+def workshop(tmp_path_factory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -4,12 +4,12 @@ from importlib.resources import files
 from typing import get_args
 
 from kinoclip.data.catalog import catalog
-from kinoclip.data.kinoshapes.benchmark import TASKS
-from kinoclip.data.layouts import split_name
+from kinoclip.data.files import split_name
 from kinoclip.evaluation.class_lists import CLASS_LISTS
-from kinoclip.text.chinese import CHINESE_SETS
+from kinoclip.kinoshapes.benchmark import BENCHMARK_CORPORA, TASKS
+from kinoclip.text.chinese import NAME_SETS
 from kinoclip.text.descriptions import describe_labels, label_descriptions
-from kinoclip.text.entities import CORPORA
+from kinoclip.text.entities import CORPORA, EXTENDED
 from kinoclip.text.labels import LABEL_SETS
 from kinoclip.video.sampling import SamplingRule
 
@@ -24,7 +24,7 @@ COSTS = {"gflops", "params_millions", "trainable_millions", "training_videos_per
 COSTS |= {"minutes", "memory_mb"}
 SIMILARITIES = {"restored_cosine", "label_similarity"}
 # the methods of the papers, each with a file of its own
-METHODS = {"bike", "alt", "sllm", "dstpr", "text4vis", "actionclip", "tam"}
+METHODS = {"bike", "alt", "sllm", "dstpr", "text4vis", "actionclip", "tam", "xclip"}
 
 DATA = {name: recipe.data_settings for name, recipe in RECIPES.items()}
 RULES = {name: recipe.evaluation_settings for name, recipe in RECIPES.items()}
@@ -160,13 +160,18 @@ def test_no_chain_of_rows_leads_back_to_itself():
 
 
 def test_the_texts_of_every_row_are_packaged_and_those_of_its_data_set():
-    others = {*LABEL_SETS, None}
-    named = {name: {data.corpus, data.chinese_labels, data.descriptions} for name, data in DATA.items()}
-    assert {
-        name: texts for name, texts in named.items() if not texts <= {*CORPORA, *CHINESE_SETS, *others, "kinoshapes"}
-    } == {}
-    chinese = {name: data.chinese_labels for name, data in DATA.items() if data.chinese_clip}
-    assert {name: labels for name, labels in chinese.items() if labels != RECIPES[name].dataset} == {}
+    others = {*LABEL_SETS, *NAME_SETS, "kinoshapes/english", None}
+    corpora = {name: [data.corpus] if isinstance(data.corpus, str) else data.corpus for name, data in DATA.items()}
+    named = {name: {*(corpora[name] or ()), data.chinese_labels, data.descriptions} for name, data in DATA.items()}
+    known = {*CORPORA, *EXTENDED, *others, *BENCHMARK_CORPORA}
+    assert {name: texts for name, texts in named.items() if not texts <= known} == {}
+    # rows on new labels add their entities
+    added = {name: corpus[1:] for name, corpus in corpora.items() if corpus and corpus[1:]}
+    assert {name: corpus for name, corpus in added.items() if corpus != [RECIPES[name].dataset]} == {}
+    assert len(added) == 39
+    second = {name: data.chinese_labels for name, data in DATA.items() if data.chinese_labels}
+    allowed = {name: {labels, labels.removesuffix("/english")} for name, labels in second.items()}
+    assert {name: labels for name, labels in second.items() if RECIPES[name].dataset not in allowed[name]} == {}
 
 
 def test_descriptions_cover_the_classes_of_the_data_set():

@@ -1,53 +1,51 @@
-"""The command line: `kinoclip COMMAND`, one module for each command."""
-
-from __future__ import annotations
+"""The command line: `kinoclip COMMAND`, in modules by topic."""
 
 import argparse
 import atexit
 import errno
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
 
-from kinoclip.importing import without_collector
-
-from . import (
+from kinoclip.cli import (
+    attributes,
     check,
     classify,
-    convert,
+    corpus,
     demo,
-    embed,
     evaluate,
-    export,
     live,
-    profile,
-    publish,
-    recipes,
-    reproduce,
+    models,
     search,
-    space,
     suggest,
-    train,
-    tune,
+    training,
+    translate,
 )
-from .options import FAILURE, INTERRUPTED, TERMINATED, USAGE, UsageError, stop_on_signals
+from kinoclip.cli.options import FAILURE, SIGNALS, USAGE, UsageError, catch_signals, describe_end, end_process, notify
+from kinoclip.lazy import when_imported
+from kinoclip.text.labels import nearest
 
 # in the order of the help
-COMMANDS = (
-    *(classify, live, embed, search, suggest, tune, evaluate, train, recipes, reproduce),
-    *(convert, publish, export, profile, check, demo, space),
-)
+_MODULES = (classify, live, search, suggest, attributes, evaluate, training, models, corpus, translate, check, demo)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run() -> NoReturn:
-    """Run the command that the program was called with, and end the process once its threads and exit handlers are through.
+    """Run the command of the process, and end the process after its threads and exit handlers.
 
-    Python would then take apart everything that was imported, for longer than a video takes.
+    `os._exit` skips the deallocation of all modules, which takes about 2 s, a fifth of the time to classify one video.
     """
-    code = FAILURE  # of what is raised
+    code = FAILURE  # if an error is raised
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when the command was started
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
 
     def leave() -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -55,102 +53,100 @@ def run() -> NoReturn:
                 stream.flush()
         os._exit(code)
 
-    atexit.register(leave)  # before all others, so that it is called after them
+    atexit.register(leave)  # the first handler to be registered is called last
     try:
         code = main()
     except SystemExit as error:  # of argparse
         code = error.code if isinstance(error.code, int) else code
+    if code in (each for _, each in SIGNALS.values()):  # threads that still wait do not hold up the end
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        end = threading.Timer(0.5, end_process, (code,))
+        end.daemon = True
+        end.start()
     sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and give its exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted, 143 terminated."""
+    """Run a command and return its exit code: 0 success, 1 failure, 2 wrong use, 130 interrupted, 143 terminated."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     options = argparse.Namespace()
-    with stop_on_signals() as asked:
+    with catch_signals() as received:
         try:
-            options = _build_parser().parse_args(arguments)
-            return _run(options)
+            options = _parse(arguments)
+            code = _run(options)
         except (Exception, KeyboardInterrupt) as error:
-            if not asked and isinstance(error, Exception):
-                return _explain(error, options)
-            word, code = ("terminated", TERMINATED) if signal.SIGTERM in asked else ("interrupted", INTERRUPTED)
-            return _say(f"{word}; what was written is whole, and {_again(options)} continues it", code)
+            can_resume = vars(options).get("resume") is False
+            command = "the same command with --resume" if can_resume else "the same command"
+            message, code = _describe(error, received, command)
+            if message:
+                notify(*message.split("\n"))
+    return code
 
 
 def _run(options: argparse.Namespace) -> int:
-    with without_collector():
-        import kinoclip.public  # noqa: F401  (makes the methods known to Transformers)
-
-    _quiet_libraries()
+    when_imported("huggingface_hub.utils.logging", lambda logging: logging.set_verbosity_error())
+    when_imported("transformers.utils.logging", _silence)
     code: int = options.run(options)
     sys.stdout.flush()
     return code
 
 
-def _explain(error: Exception, options: argparse.Namespace) -> int:
-    """Say what went wrong in one line, and give the exit code; a fault of the program is raised as it is."""
+def _silence(logging: Any) -> None:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _describe(error: BaseException, received: Sequence[int], command: str) -> tuple[str, int]:
+    """Return the message and the exit code of an error that users can fix; any other one is raised."""
+    if received or isinstance(error, KeyboardInterrupt):
+        return describe_end(signal.SIGTERM if signal.SIGTERM in received else signal.SIGINT, command)
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    from kinoclip.inference.records import error_line
+    from kinoclip.video.errors import error_line
 
-    try:
-        raise error
-    except BrokenPipeError:
-        # the reader of our output has gone; python would complain once more on closing it
+    if isinstance(error, BrokenPipeError):  # Python would report it once more when it closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    except UsageError as error:
-        return _say(str(error), USAGE)
-    except (FileNotFoundError, ValueError, TypeError, StrictDataclassError) as error:
-        return _say(error_line(error), USAGE)
-    except (OSError, RuntimeError, MemoryError, ImportError, SafetensorError) as error:
-        if _is_full(error):
-            return _say(
-                f"the disk is full; what was written is whole. Make room, and {_again(options)} continues.", FAILURE
+        return "", FAILURE
+    if isinstance(error, UsageError):
+        return str(error), USAGE
+    if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError | StrictDataclassError):
+        return error_line(error), USAGE
+    if not isinstance(error, OSError | ArithmeticError | RuntimeError | MemoryError | ImportError | SafetensorError):
+        raise error
+    # torch raises another error after that of the system, and safetensors has only its text
+    for cause in (error, error.__context__):
+        if getattr(cause, "errno", None) in _DISK_FULL or any(os.strerror(n) in str(cause) for n in _DISK_FULL):
+            return (
+                f"the disk is full; all records and files are complete. Free space, and {command} continues.",
+                FAILURE,
             )
-        return _say(error_line(error), FAILURE)
+    return error_line(error), FAILURE
 
 
-def _say(message: str, code: int) -> int:
-    print(f"kinoclip: {message}", file=sys.stderr)
-    return code
+class _Parser(argparse.ArgumentParser):
+    """The parser of a command, whose errors name the nearest choice."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        super().error(message + (nearest(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else ""))
 
 
-def _again(options: argparse.Namespace) -> str:
-    return "the same command with --resume" if vars(options).get("resume") is False else "the same command"
-
-
-def _is_full(error: BaseException) -> bool:
-    """Tell whether the disk is full; torch raises something else after the disk's error, safetensors has its words alone."""
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return any(
-        getattr(found, "errno", None) in numbers or any(os.strerror(number) in str(found) for number in numbers)
-        for found in (error, error.__context__)
-    )
-
-
-def _quiet_libraries() -> None:
-    """Keep progress bars and advice of the libraries off the terminal; errors still come through."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        is_label = isinstance(vars(options).get("labels"), str) and not unknown[0].startswith("-")
+        hint = '. Labels are in quotes and with commas: --labels "red circle,blue square"' if is_label else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return options
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kinoclip", description="Recognize actions in video with CLIP.")
-    parser.add_argument("--version", action="version", version=_version())
+    parser = _Parser(prog="kinoclip", description="Recognize actions in video with CLIP.")
+    parser.add_argument("--version", action="version", version=f"kinoclip {version('kinoclip')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add_command(commands)
+    for module in _MODULES:
+        module.add_commands(commands)
     return parser
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"kinoclip {version('kinoclip')}"

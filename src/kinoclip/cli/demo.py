@@ -1,28 +1,59 @@
-"""`kinoclip demo`: see it work, without network."""
-
-from __future__ import annotations
+"""`kinoclip demo` and `space`: the model at work, in the terminal and in the browser."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import UsageError
+from kinoclip.cli.options import REPEATABLE, UsageError, check_least, show
 
 
-def add_command(commands: Any) -> None:
-    """Declare `kinoclip demo` and its options."""
-    demo = commands.add_parser("demo", help="make a few clips, name them, and say why; needs no network")
-    demo.add_argument("--output", default="demo", help="folder for the clips and the picture (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=7, help="which clips are made (default: %(default)s)")
-    demo.add_argument("--videos", type=int, default=4, help="how many (default: %(default)s)")
+def add_commands(commands: Any) -> None:
+    """Register the commands and their options."""
+    demo = commands.add_parser("demo", help="generate a few clips, classify and explain them; needs no network")
+    add = demo.add_argument
+    add("--output", default="demo", help="folder for the clips and pictures (default: %(default)s)")
+    add("--seed", type=int, default=7, help="of the clips (default: %(default)s)")
+    add("--videos", type=int, default=4, help="number of clips (default: %(default)s)")
     demo.set_defaults(run=_demo)
+
+    space = commands.add_parser("space", help="open a page in the browser: your video, your words, the explanation")
+    add = space.add_argument
+    add("--model", **REPEATABLE, help="folder, hub id or plain CLIP to choose from; repeatable")
+    add("--host", default="127.0.0.1", help="0.0.0.0 admits other machines (default: %(default)s)")
+    add("--port", type=int, default=7860, help="(default: %(default)s)")
+    space.set_defaults(run=_space)
 
 
 def _demo(options: argparse.Namespace) -> int:
+    check_least(options, videos=1)
     from kinoclip.inference.demo import run_demo
 
-    if options.videos < 1:
-        raise UsageError(f"--videos {options.videos}: make one at least.")
     for line in run_demo(Path(options.output), seed=options.seed, num_videos=options.videos):
-        print(line)
+        show(line)
+    return 0
+
+
+def _space(options: argparse.Namespace) -> int:
+    from kinoclip.modeling.names import EMBEDDED, check_model_name
+
+    if not 1 <= options.port <= 65535:
+        raise UsageError(f"--port must be from 1 to 65535, got {options.port}.")
+    for model in options.model:
+        check_model_name(model)
+    from kinoclip.methods.auto import read_config
+
+    for model in options.model:
+        if model != EMBEDDED:
+            read_config(model)  # a wrong name is an error now, not for the first visitor
+    try:
+        from kinoclip.space.app import build_app, launch_app
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise UsageError("The page needs Gradio: pip install 'kinoclip[demo]'.") from error
+    app = build_app(options.model)
+    try:
+        launch_app(app, server_name=options.host, server_port=options.port)
+    except OSError as error:
+        raise UsageError(f"--port {options.port} of {options.host} is in use. Choose another one.") from error
     return 0

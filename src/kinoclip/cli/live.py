@@ -1,98 +1,85 @@
-"""`kinoclip live`: name what a camera or a stream shows, as it happens."""
-
-from __future__ import annotations
+"""`kinoclip live`: name the actions of a camera or a stream as they happen."""
 
 import argparse
-import json
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from .options import UsageError, add_label_options, print_record, read_label_options, read_model_options, read_names
+from kinoclip.cli import options as shared
+from kinoclip.storage import Journal, check_exists, escape_text, exclusive
+
+_KEYS = ("start", "end", "label", "probability", "began")  # of a record
 
 
-def add_command(commands: Any) -> None:
-    """Declare `kinoclip live` and its options."""
-    live = commands.add_parser(
-        "live",
-        help="name what a camera or a stream shows, as it happens",
-        description="Prints a JSON line for each action as soon as it has ended, and what is seen now on standard error. "
-        "Ctrl-C ends it, and the action that goes on.",
-    )
-    live.add_argument(
-        "source",
-        help="camera (/dev/video0), rtsp:// or http:// address, file, which plays at its pace, or - for a pipe",
-    )
-    add_label_options(live, "names to choose from")
-    live.add_argument("--background", help="names of what is no action of interest, with commas")
-    live.add_argument(
-        "--threshold", type=float, default=0.5, help="believe a label from this probability (default: %(default)s)"
-    )
-    live.add_argument("--fps", type=float, default=4.0, help="looks per second (default: %(default)s)")
-    live.add_argument("--min-seconds", type=float, default=0.0, help="leave out shorter actions")
-    live.add_argument("--keep-all", action="store_true", help="let the source wait rather than lose frames")
-    live.add_argument("--output", help="JSONL file that the actions are added to; standard output when left out")
-    live.add_argument("--model", default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
-    live.add_argument("--frames", type=int, help="frames per window, if not the model's own number")
-    live.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
-    live.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    live.set_defaults(run=_live, batch_size=None)
+def add_commands(commands: Any) -> None:
+    """Register the command and its options."""
+    live = commands.add_parser("live", help="name the actions of a camera or a stream as they happen; Ctrl-C ends")
+    add = live.add_argument
+    add("source", help="camera (/dev/video0), rtsp:// or http:// URL, file (read at its own pace), or - for a pipe")
+    shared.add_label_options(live, "names to choose from")
+    add("--background", help="comma-separated names of what is not an action of interest")
+    add("--threshold", type=float, default=0.5, help="lowest probability of a label (default: %(default)s)")
+    add("--fps", type=float, default=4.0, help="frames per second (default: %(default)s)")
+    add("--min-seconds", type=float, default=0.0, help="leave out shorter actions")
+    add("--keep-all", action="store_true", help="make the source wait instead of dropping frames")
+    add("--output", help="JSONL file that the actions are appended to (default: standard output)")
+    shared.add_model_options(live, batches=False)
+    live.set_defaults(run=_live)
 
 
 def _live(options: argparse.Namespace) -> int:
-    from kinoclip.inference.classify import Classifier
-    from kinoclip.inference.live import watch_live
-    from kinoclip.inference.span_job import span_record
-    from kinoclip.inference.timeline import Watcher
+    if not 0 <= options.threshold <= 1:
+        raise shared.UsageError(f"--threshold must be a probability from 0 to 1, got {options.threshold}.")
+    labels, background = shared.read_label_options(options), shared.read_names(options.background)
+    shared.check_rate(options)
+    if options.source != "-":
+        check_exists(options.source)
+    shared.check_model_options(options)
+    from kinoclip.inference.records import span_record
+    from kinoclip.inference.spans import SlidingWindowClassifier, watch_live
     from kinoclip.video.live import LiveReader
 
-    if not 0 <= options.threshold <= 1:
-        raise UsageError(f"--threshold {options.threshold}: it is a probability, from 0 to 1.")
-    labels, background = read_label_options(options), read_names(options.background)
-    classifier = Classifier.load(options.model, **read_model_options(options))
-    watcher = Watcher(classifier, labels, background=background, window=options.frames)
+    windows = SlidingWindowClassifier(shared.load_classifier(options), labels, background=background)
     source = sys.stdin.buffer if options.source == "-" else options.source
-    status = _Status()
-    with LiveReader(source, options.fps, drop=not options.keep_all, notice=status.say) as reader:
+    status, write = _Status(), cast("Callable[[dict[str, Any]], None]", shared.show_json)
+    with ExitStack() as stack:
+        if options.output is not None:
+            stack.enter_context(exclusive(options.output))
+            write = stack.enter_context(closing(Journal(options.output, _KEYS))).append
+        reader = stack.enter_context(LiveReader(source, options.fps, drop=not options.keep_all, notice=status.print))
         started = datetime.now(UTC).timestamp()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: reader.stop())
-        for span in watch_live(reader, watcher, threshold=options.threshold, on_answer=status):
+        for span in watch_live(reader, windows, threshold=options.threshold, on_answer=status):
             if span.end_seconds - span.start_seconds >= options.min_seconds:
                 began = datetime.fromtimestamp(started + span.start_seconds, UTC)
-                _write({**span_record(span), "began": began.isoformat(timespec="seconds")}, options.output)
-    status.say(f"{status.windows} looks, {reader.dropped} frames lost")
+                record = {**span_record(span), "began": began.isoformat(timespec="seconds")}
+                write(record)
+    status.print(f"{status.windows} windows, {reader.dropped} frames lost")
     return 0
 
 
-def _write(record: dict[str, Any], output: str | None) -> None:
-    if output is None:
-        print_record(record)
-        return
-    with Path(output).open("a") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
 class _Status:
-    """The line on standard error that says what is seen now, each second at most."""
+    """The line on standard error with the current label, at most once a second."""
 
     def __init__(self) -> None:
-        self.windows = 0
-        self.shown = 0.0
+        self.windows, self.printed = 0, 0.0
 
-    def say(self, text: str) -> None:
-        print(f"\rkinoclip: {text}", file=sys.stderr, flush=True)
+    def print(self, text: str) -> None:
+        print("\r", end="", file=sys.stderr)
+        shared.notify(text)
 
     def __call__(self, answer: Any) -> None:
         from kinoclip.inference.records import NONE_OF_THESE
 
         self.windows += 1
-        if not sys.stderr.isatty() or time.monotonic() - self.shown < 1:
+        if not sys.stderr.isatty() or time.monotonic() - self.printed < 1:
             return
-        self.shown = time.monotonic()
-        seen = answer.label or NONE_OF_THESE
-        line = f"{answer.seconds:.0f} s  {answer.probability:4.0%} {seen}  ({answer.lag_seconds:.1f} s behind, {answer.dropped} lost)"
-        print(f"\r{line:<78}", end="", file=sys.stderr, flush=True)
+        self.printed = time.monotonic()
+        label = f"{answer.probability:4.0%} {answer.label or NONE_OF_THESE}"
+        line = f"{answer.seconds:.0f} s  {label}  ({answer.lag_seconds:.1f} s behind, {answer.dropped} lost)"
+        print(f"\r{escape_text(line):<78}", end="", file=sys.stderr, flush=True)

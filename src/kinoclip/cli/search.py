@@ -1,41 +1,69 @@
-"""`kinoclip search`: find videos by a text."""
-
-from __future__ import annotations
+"""`kinoclip embed` and `search`: search videos by text."""
 
 import argparse
-import json
+from pathlib import Path
 from typing import Any
 
-from .options import UsageError
+from kinoclip.cli import options as shared
+from kinoclip.storage import check_exists, check_owned, exclusive, readable_by
 
 
-def add_command(commands: Any) -> None:
-    """Declare `kinoclip search` and its options."""
-    search = commands.add_parser("search", help="find the videos that fit a text best")
-    search.add_argument("embeddings", metavar="FILE", help="what kinoclip embed wrote")
-    search.add_argument("queries", nargs="+", metavar="TEXT", help="what to look for, in words")
-    search.add_argument("--top-k", type=int, default=5, help="videos for each text (default: %(default)s)")
-    search.add_argument("--model", help="the model that made the file, if it is not where it was")
-    search.add_argument("--json", action="store_true", help="a JSON line for each text")
+def add_commands(commands: Any) -> None:
+    """Register the commands and their options."""
+    embed = commands.add_parser("embed", help="write a vector for each video, for kinoclip search and others")
+    shared.add_path_argument(embed)
+    embed.add_argument("--output", required=True, metavar="FILE", help="the vectors, .safetensors")
+    pooling = "the method's own vector, or the mean frame, for methods that weigh frames for each label (default: own)"
+    embed.add_argument("--pooling", choices=("own", "mean"), default="own", help=pooling)
+    shared.add_model_options(embed)
+    embed.set_defaults(run=_embed)
+
+    search = commands.add_parser("search", help="find the videos that match a text best")
+    add = search.add_argument
+    add("embeddings", metavar="FILE", help="file of kinoclip embed")
+    add("queries", nargs="+", metavar="TEXT", help="what to search for, in words")
+    add("--top-k", type=int, default=5, help="videos for each text (default: %(default)s)")
+    add("--model", help="the model that made the file, if it is not found under its name")
+    add("--json", action="store_true", help="print a JSON line for each text")
     search.set_defaults(run=_search)
 
 
+def _embed(options: argparse.Namespace) -> int:
+    shared.refuse_distributed("embed")
+    videos = shared.find_videos(options.paths, [options.output, options.features])
+    shared.check_model_options(options)
+    from kinoclip.inference.search import VideoEmbeddings, check_embeddings_path, embed_videos
+
+    check_owned(check_embeddings_path(options.output), readable_by(VideoEmbeddings.load))
+    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(options.output):
+        embeddings = embed_videos(
+            videos,
+            model=shared.load_classifier(options),
+            pooling=options.pooling,
+            batch_size=options.batch_size,
+            features=options.features,
+            read_seconds=options.timeout,
+            on_record=shared.Progress(len(videos)),
+        )
+        embeddings.save(options.output)
+    rows, width = embeddings.embeds.shape
+    skipped = f", without {len(embeddings.unreadable)} that cannot be read" if embeddings.unreadable else ""
+    shared.notify(f"wrote {options.output}: {rows} videos, {width} numbers each{skipped}")
+    return 0
+
+
 def _search(options: argparse.Namespace) -> int:
+    shared.check_least(options, top_k=1)
+    check_exists(options.embeddings, " Make it with `kinoclip embed`.")
     from kinoclip.inference.search import VideoEmbeddings, search
 
-    if options.top_k < 1:
-        raise UsageError(f"--top-k {options.top_k}: ask for at least one video.")
     embeddings = VideoEmbeddings.load(options.embeddings)
-    for query, matches in zip(
-        options.queries,
-        search(embeddings, options.queries, model=options.model, top_k=options.top_k),
-        strict=True,
-    ):
+    results = search(embeddings, options.queries, model=options.model, top_k=options.top_k)
+    for query, matches in zip(options.queries, results, strict=True):
         if options.json:
             found = [{"video": video, "score": round(score, 6)} for video, score in matches]
-            print(json.dumps({"query": query, "videos": found}))
+            shared.show_json({"query": query, "videos": found})
         else:
-            print(query)
-            for video, score in matches:
-                print(f"  {score:6.3f}  {video.encode('utf-8', 'backslashreplace').decode()}")
+            shared.show(query, *(f"  {score:6.3f}  {video}" for video, score in matches))
     return 0

@@ -1,79 +1,83 @@
-"""`kinoclip suggest`: suggest labels for a folder of videos, in a table to correct."""
-
-from __future__ import annotations
+"""`kinoclip suggest` and `tune`: suggest labels, and train on the corrections."""
 
 import argparse
-import sys
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from .options import (
-    Progress,
-    UsageError,
-    add_label_options,
-    add_model_options,
-    find_launch,
-    read_label_options,
-    read_model_options,
-)
+from kinoclip.cli import options as shared
+from kinoclip.storage import check_exists
 
 
-def add_command(commands: Any) -> None:
-    """Declare `kinoclip suggest` and its options."""
+def add_commands(commands: Any) -> None:
+    """Register the commands and their options."""
     suggest = commands.add_parser("suggest", help="suggest labels for videos, in a table that you correct")
-    suggest.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders or http(s) URLs")
-    add_label_options(suggest, "names to choose from")
-    suggest.add_argument(
-        "--output",
-        required=True,
-        metavar="FILE",
-        help="the table, .csv, those videos first that say most when they are checked; one that is there is renewed, and what "
-        "you wrote into it stays",
-    )
-    suggest.add_argument("--pictures", metavar="DIR", help="folder for a picture of each video with the reasons")
-    add_model_options(suggest)
+    shared.add_path_argument(suggest)
+    shared.add_label_options(suggest, "names to choose from")
+    output = "the table, .csv, the most uncertain videos first; an existing one is updated, and what you wrote is kept"
+    suggest.add_argument("--output", required=True, metavar="FILE", help=output)
+    suggest.add_argument("--pictures", metavar="DIR", help="folder for a picture of the explanation of each video")
+    shared.add_model_options(suggest)
     suggest.set_defaults(run=_suggest)
+
+    tune = commands.add_parser("tune", help="train on the labels that you wrote into the table of suggest")
+    add = tune.add_argument
+    add("table", metavar="FILE", help="the .csv of kinoclip suggest, as a spreadsheet saves it")
+    add("--output", required=True, metavar="DIR", help="new folder; the same command continues it")
+    add("--new-labels", metavar="NAMES", help="comma-separated labels in the table that the model did not know")
+    add("--start", help="CLIP or model to start from (default: the model of the first suggestions)")
+    shared.add_setting_option(tune, "of the recipe finetune/few-shot")
+    tune.set_defaults(run=_tune)
 
 
 def _suggest(options: argparse.Namespace) -> int:
-    from kinoclip.data.suggestions import is_checked
-    from kinoclip.inference.classify import Classifier
-    from kinoclip.inference.jobs import Job, find_videos, leave_out
-    from kinoclip.inference.suggesting import suggest
-
     if Path(options.output).suffix != ".csv":
-        raise UsageError(f"--output {options.output}: the table is a .csv file.")
+        raise shared.UsageError(f"--output must be a .csv file, got {options.output}.")
     if options.features and options.pictures:
-        raise UsageError("--pictures look at the frames themselves: leave --features out.")
-    if find_launch(options.device) is not None:
-        raise UsageError("kinoclip suggest runs in one process.")
-    labels = read_label_options(options)
-    videos = leave_out(find_videos(options.paths), [options.output, options.features, options.pictures])
-    if not videos:
-        raise UsageError("There is no file in what was given. Name videos, or folders that hold some.")
-    classifier = Classifier.load(options.model, **read_model_options(options))
-    if options.frames is not None:
-        classifier.video_processor.num_frames = options.frames
-    features = options.features and classifier.keep_features(options.features)
-    job = Job(
+        raise shared.UsageError("--pictures need the frames themselves: leave --features out.")
+    shared.refuse_distributed("suggest")
+    labels = shared.read_label_options(options)
+    videos = shared.find_videos(options.paths, [options.output, options.features, options.pictures])
+    classifier = shared.load_classifier(options)
+    from kinoclip.inference.batch_job import ClassifyJob  # these import torch, after the checks
+    from kinoclip.inference.suggest import suggest
+
+    job = ClassifyJob(
         classifier,
         labels,
         top_k=len(classifier.set_labels(labels)),
         pictures=None if options.pictures is None else Path(options.pictures),
         batch_size=options.batch_size,
-        features=features or None,
+        features=None if options.features is None else classifier.store_features(options.features),
         read_seconds=options.timeout,
     )
-    table = suggest(videos, job, options.output, Progress)
-    checked = sum(is_checked(row) for row in table.rows)
-    unreadable = sum(bool(row["error"]) and not is_checked(row) for row in table.rows)
-    print(
-        f"{options.output}: {len(table.rows) - checked - unreadable} to check, {checked} checked, {unreadable} unreadable"
+    table = suggest(videos, job, options.output, shared.Progress)
+    checked = sum(bool(row["label"]) for row in table.rows)
+    unreadable = sum(bool(row["error"]) and not row["label"] for row in table.rows)
+    to_check = len(table.rows) - checked - unreadable
+    shared.show(f"{options.output}: {to_check} to check, {checked} checked, {unreadable} unreadable")
+    shared.notify(
+        "write into the column `label`: yes, the right label, or none; an empty cell is not checked. Then: "
+        f"kinoclip tune {quote(options.output)} --output my_model"
     )
-    print(
-        "kinoclip: write into the column `label`: yes, the right label, or none; what stays empty was not looked at. Then: "
-        f"kinoclip tune {quote(options.output)} --output my_model",
-        file=sys.stderr,
-    )
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    check_exists(options.table, " Make it with `kinoclip suggest`.")
+    settings = shared.read_settings(options.set)
+    from kinoclip.inference.suggest import CorrectionsError, read_corrections
+    from kinoclip.training.tuning import tune
+
+    try:
+        corrections = read_corrections(options.table, shared.read_names(options.new_labels))
+    except CorrectionsError as error:  # of several lines
+        raise shared.UsageError(str(error)) from error
+    result = tune(corrections, options.output, start=options.start, settings=settings)
+    unseen = [label for label in corrections.choices if label not in corrections.labels.values()]
+    if unseen:
+        shared.notify(f"known by name only, since no video shows them: {', '.join(unseen)}")
+    learned = f"{len(corrections.labels)} videos of {len(corrections.choices) - len(unseen)} labels"
+    others = f"{corrections.num_none} show none, {corrections.num_open} are not checked"
+    shared.show(f"{result.output}: learned {learned}; {others}")
     return 0

@@ -1,19 +1,15 @@
-"""Annotations of one's own: tables (CSV, JSON lines) and list files."""
-
-from __future__ import annotations
+"""Read annotations of your own: tables (CSV, JSON lines) and list files."""
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
 
+from kinoclip.data.files import split_name
 from kinoclip.text.labels import match_key
-from kinoclip.text.parsing import load_json, naming_table
-
-from .layouts import split_name
+from kinoclip.text.parsing import parse_json, read_text, table_errors
 
 VIDEO_COLUMNS = ("video", "path", "file_name", "video_path", "filename", "file")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
@@ -22,42 +18,27 @@ LABEL_COLUMNS = ("label", "class", "action", "category", "labels")
 
 @dataclass(frozen=True)
 class Entry:
-    """One annotated video, or one part of a video.
+    """One annotated video, or one part of a video."""
 
-    Args:
-        names: what its file may be called, best first; see `FileTree.find`.
-        labels: names of its classes.
-        start: second it begins at; None for the video's beginning.
-        end: second it ends at; None for the video's end.
-    """
-
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
-    start: float | None = None
-    end: float | None = None
+    names: tuple[str, ...]  # possible names of its file, best first; see `FileTree.find`
+    labels: tuple[str, ...]  # names of its classes
+    start: float | None = None  # seconds; None is the beginning of the video
+    end: float | None = None  # seconds; None is its end
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What annotation files say.
-
-    Args:
-        entries: the videos of a split.
-        classes: names in class order, of all splits; None where no file says.
-        several: videos have several labels.
-        splits: those that a table has rows of, where it says.
-        dropped: rows that cannot be used, such as intervals that end before they begin.
-    """
+    """The content of annotation files."""
 
     entries: tuple[Entry, ...]
-    classes: list[str] | None = None
-    several: bool = False
-    splits: frozenset[str] = frozenset()
-    dropped: int = 0
+    classes: list[str] | None = None  # names in class order, of all splits; None if the files do not define it
+    multi_label: bool = False
+    splits: frozenset[str] = frozenset()  # of the rows of a table that has a column for it
+    dropped: int = 0  # rows that cannot be used, such as intervals that end before they begin
 
 
 def class_order(labels: Iterable[str]) -> list[str]:
-    """Put the different labels in the order of the alphabet; spellings of one label are one, with spaces.
+    """Return the distinct labels in alphabetical order; spellings of one label are merged, with spaces.
 
     >>> class_order(["wave", "brush_hair", "brush hair"])
     ['brush hair', 'wave']
@@ -71,25 +52,21 @@ def class_order(labels: Iterable[str]) -> list[str]:
 def read_annotations(path: Path, names: Sequence[str] | None, split: str | None) -> Annotations:
     """Read a table (.csv, .tsv, .jsonl, .json) or a list file (anything else).
 
-    Args:
-        path: the file.
-        names: of the classes in their order, for labels that are numbers.
-        split: keep the rows of this split alone, where the table has a column for it.
+    A list has lines "PATH LABEL" or "PATH FRAMES LABEL"; a path may contain spaces, and the label is a number, the index of one of
+    the `names`. A table is a CSV with a header, or a JSON object on each line, with the columns `video` (or `path`, `file_name`,
+    `video_path`, ...) and `label` (or `class`, `action`, ...; several labels are a list, or `labels` separated by semicolons), and
+    optionally `start`, `end` in seconds and `split` or `subset`; only the rows of the given split are read.
 
     Raises:
-        ValueError: a line cannot be read; the message says which.
+        ValueError: a column is missing or a line cannot be read; the message names it.
     """
+    to_name = _label_names(path, names)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_table(path, names, split)
-    return read_list(path, names)
+        return _read_table(path, names, split, to_name)
+    return Annotations(tuple(_read_list(path, to_name)), list(names) if names else None)
 
 
-def read_list(path: Path, names: Sequence[str] | None) -> Annotations:
-    """Read lines "PATH LABEL" or "PATH FRAMES LABEL"; a path may hold spaces, and the label is a number.
-
-    Raises:
-        ValueError: a line of another form, or a number without a name.
-    """
+def _read_list(path: Path, to_name: Callable[[Any, int, str], str]) -> list[Entry]:
     rows = []
     for line_number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
@@ -97,116 +74,67 @@ def read_list(path: Path, names: Sequence[str] | None) -> Annotations:
             if not space or not label.isdecimal():
                 raise ValueError(f"{path}, line {line_number}: {line!r} does not end in a number. Write 'PATH LABEL'.")
             rows.append((line_number, video.strip(), int(label)))
-    has_counts = all(" " in video and video.rpartition(" ")[2].isdecimal() for _, video, _ in rows)
-    if has_counts:
+    if all(" " in video and video.rpartition(" ")[2].isdecimal() for _, video, _ in rows):  # numbers of frames
         rows = [(line_number, video.rpartition(" ")[0].strip(), label) for line_number, video, label in rows]
-    to_name = _names_by_number(path, names)
-    entries = [Entry((video,), (to_name(label, line_number, video),)) for line_number, video, label in rows]
-    return Annotations(tuple(entries), list(names) if names else None)
+    return [Entry((video,), (to_name(label, line_number, video),)) for line_number, video, label in rows]
 
 
-def read_table(path: Path, names: Sequence[str] | None, split: str | None) -> Annotations:
-    """Read a CSV with a header, or a JSON object on each line, with a video and a label in each.
-
-    Known columns: `video` (or `path`, `file_name`, `video_path`, ...), `label` (or `class`, `action`, ...; a list, or `labels`
-    with semicolons between, for several), `start`, `end` in seconds, `split` or `subset`.
-
-    Raises:
-        ValueError: a column is missing, or a row cannot be read.
-    """
-    with naming_table(path):
+def _read_table(
+    path: Path, names: Sequence[str] | None, split: str | None, to_name: Callable[[Any, int, str], str]
+) -> Annotations:
+    with table_errors(path):
         rows = list(_rows(path))
-    known = {column: None for _, row in rows for column in row}
-    video = _column(path, known, VIDEO_COLUMNS, "video")
-    label = _column(path, known, LABEL_COLUMNS, "label")
-    split_column = next((column for column in ("split", "subset") if column in known), None)
-    to_name = _names_by_number(path, names)
-    entries, several = [], label == "labels"
+    columns = dict.fromkeys(column for _, row in rows for column in row)
+    video, label = _column(path, columns, VIDEO_COLUMNS), _column(path, columns, LABEL_COLUMNS)
+    split_column = next((column for column in ("split", "subset") if column in columns), None)
+    entries, multi_label = [], label == "labels"
     all_labels: set[str] = set()
     splits: set[str] = set()
     for number, row in rows:
         value = row.get(label)
-        several |= isinstance(value, list)
+        multi_label |= isinstance(value, list)
         values = value if isinstance(value, list) else str(value or "").split(";") if label == "labels" else [value]
         values = [one for one in values if one not in (None, "")]
-        if not row.get(video) or (not values and not several):
-            raise ValueError(
-                f"{path}, line {number}: the {video} or the {label} is empty. Fill it in, or remove the line."
-            )
+        if not row.get(video) or (not values and not multi_label):
+            raise ValueError(f"{path}, line {number}: {video} or {label} is empty. Fill it in, or remove the line.")
         labels = tuple(to_name(one, number, str(row[video])) for one in values)
         all_labels.update(labels)
         own_split = split_name(str(row.get(split_column or "")))
         splits.add(own_split or "other")
-        if split and split_column and own_split != split:
-            continue
-        entries.append(
-            Entry((str(row[video]),), labels, *(_seconds(path, number, row.get(c)) for c in ("start", "end")))
-        )
-    return Annotations(
-        tuple(entries),
-        list(names) if names else class_order(all_labels),
-        several,
-        frozenset(splits if split_column else ()),
-    )
+        if not (split and split_column) or own_split == split:
+            start, end = (_seconds(path, number, row.get(column)) for column in ("start", "end"))
+            entries.append(Entry((str(row[video]),), labels, start, end))
+    classes = list(names) if names else class_order(all_labels)
+    return Annotations(tuple(entries), classes, multi_label, frozenset(splits if split_column else ()))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if path.suffix.lower() in (".csv", ".tsv"):
-        lines = read_text(path).splitlines(keepends=True)
-        reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True)
-        for row in reader:
-            yield reader.line_num, row
-        return
-    text = read_text(path)
-    if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
+    text, suffix = read_text(path), path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        delimiter = "\t" if suffix == ".tsv" else ","
+        reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+        yield from ((reader.line_num, row) for row in reader)
+    elif suffix == ".json" and text.lstrip().startswith("["):
         yield from enumerate(parse_json(path, text), 1)
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            row = parse_json(path, line, number)
-            if not isinstance(row, dict):
-                raise ValueError(
-                    f'{path}, line {number}: {line!r} is no object. Write {{"video": ..., "label": ...}}.'
-                )
-            yield number, row
+    else:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                row = parse_json(path, line, line=number)
+                if not isinstance(row, dict):
+                    raise ValueError(f'{path}, line {number}: must be {{"video": ..., "label": ...}}, got {line!r}.')
+                yield number, row
 
 
-def parse_json(path: Path, text: str, line: int | None = None) -> Any:
-    """Read JSON text of a file.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return load_json(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {line or error.lineno}: not valid JSON ({error.msg}).") from error
+def _column(path: Path, columns: Mapping[str, Any], known: Sequence[str]) -> str:
+    for column in known:
+        if column in columns:
+            return column
+    given = ", ".join(map(str, columns)) or "none"
+    raise ValueError(f"{path}: the column {known[0]!r} is missing; there are {given}. Rename yours to {known[0]!r}.")
 
 
-def read_text(path: Path) -> str:
-    """Read a file of UTF-8.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark in front
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the file is no UTF-8 text. Save it as UTF-8.") from error
-
-
-def _column(path: Path, known: Mapping[str, Any], wanted: Sequence[str], purpose: str) -> str:
-    found = next((column for column in wanted if column in known), None)
-    if found is None:
-        raise ValueError(
-            f"{path}: no column names the {purpose}; there are {', '.join(map(str, known)) or 'none'}. "
-            f"Call it {wanted[0]!r}."
-        )
-    return found
-
-
-def _names_by_number(path: Path, names: Sequence[str] | None) -> Callable[[Any, int, str], str]:
-    """Give the function that names a label, number or text; a number must agree with the class folder of the path."""
+def _label_names(path: Path, names: Sequence[str] | None) -> Callable[[Any, int, str], str]:
+    """Return a function that names a label, number or text; a number must agree with the class folder of the path."""
     keys = {match_key(name): number for number, name in enumerate(names or ())}
 
     def to_name(label: Any, line: int, video: str) -> str:
@@ -215,18 +143,17 @@ def _names_by_number(path: Path, names: Sequence[str] | None) -> Callable[[Any, 
             return text
         if names is None:
             raise ValueError(
-                f"{path}, line {line}: the label is the number {text}. Say which class that is: give labels= with the names "
-                "in their order, or a file of them."
+                f"{path}, line {line}: the label is the number {text}. Pass the names of the classes as labels=."
             )
         if int(text) >= len(names):
             raise ValueError(
-                f"{path}, line {line}: the label is {text}, but {len(names)} names were given, 0 to {len(names) - 1}."
+                f"{path}, line {line}: {len(names)} names need labels of 0 to {len(names) - 1}, got {text}."
             )
         folder = video.split("/")[-2] if "/" in video else ""
         if keys.get(match_key(folder), int(text)) != int(text):
             raise ValueError(
                 f"{path}, line {line}: the label {text} of {video} is {names[int(text)]!r} in the names that were given. The list "
-                "was written for another order: give its own as labels=."
+                "was written for another order of the classes: pass its own as labels=."
             )
         return names[int(text)]
 
@@ -239,5 +166,5 @@ def _seconds(path: Path, line: int, value: Any) -> float | None:
     try:
         seconds = float(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}, line {line}: {value!r} is no number of seconds.") from error
+        raise ValueError(f"{path}, line {line}: start and end must be seconds, got {value!r}.") from error
     return None if isnan(seconds) else seconds

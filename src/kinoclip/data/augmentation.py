@@ -1,8 +1,7 @@
-"""What training does to the pixels of a clip, as recipes write it."""
+"""Augmentation of training clips, with the options of recipes."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -27,62 +26,33 @@ _JITTER = (0.4, 0.4, 0.2, 0.1)
 
 @dataclass(frozen=True)
 class ClipAugmentation:
-    """What is done at random to a training clip; every frame of it gets the same.
-
-    Args:
-        crop: "resized_crop" as BIKE and Text4Vis, "multi_scale_crop" as ActionCLIP, TAM and X-CLIP, or "center_crop" as in
-            evaluation.
-        flip: mirror every other clip. Turn it off where left and right are part of the label (Something-Something).
-        grayscale: probability of dropping the color.
-        color_jitter: probability of changing brightness, contrast, saturation and hue. ActionCLIP: 0.8.
-        randaugment: number and magnitude (0 to 30) of the operations before the crop. ActionCLIP: (2, 9).
-        erasing: probability of replacing a rectangle by the mean color.
-        rotation: largest angle, in degrees, that a clip is turned by before the crop; drawn uniformly from both directions.
+    """Random changes of a training clip; every frame of it gets the same.
 
     Raises:
-        ValueError: another crop, a probability outside 0 to 1, or an angle outside 0 to 180.
+        ValueError: an unknown crop, a probability outside 0 to 1, or an angle outside 0 to 180.
 
-    Source: the order of ActionCLIP `utils/Augmentation.py`, which draws RandAugment and the jitter for each frame anew.
+    Source: the order of ActionCLIP `utils/Augmentation.py`, which draws RandAugment and the jitter for each frame separately.
     """
 
+    # "resized_crop" as BIKE and Text4Vis, "multi_scale_crop" as ActionCLIP, TAM and X-CLIP, "center_crop" as in evaluation
     crop: Crop = "resized_crop"
-    flip: bool = True
-    grayscale: float = 0.2
-    color_jitter: float = 0.0
-    randaugment: tuple[int, int] | None = None
-    erasing: float = 0.0
-    rotation: float = 0.0
+    flip: bool = True  # mirror every other clip; off where left and right are part of the label (Something-Something)
+    grayscale: float = 0.2  # probability of removing the color
+    color_jitter: float = 0.0  # probability of changing brightness, contrast, saturation and hue; ActionCLIP: 0.8
+    randaugment: Sequence[int] | None = None  # number and magnitude (0 to 30) before the crop; ActionCLIP: (2, 9)
+    erasing: float = 0.0  # probability of replacing a rectangle by the mean color
+    rotation: float = 0.0  # largest rotation of a clip before the crop, in degrees, uniform in both directions
 
     def __post_init__(self) -> None:
         if self.crop not in get_args(Crop):
-            raise ValueError(f"There is no crop {self.crop!r}. Use one of {', '.join(get_args(Crop))}.")
+            raise ValueError(f"The crop must be one of {', '.join(get_args(Crop))}, got {self.crop!r}.")
         for name in ("grayscale", "color_jitter", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}. A probability lies between 0 and 1.")
+                raise ValueError(f"{name} must be a probability from 0 to 1, got {getattr(self, name)}.")
         if not 0 <= self.rotation <= 180:
-            raise ValueError(f"rotation is {self.rotation}. Give degrees from 0 to 180.")
+            raise ValueError(f"rotation must be 0 to 180 degrees, got {self.rotation}.")
         if self.randaugment is not None and len(self.randaugment) != 2:
-            raise ValueError(f"randaugment is {self.randaugment}. Give a number and a magnitude, such as (2, 9).")
-
-    @classmethod
-    def from_options(cls, crop: str | None, options: dict[str, Any]) -> ClipAugmentation | None:
-        """Build it from the words of a recipe; None without a crop.
-
-        Raises:
-            TypeError: an unknown option.
-            ValueError: see above, or options without a crop.
-        """
-        known = [field.name for field in fields(cls) if field.name != "crop"]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise TypeError(f"The augmentation has no option {', '.join(unknown)}. It has {', '.join(known)}.")
-        if crop is None:
-            if options:
-                raise ValueError(f"{', '.join(options)}: nothing is augmented. Give augmentation='center_crop' too.")
-            return None
-        if options.get("randaugment") is not None:
-            options = {**options, "randaugment": tuple(options["randaugment"])}
-        return cls(crop=crop, **options)  # type: ignore[arg-type]  # checked above
+            raise ValueError(f"randaugment must be a number and a magnitude, such as (2, 9), got {self.randaugment}.")
 
     def change_frames(self, frames: Tensor, crop_size: int, rng: np.random.Generator) -> Tensor:
         """Crop and recolor the frames (T, 3, h, w) uint8 of one clip: (T, 3, crop_size, crop_size) uint8."""
@@ -110,7 +80,7 @@ class ClipAugmentation:
 
 
 def _apply(name: str, frames: Tensor, rng: np.random.Generator, *options: Any) -> Tensor:
-    """Call a transform of torchvision with random numbers of ours; torch's own generator is left as it was."""
+    """Call a transform of torchvision with random numbers from `rng`; torch's own generator keeps its state."""
     from torchvision.transforms import v2
 
     generator = torch.default_generator  # not torch.manual_seed, which would seed the accelerator too

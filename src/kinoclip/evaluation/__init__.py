@@ -1,1 +1,1 @@
-"""Scoring as the papers and their code do it."""
+"""Evaluation: scoring rules and protocols of the papers, metrics, reports."""

@@ -1,6 +1,4 @@
-"""Sets of classes that are scored by themselves: the lists of a zero-shot protocol, base and novel classes."""
-
-from __future__ import annotations
+"""Sets of classes that are scored separately: the lists of a zero-shot protocol, base and novel classes."""
 
 import json
 from collections.abc import Sequence
@@ -14,16 +12,11 @@ CLASS_LISTS = ("base", "novel", "kinetics600/1", "kinetics600/2", "kinetics600/3
 
 
 def find_class_list(name: str | Path, classes: Sequence[str]) -> list[str]:
-    """Return the names of a set of classes.
+    """Return the names of a set of the classes of a data set; raise a `ValueError` if its name is unknown.
 
-    Args:
-        name: "base" or "novel" for the first or second half of the classes (`kinoclip.data.splits.base_and_novel`);
-            "kinetics600/1" to "kinetics600/3" for the lists of 160 classes of zero-shot Kinetics-600; a packaged label set;
-            or a file as `kinoclip.text.labels.read_labels` takes it.
-        classes: all classes of the data set, in their order.
-
-    Raises:
-        ValueError: there is no such list, or a file that cannot be read as names.
+    "base" and "novel" are the first half of the classes, rounded up, and the others; "kinetics600/1" to
+    "kinetics600/3" the lists of 160 classes of zero-shot Kinetics-600. Or it is a packaged label set, or a file
+    (`read_labels`).
     """
     name = str(name)
     if Path(name).is_file() or name in LABEL_SETS:
@@ -32,17 +25,13 @@ def find_class_list(name: str | Path, classes: Sequence[str]) -> list[str]:
         base = base_classes(classes)
         return base if name == "base" else list(classes[len(base) :])
     if name not in CLASS_LISTS:
-        raise ValueError(f"There is no class list {name!r}. Use {', '.join(CLASS_LISTS)}, or a file of class names.")
+        raise ValueError(f"A class list must be one of {', '.join(CLASS_LISTS)} or a file of names, got {name!r}.")
     text = resources.files("kinoclip.text").joinpath("data", "kinetics600_lists.json").read_text(encoding="utf-8")
     return [label for label, lists in json.loads(text)["classes"].items() if name[-1] in lists]
 
 
 def find_class_lists(names: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
-    """Return several sets of classes by name, a file by its name without ending; see `find_class_list`.
-
-    Raises:
-        ValueError: see there; or two lists have one name.
-    """
+    """Return several sets of classes by name, a file by its stem, which must differ; see `find_class_list`."""
     found = {(Path(name).stem if Path(name).is_file() else name): find_class_list(name, classes) for name in names}
     if len(found) < len(names):
         raise ValueError(f"Two of the class lists {', '.join(names)} have the same name. Rename a file.")
@@ -50,16 +39,12 @@ def find_class_lists(names: Sequence[str], classes: Sequence[str]) -> dict[str, 
 
 
 def class_ids(name: str, names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Return the ids of the classes of a list; spellings may differ in spaces, underscores and capitals.
-
-    Raises:
-        ValueError: the data set lacks a class.
-    """
+    """Return the ids of the classes of a list, in any spelling; raise a `ValueError` if the data set lacks one."""
     ids = {match_key(label): number for number, label in enumerate(classes)}
     missing = [label for label in names if match_key(label) not in ids]
     if missing:
         raise ValueError(
-            f"The data set lacks {len(missing)} of the {len(names)} classes of the list {name!r}, such as {missing[0]!r}. "
-            f"It has {len(classes)} classes."
+            f"The data set, with {len(classes)} classes, lacks {len(missing)} of the {len(names)} classes of the list {name!r}, "
+            f"such as {missing[0]!r}."
         )
     return [ids[match_key(label)] for label in names]

@@ -1,50 +1,41 @@
-"""Protocols: how a video is looked at, how its views become scores, and over which classes accuracy is taken."""
+"""Protocols: the views of a video, how they are scored, and the classes that are scored together."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.utils.hub import cached_file
 
-from kinoclip.metrics import topk_accuracy
+from kinoclip.evaluation.metrics import topk_accuracy
+from kinoclip.evaluation.scoring import READS, ScoringRule
+from kinoclip.methods.auto import EMBEDDED
+from kinoclip.modeling.checkpoints import naming
+from kinoclip.text.parsing import load_json
 
-from .scoring import READS, ScoringRule
-
-# (videos (N,), classes (K,)) -> (N, K): scores of these videos over these classes alone. A softmax over classes
-# belongs inside, because it depends on which classes are kept.
+# (videos (N,), classes (K,)) -> (N, K): scores of these videos over these classes only, with any softmax over classes
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score, as data.
-
-    Attributes:
-        title: what it is, and whose.
-        num_clips: temporal views per video.
-        num_crops: spatial views per clip.
-        scoring: how the views become one row of scores.
-        classes: "all", or ten random halves, each scored by itself, beside all.
-        running_map: also give the mean average precision as the official Charades script sums it up.
-        sampling: of the frames; None keeps the processor's rule.
-        full_side: resize the short side to the crop size and spread the crops along the long side, as X-CLIP does.
-    """
+    """A way to score."""
 
     title: str
-    num_clips: int = 1
-    num_crops: int = 1
-    scoring: ScoringRule = "probability"
-    classes: Literal["all", "halves"] = "all"
-    running_map: bool = False
-    sampling: str | None = None
-    full_side: bool = False
+    num_clips: int = 1  # temporal views per video
+    num_crops: int = 1  # spatial views per clip
+    scoring: ScoringRule = "probability"  # how the views are combined into one row of scores
+    classes: Literal["all", "halves"] = "all"  # halves: also ten random halves, each scored separately
+    running_map: bool = False  # also compute `running_mean_average_precision`
+    sampling: str | None = None  # rule for frames; None: that of the processor
+    full_side: bool = False  # resize the short side to the crop size, and crop along the long side, as in X-CLIP
 
     @property
     def needs_attributes(self) -> bool:
-        """Whether the rule scores the attributes branch by itself."""
+        """Whether the rule scores the attributes branch separately."""
         return "attribute_scores" in READS[self.scoring]
 
     @property
@@ -81,72 +72,45 @@ PROTOCOLS = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """Give a protocol by name.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
+    """Return a protocol by name; raise a `ValueError` if it is unknown."""
     if name not in PROTOCOLS:
-        raise ValueError(f"There is no protocol {name!r}. Use one of {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"The protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}.")
     return PROTOCOLS[name]
 
 
-@dataclass(frozen=True)
-class SplitAccuracy:
-    """Accuracy over one set of classes.
+def recorded_recipe(source: str | Path) -> dict[str, Any] | None:
+    """Read the recipe (`Recipe.to_dict`) in the `training.json` of a checkpoint: a folder or hub id, or "mini".
 
-    Attributes:
-        classes: ids of the kept classes, ascending.
-        num_videos: videos of these classes.
-        top1: fraction of them, in [0, 1].
-        top5: fraction of them, in [0, 1].
+    Returns None if the record is missing, or if the Hub cannot be reached. A damaged record is a `ValueError`.
     """
-
-    classes: tuple[int, ...]
-    num_videos: int
-    top1: float
-    top5: float
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """Accuracy over several sets of classes.
-
-    Attributes:
-        splits: one entry per set.
-        top1_mean: mean over sets, in [0, 1].
-        top1_std: population standard deviation over sets.
-        top5_mean: as `top1_mean`.
-        top5_std: as `top1_std`.
-    """
-
-    splits: tuple[SplitAccuracy, ...]
-    top1_mean: float
-    top1_std: float
-    top5_mean: float
-    top5_std: float
+    if str(source) == EMBEDDED:
+        return None
+    try:
+        path = Path(str(cached_file(str(source), "training.json")))
+    except OSError:
+        return None
+    with naming(f"The record of the training in {source}"):
+        recipe = load_json(path.read_text(encoding="utf-8")).get("recipe")
+    return recipe if isinstance(recipe, dict) else None
 
 
 def half_class_splits(num_classes: int, num_splits: int = 10) -> list[tuple[int, ...]]:
-    """Draw the halves of the classes that zero-shot papers evaluate on.
+    """Return the random halves of the classes that zero-shot papers evaluate on, as ascending class ids.
 
     Split s is the first half (rounded down) of the permutation that NumPy's legacy generator draws with seed s.
-
-    Returns:
-        One ascending tuple of class ids per split. The same for everyone.
 
     Source: official BIKE and Text4Vis `test_zeroshot.py`, `multi_split_test`.
     """
     if num_classes < 2:
-        raise ValueError(f"num_classes is {num_classes}. Half of the classes can only be kept of at least 2.")
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
     kept = num_classes // 2
     # RandomState, not default_rng: another generator draws other classes.
     orders = [np.random.RandomState(seed).permutation(num_classes) for seed in range(num_splits)]
     return [tuple(sorted(int(class_id) for class_id in order[:kept])) for order in orders]
 
 
-def evaluate_classes(score: ScoreFunction, labels: Tensor, classes: Sequence[int]) -> SplitAccuracy:
-    """Accuracy over the videos of some classes, when only these classes can be chosen.
+def evaluate_classes(score: ScoreFunction, labels: Tensor, classes: Sequence[int]) -> dict[str, float]:
+    """Compute the accuracies "top1" and "top5" over the "videos" of some classes, which are the only candidates.
 
     Args:
         score: called once, with the videos of these classes and the classes in ascending order.
@@ -156,28 +120,9 @@ def evaluate_classes(score: ScoreFunction, labels: Tensor, classes: Sequence[int
     kept = torch.tensor(sorted(classes), dtype=torch.long, device=labels.device)
     videos = torch.isin(labels, kept).nonzero().squeeze(1)
     if len(videos) == 0:
-        raise ValueError(f"None of the {len(labels)} videos has one of the classes {kept.tolist()}. Check the labels.")
+        raise ValueError(
+            f"At least one of {len(labels)} videos must have a class in {kept.tolist()}. Check the labels."
+        )
     scores = score(videos, kept)
     columns = torch.searchsorted(kept, labels[videos]).to(scores.device)
-    return SplitAccuracy(
-        classes=tuple(kept.tolist()),
-        num_videos=len(videos),
-        top1=topk_accuracy(scores, columns, 1),
-        top5=topk_accuracy(scores, columns, 5),
-    )
-
-
-def evaluate_splits(score: ScoreFunction, labels: Tensor, splits: Sequence[Sequence[int]]) -> SplitSummary:
-    """Mean accuracy over several sets of classes, and how far they spread.
-
-    Args:
-        score: called once per split.
-        labels: (N,) class id of every video.
-        splits: class ids of each set, e.g. from `half_class_splits`.
-    """
-    if not splits:
-        raise ValueError("There are no splits to evaluate. Give at least one set of classes.")
-    results = tuple(evaluate_classes(score, labels, classes) for classes in splits)
-    top1 = [result.top1 for result in results]
-    top5 = [result.top5 for result in results]
-    return SplitSummary(results, fmean(top1), pstdev(top1), fmean(top5), pstdev(top5))
+    return {"videos": len(videos)} | {f"top{top_k}": topk_accuracy(scores, columns, top_k) for top_k in (1, 5)}

@@ -1,9 +1,6 @@
-"""Recognizers as graphs, for other runtimes: written, compared with the model they came from, and run here.
+"""Export of recognizers to ONNX: `export_recognizer` writes a folder of graphs, `load_exported` loads it for a `Classifier`."""
 
-`export_recognizer` writes a folder, `load_exported` gives what a `Classifier` takes.
-"""
-
-from .exported import ExportedRecognizer, load_exported
-from .writing import export_recognizer
+from kinoclip.export.exported import ExportedRecognizer, load_exported
+from kinoclip.export.writing import export_recognizer
 
 __all__ = ["ExportedRecognizer", "export_recognizer", "load_exported"]

@@ -1,7 +1,6 @@
-"""A recognizer whose stages are graphs, in the place of a model of torch."""
+"""A recognizer whose stages are ONNX graphs."""
 
-from __future__ import annotations
-
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
 
-from kinoclip.conversion import naming
-from kinoclip.outputs import Explanation, FrameFeatures, RecognitionOutput, TextFeatures
-from kinoclip.recognizer import VideoRecognizer
-from kinoclip.recognizer_config import RecognizerConfig
-
-from .graphs import Graph
-from .manifest import CANDIDATES, Manifest, read_manifest
-from .stages import (
+from kinoclip.export.graphs import Graph
+from kinoclip.export.manifest import CANDIDATES, Manifest, read_manifest
+from kinoclip.export.stages import (
     ATTRIBUTES,
     CHINESE,
     FUSED,
@@ -30,75 +24,75 @@ from .stages import (
     tensors_to_text,
     text_to_tensors,
 )
+from kinoclip.methods.auto import check_finite, load_processor
+from kinoclip.modeling.checkpoints import naming
+from kinoclip.modeling.configuration import RecognizerConfig
+from kinoclip.modeling.outputs import Explanation, FrameFeatures, RecognitionOutput, TextFeatures, candidate_axis
+from kinoclip.modeling.recognizer import VideoRecognizer
+from kinoclip.storage import hash_file
 
 _OWN_LABELS = "This export is one graph for its own labels. Leave other labels out."
 
 
 class ExportedRecognizer(VideoRecognizer):
-    """What `export_recognizer` wrote, with the stages of the model that it came from; it computes on the CPU in float32.
-
-    Args:
-        folder: with the graphs.
-        trust: read graphs of torch, which can run any code when they are read. Graphs of ONNX are data.
+    """A folder of `export_recognizer`, with the stages of the original model. It runs on the CPU.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ImportError: the runtime is not installed.
-        ValueError: the folder is no export, is damaged, or holds graphs of torch and is not trusted.
+        FileNotFoundError: the folder does not exist.
+        ImportError: ONNX Runtime is not installed.
+        ValueError: the folder is not an export, or is damaged.
     """
 
-    def __init__(self, folder: str | Path, *, trust: bool = False):
-        manifest = read_manifest(folder)
-        if manifest.format == "torch" and not trust:
-            raise ValueError(
-                f"{folder} holds graphs of torch, which can run any code when they are read. Pass trust=True for a folder "
-                "that you made yourself; graphs of ONNX need no trust."
-            )
-        super().__init__(_read_config(Path(folder), manifest))
-        self.manifest = manifest
-        self.graphs = {name: Graph(Path(folder), spec, manifest.format) for name, spec in manifest.graphs.items()}
-        self._load_candidates(Path(folder) / CANDIDATES)
-        self.branch_inputs = (ATTRIBUTES,) if HEAD_WITH_ATTRIBUTES in self.graphs else ()  # type: ignore[misc]
-        self.text_inputs = (CHINESE,) if CHINESE in self._reads_of_text() else ()  # type: ignore[misc]
-        self.eval()
+    uses_torch_threads = False
 
-    def _load_candidates(self, path: Path) -> None:
+    def __init__(self, folder: str | Path):
+        manifest = read_manifest(folder)
+        super().__init__(_read_config(Path(folder), manifest))
+        self.manifest, self._folder = manifest, Path(folder)
+        self.graphs = {name: Graph(Path(folder), spec) for name, spec in manifest.graphs.items()}
         self._register_candidates()
-        if not self.config.candidate_shapes:
-            return
-        try:
-            self.load_state_dict(load_file(path))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{path} does not hold the labels that the config names. Is the folder whole?") from error
+        if self.config.candidate_shapes:
+            path = Path(folder) / CANDIDATES
+            try:
+                self.load_state_dict(load_file(path))
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise ValueError(
+                    f"{path} does not hold the labels of config.json. Copy the whole folder, or export the model again."
+                ) from error
+        self.further_inputs = {ATTRIBUTES: "branch"} if HEAD_WITH_ATTRIBUTES in self.graphs else {}
+        self.further_inputs |= {CHINESE: "text"} if CHINESE in self._text_graph_inputs() else {}
+        self.eval()
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """Device of the inputs."""
         return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
-        """What inputs are, whatever the graphs compute in."""
+        """Data type of the inputs, whatever the graphs compute in."""
         return torch.float32
 
-    def _reads_of_text(self) -> list[str]:
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of the graphs."""
+        return hash_file(self._folder)
+
+    def _text_graph_inputs(self) -> list[str]:
         return [tensor.name for tensor in self.graphs["text"].spec.inputs] if "text" in self.graphs else []
 
     def _graph(self, name: str, purpose: str) -> Graph:
         if name not in self.graphs:
             raise ValueError(
                 f"This export has no graph {name!r}, which {purpose}; it has {', '.join(self.graphs)}. Export the model "
-                f"with that part."
+                "with that part."
             )
         return self.graphs[name]
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
-        """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D).
+        """Encode frames, of sizes that the graph accepts: (B, T, 3, H, W) -> embeds (B, T, D).
 
-        Where one graph does all, it encodes frames later, and they wait as their pixels.
-
-        Raises:
-            ValueError: there is no graph for it, or it takes another T, H or W.
+        A fused graph encodes frames in `forward`; until then the features hold the pixels.
         """
         if FUSED in self.graphs:
             return FrameFeatures(embeds=pixel_values_videos.float())
@@ -112,33 +106,32 @@ class ExportedRecognizer(VideoRecognizer):
         word_mask: Tensor | None = None,
         **inputs: Tensor,
     ) -> TextFeatures:
-        """Encode the candidates, some at a time: (P, K, L) -> embeds (P, K, D).
-
-        Raises:
-            ValueError: there is no graph for it, or it takes other inputs or shapes.
-        """
+        """Encode candidates in chunks, with inputs and sizes that the graph accepts: (P, K, L) -> embeds (P, K, D)."""
         if FUSED in self.graphs:
             raise ValueError(_OWN_LABELS)
         graph = self._graph("text", "encodes labels")
         if attention_mask is not None:
-            raise ValueError("An export takes no attention_mask. Make the inputs with the processor in its folder.")
+            raise ValueError(
+                "An export does not use attention_mask. Make the inputs with the processor in its folder."
+            )
         given = {"input_ids": input_ids, "word_mask": word_mask, **inputs}
-        wanted = self._reads_of_text()
-        missing = [name for name in wanted if given.get(name) is None]
+        names = self._text_graph_inputs()
+        missing = [name for name in names if given.get(name) is None]
         if missing:
             raise ValueError(
-                f"This export reads {missing[0]} of every label too. Make the inputs with the processor in its folder"
-                + (", and give the Chinese names of all labels." if missing[0] == CHINESE else ".")
+                f"This export needs {missing[0]} for each label. Make the inputs with the processor in its folder"
+                + (", and pass the Chinese names of all labels." if missing[0] == CHINESE else ".")
             )
-        texts: Tensors = {name: tensor for name in wanted if (tensor := given[name]) is not None}
+        texts: Tensors = {name: tensor for name in names if (tensor := given[name]) is not None}
         if "length" in graph.spec.limits:
-            texts = _cut(texts)
+            texts = _trim_padding(texts)
         size = graph.spec.limits.get("labels", (1, 1))[1] or input_ids.shape[1]
         chunks = [
             graph({name: tensor[:, start : start + size] for name, tensor in texts.items()})
             for start in range(0, input_ids.shape[1], size)
         ]
-        return tensors_to_text({name: torch.cat([chunk[name] for chunk in chunks], _axis(name)) for name in chunks[0]})
+        axes = {name: candidate_axis(name.removeprefix("text_")) for name in chunks[0]}
+        return tensors_to_text({name: torch.cat([chunk[name] for chunk in chunks], axes[name]) for name in axes})
 
     def forward(
         self,
@@ -151,58 +144,47 @@ class ExportedRecognizer(VideoRecognizer):
         frame_features: FrameFeatures | None = None,
         **inputs: Tensor,
     ) -> RecognitionOutput:
-        """Name the videos; arguments are those of `VideoRecognizer.forward`, without labels and losses."""
+        """Match videos with candidates; arguments as in `VideoRecognizer.forward`, without labels and losses."""
         self._check_inputs(pixel_values_videos, input_ids, text_features, frame_features, inputs)
         text = text_features if text_features is not None else self.candidates()
         if input_ids is not None:
-            further = {name: inputs.pop(name) for name in self.text_inputs if name in inputs}
-            text = self.encode_text(input_ids, attention_mask, word_mask, **further)
+            text_inputs = {name: inputs.pop(name) for name in (CHINESE,) if name in inputs}
+            text = self.encode_text(input_ids, attention_mask, word_mask, **text_inputs)
         frames = frame_features if pixel_values_videos is None else self.encode_frames(pixel_values_videos)
         if frames is None or text is None:
-            raise ValueError("An export matches videos with labels. Give pixel_values_videos or frame_features.")
+            raise ValueError(
+                "An export needs videos and labels. Pass pixel_values_videos or frame_features, and input_ids or text_features."
+            )
         if FUSED in self.graphs:
-            return self._run_fused(frames.embeds, text)
+            own = self.candidates()
+            if own is None or text.embeds is not own.embeds:
+                raise ValueError(_OWN_LABELS)
+            output = tensors_to_output(self.graphs[FUSED]({"pixel_values_videos": frames.embeds}))
+            output.text = text
+            return output
         head = self._graph(HEAD_WITH_ATTRIBUTES if ATTRIBUTES in inputs else "head", "matches videos with labels")
         output = tensors_to_output(head({**frames_to_tensors(frames), **text_to_tensors(text), **inputs}))
         output.frames, output.text = frames, text
         return output
 
-    def _run_fused(self, pixels: Tensor, text: TextFeatures) -> RecognitionOutput:
-        own = self.candidates()
-        if own is None or text.embeds is not own.embeds:
-            raise ValueError(_OWN_LABELS)
-        output = tensors_to_output(self.graphs[FUSED]({"pixel_values_videos": pixels}))
-        output.text = text
-        return output
-
     def explain(
         self, frames: FrameFeatures, text: TextFeatures, pixel_values_videos: Tensor | None = None
     ) -> Explanation:
-        """Refuse: graphs give answers without reasons.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("An export gives no reasons. Ask the model that it was made of.")
+        """Raise a `ValueError`: graphs return logits only."""
+        raise ValueError("An export cannot explain its predictions. Use the original model for explanations.")
 
 
-def load_exported(folder: str | Path, *, trust: bool = False) -> tuple[ExportedRecognizer, Any]:
-    """Load an export and its processor: what a `Classifier` takes.
+def load_exported(folder: str | Path) -> tuple[ExportedRecognizer, Any]:
+    """Load an export and its processor, the arguments of a `Classifier`.
 
     ```python
     >>> classifier = Classifier(*load_exported("my_export"))  # doctest: +SKIP
     ```
 
-    Args:
-        folder: as `kinoclip export` writes it.
-        trust: see `ExportedRecognizer`.
-
     Raises:
-        see `ExportedRecognizer`; ValueError: its processor is missing or damaged.
+        FileNotFoundError, ImportError, ValueError: see `ExportedRecognizer`; or the processor is missing or damaged.
     """
-    from kinoclip.inference.loading import check_finite, load_processor  # which loads exports too
-
-    recognizer = ExportedRecognizer(folder, trust=trust)
+    recognizer = ExportedRecognizer(folder)
     check_finite(recognizer, str(folder))
     return recognizer, load_processor(str(folder))
 
@@ -212,18 +194,13 @@ def _read_config(folder: Path, manifest: Manifest) -> RecognizerConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if not isinstance(config, RecognizerConfig) or config.model_type != manifest.method:
         raise ValueError(
-            f"{folder}/config.json is of {config.model_type!r}, but the graphs are of {manifest.method!r}."
+            f"{folder}/config.json has the model type {config.model_type!r}, but the graphs have {manifest.method!r}."
         )
     return config
 
 
-def _cut(texts: Tensors) -> Tensors:
-    """Cut the padding, id 0, behind the longest text: the graph reads no further than a text's end."""
+def _trim_padding(texts: Tensors) -> Tensors:
+    """Remove the padding (id 0) after the longest text: the graph reads no further than the end of a text."""
     used = (texts["input_ids"] != 0).flatten(0, 1).any(0).nonzero()
     length = int(used[-1]) + 1
     return {name: tensor if name == CHINESE else tensor[..., :length] for name, tensor in texts.items()}
-
-
-def _axis(name: str) -> int:
-    """Give the axis of the candidates."""
-    return 0 if name in ("text_words", "text_word_mask") else 1

@@ -1,63 +1,139 @@
-"""Graphs as files: written for ONNX Runtime or for torch, read back, and run."""
+"""ONNX graphs: traced with `torch.export`, written, quantized and run with ONNX Runtime."""
 
-from __future__ import annotations
-
-from dataclasses import replace
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
-from .manifest import DType, Format, GraphSpec
-from .tracing import quiet
-
-SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
-_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+from kinoclip.export.manifest import GraphSpec, TensorSpec
+from kinoclip.export.stages import Stage, Tensors
+from kinoclip.modeling.checkpoints import first_line
+from kinoclip.modeling.recognizer import VideoRecognizer
 
 
-def check_libraries(names: tuple[str, ...] = _LIBRARIES) -> None:
-    """Make sure that the libraries of ONNX are there.
-
-    Raises:
-        ImportError: one is not.
-    """
+def check_libraries(*names: str) -> None:
+    """Raise an `ImportError` if a library of the extra `export` is missing."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ImportError(f"Graphs of ONNX need {missing[0]}. `pip install 'kinoclip[export]'`.")
+        raise ImportError(f"ONNX graphs need {missing[0]}. Run `pip install 'kinoclip[export]'`.")
 
 
-@quiet()
-def write_graph(
-    program: ExportedProgram, spec: GraphSpec, folder: Path, name: str, format: Format, dtype: DType
-) -> GraphSpec:
-    """Write a program into a folder, and give its spec with the name of the file."""
-    spec = replace(spec, file=name + SUFFIX[format])
-    path = folder / spec.file
-    if format == "torch":
-        _drop_unused(program)
-        torch.export.save(program, path)
-        return spec
-    _write_onnx(program, spec, path)
-    if dtype == "int8" and any(tensor.name.startswith("pixel_values") for tensor in spec.inputs):
-        _quantize(path)
+@contextmanager
+def silence() -> Iterator[None]:
+    """Suppress the log messages and warnings that tracers write for their developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+class _StageModule(nn.Module):
+    """A stage with positional inputs and outputs."""
+
+    def __init__(self, model: VideoRecognizer, stage: Stage):
+        super().__init__()
+        self.model, self.stage = model, stage
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.named_outputs(*tensors).values())
+
+    def named_outputs(self, *tensors: Tensor) -> Tensors:
+        outputs = self.stage.run(dict(zip(self.stage.inputs, tensors, strict=True)))
+        return {name: t.float() if t.is_floating_point() else t for name, t in outputs.items()}
+
+
+@silence()
+@torch.no_grad()
+def write_graph(model: VideoRecognizer, stage: Stage, folder: Path, *, int8: bool = False) -> GraphSpec:
+    """Trace a stage with all sizes dynamic that the method leaves open, and write it as ONNX into a folder.
+
+    With `int8`, matrix products are quantized if the stage reads pixels. A stage that cannot be traced is a
+    `ValueError`.
+    """
+    module = _StageModule(model, stage)
+    output_names = list(module.named_outputs(*stage.inputs.values()))
+    axes = {name: stage.axes(name) for name in stage.inputs}
+    shapes = tuple(dict.fromkeys(named, Dim.AUTO) for named in axes.values())
+    try:
+        program = torch.export.export(module, tuple(stage.inputs.values()), dynamic_shapes=(shapes,))
+    except Exception as error:  # tracers raise errors of any kind
+        raise ValueError(
+            f"The part {stage.name} of this {type(model).__name__} cannot be traced: {type(error).__name__}, "
+            f"{first_line(error)}"
+        ) from error
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    inputs = [values[str(name)] for name in program.graph_signature.user_inputs]
+    outputs = [values[str(name)] for name in program.graph_signature.user_outputs]
+    names, limits = _read_sizes(program, inputs, axes)
+    if "frames" in limits:
+        limits["frames"] = (_min_frames(program, module), limits["frames"][1])
+    if "labels" in limits and stage.max_labels is not None:
+        limits["labels"] = (1, stage.max_labels)
+    spec = GraphSpec(
+        f"{stage.name}.onnx",
+        [_describe(*pair, names) for pair in zip(stage.inputs, inputs, strict=True)],
+        [_describe(*pair, names) for pair in zip(output_names, outputs, strict=True)],
+        limits,
+    )
+    _write_onnx(program, spec, folder / spec.file)
+    if int8 and "pixel_values_videos" in stage.inputs:
+        _quantize(folder / spec.file)
     return spec
 
 
-def _drop_unused(program: ExportedProgram) -> None:
-    """Leave out the weights that a graph does not use; a program holds those of the whole model."""
-    weights = (InputKind.PARAMETER, InputKind.BUFFER)
-    specs = program.graph_signature.input_specs
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    for node, spec in zip(nodes, tuple(specs), strict=True):
-        if spec.kind in weights and not node.users:
-            program.graph.erase_node(node)
-            specs.remove(spec)
-            program.state_dict.pop(str(spec.target), None)
-    program.graph_module.recompile()
+def _read_sizes(
+    program: ExportedProgram, inputs: list[Tensor], axes: dict[str, dict[int, str]]
+) -> tuple[dict[str, str], dict[str, tuple[int, int | None]]]:
+    """Return our name of each symbol of the tracer, and the limits of each name."""
+    names: dict[str, str] = {}
+    limits: dict[str, tuple[int, int | None]] = {}
+    for tensor, named in zip(inputs, axes.values(), strict=True):
+        for axis, name in named.items():
+            size: Any = tensor.shape[axis]
+            if _is_dynamic(size):
+                names[str(size)] = name
+                upper = program.range_constraints[size.node.expr].upper
+                limits[name] = (1, int(upper) if upper.is_Integer else None)
+    return names, limits
+
+
+def _describe(name: str, tensor: Tensor, names: dict[str, str]) -> TensorSpec:
+    dims: list[int | str] = []
+    for size in tensor.shape:
+        term = str(size)
+        for symbol in sorted(names, key=len, reverse=True):
+            term = term.replace(symbol, names[symbol])
+        dims.append(term if _is_dynamic(size) else int(size))
+    return TensorSpec(name, str(tensor.dtype).removeprefix("torch."), dims)
+
+
+def _is_dynamic(size: Any) -> bool:
+    return isinstance(size, torch.SymInt) and not size.node.expr.is_number
+
+
+def _min_frames(program: ExportedProgram, module: _StageModule) -> int:
+    """Return the smallest number of frames for which the graph equals the model; tracing loses branches for very few."""
+    stage = module.stage
+    for count in (1, 2):
+        few = [t[:, :count] if stage.axes(name).get(1) == "frames" else t for name, t in stage.inputs.items()]
+        try:
+            actual, expected = program.module(check_guards=False)(*few), module(*few)
+        except Exception:  # of either
+            continue
+        if all(torch.allclose(a.float(), b.float(), atol=1e-3) for a, b in zip(actual, expected, strict=True)):
+            return count
+    return 3
 
 
 def _write_onnx(program: ExportedProgram, spec: GraphSpec, path: Path) -> None:
@@ -67,14 +143,12 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, path: Path) -> None:
         program,
         input_names=[tensor.name for tensor in spec.inputs],
         output_names=[tensor.name for tensor in spec.outputs],
-        custom_translation_table={torch.ops.aten.sort.stable: _sort},
         verbose=False,
     )
-    if written is None:  # as for another way of exporting
-        raise RuntimeError(f"torch wrote no graph for {path.name}.")
+    if written is None:
+        raise RuntimeError(f"torch.onnx.export returned no graph for {path.name}.")
     graph = written.model.graph
-    # the tracer's names of sizes inside; the runtime finds the sizes itself
-    for node in graph:
+    for node in graph:  # inner sizes have the tracer's names; the runtime infers them
         for value in node.outputs:
             value.shape = None
     for tensors, values in ((spec.inputs, graph.inputs), (spec.outputs, graph.outputs)):
@@ -83,19 +157,10 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, path: Path) -> None:
     written.save(path)
 
 
-def _sort(self: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-    """Write `torch.sort` as ONNX's TopK, which keeps the order of equal values too."""
-    from onnxscript import opset18
-
-    opset: Any = opset18
-    size = opset.Gather(opset.Shape(self), opset.Constant(value_ints=[dim]))
-    return opset.TopK(self, size, axis=dim, largest=int(descending), sorted=1)
-
-
 def _quantize(path: Path) -> None:
-    """Write the weights of all matrix products in 8 bits; what they are multiplied with is quantized as it comes.
+    """Quantize the weights of all matrix products to 8 bits, and their inputs dynamically.
 
-    The weights have no sign: products with signed ones overflow on processors without VNNI, which costs answers.
+    The weights are unsigned: signed products overflow on processors without VNNI, which costs accuracy.
 
     Source: ONNX Runtime's dynamic quantization.
     """
@@ -104,92 +169,58 @@ def _quantize(path: Path) -> None:
 
     model = onnx.load(path)
     path.unlink()
-    # the quantizer turns some weights over, and trips over their old shapes
-    del model.graph.value_info[:]
+    del model.graph.value_info[:]  # the quantizer transposes some weights and would keep their old shapes
     quantize_dynamic(model, path, weight_type=QuantType.QUInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
 class Graph:
-    """A graph that can be run.
-
-    Args:
-        folder: where its file is.
-        spec: what it takes and gives.
-        format: of the file.
+    """A graph, loaded into ONNX Runtime.
 
     Raises:
-        ImportError: the runtime is not installed.
+        ImportError: ONNX Runtime is not installed.
         ValueError: the file is damaged, or is not the graph that `spec` describes.
     """
 
-    def __init__(self, folder: Path, spec: GraphSpec, format: Format):
-        self.spec = spec
-        path = folder / spec.file
+    def __init__(self, folder: Path, spec: GraphSpec):
+        check_libraries("onnxruntime")
+        import onnxruntime
+
+        self.spec, path = spec, folder / spec.file
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
         try:
-            self._run = _open_onnx(path, spec) if format == "onnx" else _open_torch(path)
-        except (ImportError, ValueError):
-            raise
-        except Exception as error:  # the runtimes have errors of their own, without a common kind
-            raise ValueError(f"{path} could not be read: {str(error).strip().partition(chr(10))[0]}") from error
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common class
+            raise ValueError(f"{path} could not be read: {first_line(error)}") from error
+        names = [
+            [tensor.name for tensor in each] for each in (self._session.get_inputs(), self._session.get_outputs())
+        ]
+        if names != [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]:
+            raise ValueError(f"{path} is not the graph that its manifest describes: it reads {', '.join(names[0])}.")
 
     def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give the outputs by name.
+        """Run the graph and return its outputs by name; raise a `ValueError` for inputs of other shapes."""
+        for tensor in self.spec.inputs:
+            self._check_shape(tensor, inputs[tensor.name])
+        feeds = {tensor.name: inputs[tensor.name].detach().cpu().numpy() for tensor in self.spec.inputs}
+        outputs = self._session.run(None, feeds)
+        return {spec.name: torch.from_numpy(value) for spec, value in zip(self.spec.outputs, outputs, strict=True)}
 
-        Raises:
-            ValueError: an input has a shape that the graph does not take.
-        """
-        ordered = [inputs[tensor.name] for tensor in self.spec.inputs]
-        for tensor, given in zip(self.spec.inputs, ordered, strict=True):
-            self._check_shape(tensor.name, tensor.dims, given)
-        outputs = self._run(ordered)
-        return {tensor.name: output for tensor, output in zip(self.spec.outputs, outputs, strict=True)}
-
-    def _check_shape(self, name: str, dims: list[int | str], given: Tensor) -> None:
-        fits = given.ndim == len(dims)
-        for dim, size in zip(dims, given.shape, strict=False):
-            least, most = self.spec.limits.get(dim, (0, None)) if isinstance(dim, str) else (dim, dim)
-            fits = fits and least <= size and (most is None or size <= most)
+    def _check_shape(self, tensor: TensorSpec, given: Tensor) -> None:
+        fits = given.ndim == len(tensor.dims)
+        for dim, size in zip(tensor.dims, given.shape, strict=False):
+            low, high = self.spec.limits.get(dim, (0, None)) if isinstance(dim, str) else (dim, dim)
+            fits = fits and low <= size and (high is None or size <= high)
         if not fits:
-            shown = ", ".join(self._show_dim(dim) for dim in dims)
+            expected = ", ".join(self._format_dim(dim) for dim in tensor.dims)
             raise ValueError(
-                f"{self.spec.file} takes {name} of shape ({shown}), not {tuple(given.shape)}. Export the model with other "
-                "sizes, or give these."
+                f"{self.spec.file} expects {tensor.name} of shape ({expected}), got {tuple(given.shape)}. Export the model "
+                "with other sizes, or change the input."
             )
 
-    def _show_dim(self, dim: int | str) -> str:
-        least, most = self.spec.limits.get(str(dim), (1, None))
-        if most is not None:
-            return f"{dim} from {least} to {most}"
-        return f"{dim} from {least}" if least > 1 else str(dim)
-
-
-def _open_onnx(path: Path, spec: GraphSpec) -> Any:
-    check_libraries(("onnxruntime",))
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    found = [[tensor.name for tensor in tensors] for tensors in (session.get_inputs(), session.get_outputs())]
-    if found != [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]:
-        raise ValueError(f"{path} is another graph than its manifest says: it takes {', '.join(found[0])}.")
-
-    def run(inputs: list[Tensor]) -> list[Tensor]:
-        feeds = {name: tensor.detach().cpu().numpy() for name, tensor in zip(found[0], inputs, strict=True)}
-        return [torch.from_numpy(output) for output in session.run(None, feeds)]
-
-    return run
-
-
-@quiet()
-def _open_torch(path: Path) -> Any:
-    # the tracer's guards are stricter than the graph; `Graph` checks the sizes that were tried
-    program = torch.export.load(path).module(check_guards=False)
-
-    def run(inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            outputs: tuple[Tensor, ...] = program(*inputs)
-        return outputs
-
-    return run
+    def _format_dim(self, dim: int | str) -> str:
+        low, high = self.spec.limits.get(str(dim), (1, None))
+        if high is not None:
+            return f"{dim} from {low} to {high}"
+        return f"{dim} from {low}" if low > 1 else str(dim)

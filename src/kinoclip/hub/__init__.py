@@ -1,1 +1,1 @@
-"""Publishing: the folder that a checkpoint is."""
+"""Publishing on the Hugging Face Hub: conversion, checks, model cards, upload."""

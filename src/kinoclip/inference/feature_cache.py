@@ -1,200 +1,188 @@
-"""Features on disk: of frames, so that other labels need neither decoding nor the vision tower, and of label texts."""
+"""Frame features and text features on disk, so that a video is decoded and encoded once for any number of label sets."""
 
-from __future__ import annotations
-
-import hashlib
 import inspect
 import json
 import logging
 import os
+import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
-from kinoclip.outputs import FrameFeatures, TextFeatures
-from kinoclip.recognizer import VideoRecognizer
-from kinoclip.video_processing import RecognizerVideoProcessor, SampledVideo
-
-from .encoding import EncodedVideo, encode_videos
+from kinoclip.inference.encoding import EncodedVideo, encode_videos
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.recognizer import VideoRecognizer
+from kinoclip.modeling.video_processing import RecognizerVideoProcessor, SampledVideo
+from kinoclip.storage import atomic_file, hash_file, hash_json, hash_tensors, readable_by
 
 logger = logging.getLogger(__name__)
-Found = TypeVar("Found")
 
-# of the files; another number makes all that were written before unknown
-_FORMAT = "kinoclip features 2"
-# of a config, what says nothing about weights or frames
+# Files of another format are computed again.
+_FORMAT = "kinoclip features 3"
+# fields of a config that change neither weights nor features
 _NAMES = ("_name_or_path", "id2label", "label2id", "transformers_version")
 
 
+def hash_model(model: VideoRecognizer) -> str:
+    """Return the hash of a model's class, config and weights, as 64 hex digits; its name does not matter.
+
+    The weights count by a checksum of each tensor, which several cores compute several times as fast as a SHA-256.
+    """
+
+    def checksum(tensor: Tensor) -> list[Any]:
+        values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+        return [str(tensor.dtype), list(tensor.shape), zlib.crc32(values)]
+
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
+    state = model.state_dict()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        weights = dict(zip(state, pool.map(checksum, state.values()), strict=True))
+    return hash_json([type(model).__name__, config, model.content_hash, weights])
+
+
+class FeatureStore:
+    """Tensors in safetensors files that are named by the hash of everything they depend on.
+
+    Any number of models and processes may share a folder. Files are written atomically and checked when they are read.
+
+    Args:
+        folder: created if it is missing.
+        encoder: hash of the weights that compute the features.
+        settings: JSON-able settings that the features depend on, such as those of the video processor.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+
+    def __init__(self, folder: str | Path, encoder: str, settings: Any):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._encoder = hash_json([_FORMAT, encoder, settings])
+
+    def video_key(self, video: str | Path | bytes, settings: Any = None) -> str:
+        """Return the key of a file, a folder of frames, or the content of a file, by content and JSON-able settings."""
+        content = sha256(video).hexdigest() if isinstance(video, bytes) else hash_file(video)
+        return hash_json([self._encoder, content, settings])[:40]
+
+    def text_key(self, inputs: dict[str, Tensor]) -> str:
+        """Return the key of candidates by the inputs of `encode_text`."""
+        return hash_tensors(inputs, self._encoder)[:40]
+
+    def path(self, key: str) -> Path:
+        """Return the path of the file for a key."""
+        return self.folder / f"{key}.safetensors"
+
+    def save(self, key: str, tensors: dict[str, Tensor], facts: Any = None) -> None:
+        """Write tensors and JSON-able facts."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        metadata = {"format": _FORMAT, "key": key, "facts": json.dumps(facts), "sha256": hash_tensors(tensors, facts)}
+        try:
+            with atomic_file(self.path(key), owns=_is_features, shared=True) as temporary:
+                save_file(tensors, temporary, metadata)
+        except FileExistsError as error:
+            logger.warning("Features are not stored: %s", error)
+
+    def load(self, key: str) -> tuple[dict[str, Tensor], Any] | None:
+        """Read tensors and facts; None if the file does not exist, or with a warning if it is damaged."""
+        path = self.path(key)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            if (metadata.get("format"), metadata.get("key")) != (_FORMAT, key):
+                raise ValueError("it holds something else")
+            facts = json.loads(metadata["facts"])
+            if metadata.get("sha256") != hash_tensors(tensors, facts):
+                raise ValueError("its content has changed")
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            logger.warning("%s is not used because %s. Its features are computed again.", path, error)
+            return None
+        return tensors, facts
+
+
+@readable_by
+def _is_features(path: Path) -> bool:
+    with path.open("rb") as file:  # of a damaged file only the begin may be whole
+        return b'"format":"kinoclip features ' in file.read(1000)
+
+
 @dataclass(frozen=True)
-class FreshVideo:
-    """A decoded video whose features are not on disk; `key` is what they will be called, None if they cannot be kept."""
+class UncachedVideo:
+    """A decoded video; `key` is that of its features, None if they must not be stored."""
 
     sample: SampledVideo
     key: str | None
 
 
 class FeatureCache:
-    """The features of videos and of label texts, each in a safetensors file that is named by all that they depend on.
-
-    That is the content of the video, not its name or time: a video that was moved is known again, one that was changed in place
-    is not taken for the old one, and reading a file costs little beside decoding it. Of texts it is their tokens. And it is the
-    model (class, config, weights, number format) and its video processor, so that any number of models and jobs may share a folder.
-
-    Files are written whole, and checked when they are read; one that is damaged or something else is named and written anew.
-
-    Args:
-        folder: made if it is missing.
-        model: whose `encode_frames` it is.
-        video_processor: reads the videos.
+    """The features of videos and of label texts for one model and its video processor, in a `FeatureStore`.
 
     Raises:
-        ValueError: the model's frames depend on more than their pixels.
-        OSError: the folder cannot be made.
+        ValueError: the model's frame features depend on more than the pixels.
+        OSError: the folder cannot be created.
     """
 
     def __init__(self, folder: str | Path, model: VideoRecognizer, video_processor: RecognizerVideoProcessor):
         needed = list(inspect.signature(model.encode_frames).parameters)
-        if needed != ["pixel_values_videos"]:
+        if not set(needed) <= {"pixel_values_videos", "frame_times"}:
             raise ValueError(
                 f"The frame features of a {type(model).__name__} depend on more than the pixels "
-                f"({', '.join(needed[1:])}), so they cannot be kept. Leave the folder for features out."
+                f"({', '.join(needed[1:])}), so they cannot be stored. Leave the folder for features out."
             )
-        self.folder, self.model, self.video_processor = Path(folder), model, video_processor
-        self.folder.mkdir(parents=True, exist_ok=True)
-        said = [_FORMAT, hash_model(model), video_processor.to_dict()]
-        self._encoder = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+        self.model, self.video_processor = model, video_processor
+        self.store = FeatureStore(folder, hash_model(model), video_processor.to_dict())
 
-    def read(self, video: str) -> EncodedVideo | FreshVideo:
-        """Give the features of a video, or decode it if they are not here; may run in a thread of its own.
+    def read(
+        self, video: str | None, sample: Callable[[Any], SampledVideo] | None = None, settings: Any = None
+    ) -> EncodedVideo | UncachedVideo:
+        """Load the features of a video, or decode it, with `sample` if that is given. Thread-safe.
 
-        Raises:
-            see `RecognizerVideoProcessor.sample`.
+        Args:
+            video: a path, or an address, whose features are not stored; None for content without a name.
+            sample: called with the video.
+            settings: JSON-able settings that the features depend on, besides those of the video processor.
         """
-        before = _state(video)
-        key = None if before is None else self._key(video)
-        if key is not None:
-            found = self._load(key, _as_video)
-            if found is not None:
-                return found
-        sample = self.video_processor.sample(video)
-        # a file that is still being written must not give its features to the content it had
-        return FreshVideo(sample, key if _state(video) == before else None)
+        before = None if video is None else _state(video)
+        key = None if before is None or video is None else self.store.video_key(video, settings)
+        stored = None if key is None else self.store.load(key)
+        if stored is not None:
+            return EncodedVideo(FrameFeatures(**stored[0]), *stored[1])
+        decoded = (sample or self.video_processor.sample)(video)  # type: ignore[arg-type]  # None has a `sample`
+        # the features of a file that was changed meanwhile must not be stored for its old content
+        return UncachedVideo(decoded, key if video is not None and _state(video) == before else None)
 
-    def encode(self, videos: Sequence[EncodedVideo | FreshVideo]) -> list[EncodedVideo]:
-        """Encode at once what is not here yet, and keep it.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+    def encode(self, videos: Sequence[EncodedVideo | UncachedVideo]) -> list[EncodedVideo]:
+        """Encode the uncached videos in one batch and store their features."""
         encoded = encode_videos(self.model, [v if isinstance(v, EncodedVideo) else v.sample for v in videos])
-        for video, features in zip(videos, encoded, strict=True):
-            if isinstance(video, FreshVideo) and video.key is not None:
-                facts = [features.indices, features.timestamps, features.duration_seconds]
-                self._keep(video.key, dict(features.features.items()), json.dumps(facts))
+        for video, result in zip(videos, encoded, strict=True):
+            if isinstance(video, UncachedVideo) and video.key is not None:
+                facts = [result.indices, result.timestamps, result.duration_seconds]
+                self.store.save(video.key, dict(result.features.items()), facts)
         return encoded
 
     def encode_text(self, **inputs: Tensor) -> TextFeatures:
-        """Give the features of candidates, encoded now if they are not here.
-
-        Args:
-            inputs: of `model.encode_text`.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
-        digest = hashlib.sha256(self._encoder.encode())
-        for name, tensor in sorted(inputs.items()):
-            _add(digest, name, tensor)
-        key, device = digest.hexdigest()[:40], self.model.device
-        text = self._load(key, lambda tensors, _: TextFeatures.from_tensors(tensors))
-        if text is None:
-            text = self.model.encode_text(**{name: tensor.to(device) for name, tensor in inputs.items()})
-            self._keep(key, text.tensors(), "")
-            return text
-        return TextFeatures.from_tensors({name: tensor.to(device) for name, tensor in text.tensors().items()})
-
-    def _key(self, video: str) -> str:
-        digest = hashlib.sha256(self._encoder.encode())
-        path = Path(video)
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if path.is_dir():
-                digest.update(file.name.encode("utf-8", "surrogateescape") + b"/")
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-        return digest.hexdigest()[:40]
-
-    def _place(self, key: str) -> Path:
-        return self.folder / f"{key}.safetensors"
-
-    def _keep(self, key: str, tensors: dict[str, Tensor], facts: str) -> None:
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {"format": _FORMAT, "key": key, "facts": facts, "sha256": _hash_content(tensors, facts)}
-        partial = self.folder / f".{key}.{os.getpid()}.{get_ident()}"
-        try:
-            partial.write_bytes(save(tensors, metadata))
-            partial.replace(self._place(key))
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-    def _load(self, key: str, build: Callable[[dict[str, Tensor], str], Found]) -> Found | None:
-        """Give what is kept under a key, or None where there is nothing that can be believed."""
-        place = self._place(key)
-        if not place.exists():
-            return None
-        try:
-            with safe_open(place, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-            if (metadata.get("format"), metadata.get("key")) != (_FORMAT, key):
-                raise ValueError("it holds something else")
-            if metadata.get("sha256") != _hash_content(tensors, metadata["facts"]):
-                raise ValueError("its content has changed")
-            return build(tensors, metadata["facts"])
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is not used, because %s; its features are computed again.", place, error)
-            return None
-
-
-def _as_video(tensors: dict[str, Tensor], facts: str) -> EncodedVideo:
-    return EncodedVideo(FrameFeatures(**tensors), *json.loads(facts))
-
-
-def hash_model(model: VideoRecognizer) -> str:
-    """Give hex digits that say which class, config and weights a model has, whatever it is called."""
-    config = {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
-    digest = hashlib.sha256(json.dumps([type(model).__name__, config], sort_keys=True, default=str).encode())
-    for name, tensor in model.state_dict().items():
-        _add(digest, name, tensor)
-    return digest.hexdigest()
-
-
-def _hash_content(tensors: dict[str, Tensor], facts: str) -> str:
-    digest = hashlib.sha256(facts.encode())
-    for name, tensor in sorted(tensors.items()):
-        _add(digest, name, tensor)
-    return digest.hexdigest()
-
-
-def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
-    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(_bytes_of(tensor))
-
-
-def _bytes_of(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        """Load the features of candidates, or encode and store them; `inputs` are those of `model.encode_text`."""
+        key, device = self.store.text_key(inputs), self.model.device
+        stored = self.store.load(key)
+        if stored is not None:
+            return TextFeatures.from_tensors({name: tensor.to(device) for name, tensor in stored[0].items()})
+        text = self.model.encode_text(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        self.store.save(key, text.tensors())
+        return text
 
 
 def _state(video: str) -> list[tuple[int, int, int]] | None:
-    """Give what changes when a file, or one of a folder of pictures, does; None for what is no file."""
+    """Return what changes when a file, or a file of a folder, is changed; None for anything else, such as a URL."""
     path = Path(video)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     if not all(file.is_file() for file in files):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import Pipeline
+from transformers import AutoModel, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
-from kinoclip.video import VideoSource
-
-from .classify import Classifier
+if TYPE_CHECKING:
+    from kinoclip.video import VideoSource
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
-    """Name the action in a video among candidate labels.
+    """Classify a video among candidate labels, with a recognizer or a plain CLIP.
 
     ```python
     >>> from transformers import pipeline  # doctest: +SKIP
@@ -24,13 +24,17 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     """
 
     _load_processor = True
-    _load_image_processor = False
-    _load_video_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_image_processor = _load_video_processor = _load_feature_extractor = _load_tokenizer = False
 
     def __init__(self, *args: Any, **kwargs: Any):
+        from kinoclip.inference.classifier import Classifier  # not before the pipeline is used
+
         super().__init__(*args, **kwargs)
+        if self.model.config.model_type == "clip":
+            from kinoclip.methods.auto import wrap_plain_clip
+
+            tokenizer = getattr(self.processor, "tokenizer", self.processor)
+            self.model, self.processor = wrap_plain_clip(self.model, tokenizer)
         self._classifier = Classifier(self.model, self.processor, name=str(self.model.name_or_path))
 
     def __call__(
@@ -39,9 +43,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """Classify one video or a list of them.
 
         Args:
-            videos: paths, http(s) URLs, bytes, arrays or folders of frames.
-            candidate_labels: the names to choose from, or one text with commas between them.
-            kwargs: `top_k`, how many labels to give; all when left out.
+            videos: see `VideoReader`.
+            candidate_labels: the names to choose from, see `kinoclip.classify`.
+            kwargs: `top_k`, the number of labels; by default all.
         """
         return super().__call__(videos, candidate_labels=candidate_labels, **kwargs)
 
@@ -50,14 +54,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown:
             raise TypeError(f"Unknown options {', '.join(unknown)}. Known: candidate_labels, top_k.")
-        forward: dict[str, Any] = {}
-        if candidate_labels is not None:
-            if isinstance(candidate_labels, str):
-                candidate_labels = [label.strip() for label in candidate_labels.split(",")]
-            forward["candidate_labels"] = list(candidate_labels)
-        if top_k is not None:
-            forward["top_k"] = top_k
-        return {}, forward, {}
+        options = {"candidate_labels": candidate_labels, "top_k": top_k}
+        return {}, {name: value for name, value in options.items() if value is not None}, {}
 
     def preprocess(self, video: VideoSource) -> dict[str, Any]:
         """Decode the frames of one video."""
@@ -73,5 +71,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {"answer": self._classifier.answer(samples, top_k=top_k)}
 
     def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:
-        """Give labels with their scores, best first."""
+        """Return labels with their scores, best first."""
         return [{"score": probability, "label": label} for label, probability in outputs["answer"]]
+
+
+def register_pipelines() -> None:
+    """Register the zero-shot pipeline with Transformers, once."""
+    task = "zero-shot-video-classification"
+    if task not in PIPELINE_REGISTRY.get_supported_tasks():
+        PIPELINE_REGISTRY.register_pipeline(
+            task, pipeline_class=ZeroShotVideoClassificationPipeline, pt_model=AutoModel, type="multimodal"
+        )

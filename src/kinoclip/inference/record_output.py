@@ -1,44 +1,49 @@
-"""The one output of a job: written by any number of processes, and whole after any interruption."""
+"""The output of a batch job: records appended to a journal, which survives a kill at any moment and is continued."""
 
-from __future__ import annotations
-
-import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from glob import escape
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from kinoclip.whole_files import whole_file
+from kinoclip.inference.records import (
+    SUFFIXES,
+    Record,
+    check_job,
+    check_pyarrow,
+    read_records,
+    write_records,
+)
+from kinoclip.storage import Journal, OutputLock, atomic_file, claimed, file_state
 
-from .output_lock import OutputLock
-from .parquet_records import need_pyarrow, read_parquet, table_name, write_parquet
-from .record_file import RecordFile, WrittenRecord, check_job, read_records
-from .records import Record, csv_header, csv_line, json_line
-
-SUFFIXES = (".jsonl", ".csv", ".parquet")
+Retry = Literal["errors", "changed"]
 
 
 class RecordOutput:
-    """A JSONL, CSV or Parquet file of records, locked while it is entered.
+    """The JSONL, CSV or Parquet file of a job; a context manager that holds its lock.
 
-    One process appends to a JSONL or CSV file. Several processes, and a Parquet file, which cannot grow safely, have journals
-    beside it, `OUTPUT.part-00001-of-00002.jsonl`, which `finish` makes into the output. Whatever journals an interrupted job
-    left count as done, by any number of processes.
+    A single process appends to a JSONL output directly. Otherwise each process appends to a hidden journal beside the output, and
+    `finish` writes the output from all journals. Journals of an interrupted job count, whatever its number of processes was.
+
+    The first process holds the lock of the output, each further one the lock of its journal. A job starts only if none of
+    them is held.
 
     Args:
         path: ends in .jsonl, .csv or .parquet.
         job: the identity that its records carry.
-        top_k: columns of a CSV.
-        process: which of the processes of the job this is.
-        processes: how many there are.
-        wait: returns when all processes have called it.
-        retry: videos that could not be read do not count as done; what comes of them now takes the place of their error.
+        top_k: predictions per row of a CSV.
+        process: the index of this process.
+        processes: the number of processes of the job.
+        wait: a barrier of all processes.
+        locate: returns the file of a video; None for content without a file.
+        retry: "errors": videos that could not be read do not count as done; a new record replaces the error. "changed": neither
+            do videos that changed since, nor those that another job labelled; a new record replaces the old one.
 
     Raises:
-        ValueError: another ending, or a file that is there holds records of another job or something else.
-        RuntimeError: another job writes there now.
-        ImportError: Parquet cannot be written here.
-        OSError: the file cannot be written.
+        ValueError: another suffix, or the output holds something else, or records of another job or of videos that changed.
+        RuntimeError: another job writes to the output.
+        ImportError: pyarrow is missing for Parquet.
+        OSError: the output cannot be written.
     """
 
     def __init__(
@@ -50,7 +55,8 @@ class RecordOutput:
         process: int = 0,
         processes: int = 1,
         wait: Callable[[], None] = lambda: None,
-        retry: bool = False,
+        locate: Callable[[str], str | None] = str,
+        retry: Retry | None = None,
     ):
         self.path = Path(path)
         if self.path.suffix not in SUFFIXES:
@@ -58,131 +64,121 @@ class RecordOutput:
                 f"The output {path} ends in {self.path.suffix or 'nothing'}. Use {' or '.join(SUFFIXES)}."
             )
         if self.path.suffix == ".parquet":
-            need_pyarrow()
+            check_pyarrow()
         if self.path.is_symlink():
             self.path = self.path.resolve()
-        self.job, self.top_k = job, top_k
-        self.process, self.processes, self.wait, self.retry = process, processes, wait, retry
-        self._lock = OutputLock(self.path)
-        self._is_alone = processes == 1
+        self.job, self.top_k, self.retry = job, top_k, retry
+        self.process, self.processes, self.wait, self.locate = process, processes, wait, locate
+        self._is_direct = processes == 1 and self.path.suffix == ".jsonl" and retry is None
+        self._lock = self._part_lock(process) if process else OutputLock(self.path)
         self._done: set[str] = set()
-        self._file: RecordFile | None = None
+        self._journal: Journal | None = None
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.process == 0:
+            self._lock.acquire()
         try:
-            self._lock_for_all()
-            if self.processes == 1 and self.path.suffix != ".parquet" and not self.retry:
-                self._file = RecordFile(self.path, self.job, self.top_k)
-            records = self._read().values()
-            self._done = {record.video for record in records if not (self.retry and record.failed)}
+            if self.process == 0:
+                for path in self._beside("part-*.lock"):  # of killed jobs, or of processes that outlived the first
+                    lock = OutputLock(self.path, path)
+                    lock.acquire()
+                    lock.release(remove=True)
+            self.wait()
+            if self.process:
+                self._lock.acquire()
+            self.wait()
+            records = self._read()
+            failed = {video for video, record in records.items() if self.retry == "errors" and "error" in record}
+            self._done = records.keys() - failed - self._find_changed(records)
+            if self._is_direct:
+                self._journal = Journal(self.path, ("video", "job"))
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.__exit__()
-        self._lock.release(remove=self._is_alone)
+        self._close_journal()
+        self._lock.release(remove=self.process == 0)
 
     def __contains__(self, video: object) -> bool:
-        """Tell whether a video has its record."""
-        return isinstance(video, str) and self._name(video) in self._done
+        """Check whether a video has its record."""
+        return video in self._done
 
-    @property
-    def parts(self) -> list[Path]:
-        """The journals that are there."""
-        return sorted(self.path.parent.glob(f"{escape(self.path.name)}.part-*-of-*.jsonl"))
-
-    def write(self, record: Record) -> None:
-        """Write one record, whole or not at all.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written.
-        """
-        if self._file is None:
-            part = f"{self.path.name}.part-{self.process + 1:05}-of-{self.processes:05}.jsonl"
-            self._file = RecordFile(self.path.with_name(part), self.job)
-        self._file.write(record)
-        self._done.add(self._name(record["video"]))
+    def append(self, record: Record) -> None:
+        """Append one record to the journal of this process."""
+        if self._journal is None:
+            path = self.path.with_name(f".{self.path.name}.part-{self.process:05}.jsonl")
+            self._journal = Journal(path, ("video", "job"))
+        self._journal.append(record)
+        self._done.add(record["video"])
 
     def finish(self, videos: Sequence[str]) -> None:
-        """Make the output of the journals, in the order of the videos; in several processes the first does, after the others.
+        """Write the output from the journals, in the order of the videos; the first process does, after all others.
 
         Raises:
             RuntimeError: another process of the job ended before its videos were done.
         """
-        if self.process > 0:
+        if self.process:
             return
-        if self.processes > 1:
-            self._lock.outlast()
-            self._is_alone = True
-        parts = self.parts
-        if not parts and (self.path.exists() or self.path.suffix != ".parquet"):
+        for number in range(1, self.processes):
+            lock = self._part_lock(number)
+            lock.acquire(wait=True)
+            lock.release(remove=True)
+        self._close_journal()
+        journals = self._beside("part-*.jsonl")
+        if not journals and self.path.exists():
             return
         records = self._read()
-        names = [self._name(video) for video in videos]
-        missing = sum(name not in records for name in names)
+        missing = sum(video not in records for video in videos)
         if missing:
             raise RuntimeError(
                 f"{missing} of {len(videos)} videos have no record, because a process of this job ended before them. "
-                "The same command continues."
+                "Run the same command to continue."
             )
-        others = records.keys() - set(names)
-        ordered = [*(name for name in records if name in others), *dict.fromkeys(names)]
-        self._replace([records[name].line for name in ordered])
-        for part in parts:
-            part.unlink()
+        further = records.keys() - set(videos)
+        ordered = [*(video for video in records if video in further), *dict.fromkeys(videos)]
+        with atomic_file(self.path, owns=claimed) as temporary:
+            write_records(temporary, self.path.suffix, [records[video] for video in ordered], self.top_k)
+        for journal in journals:
+            journal.unlink()
 
-    def _lock_for_all(self) -> None:
-        if self.process == 0:
-            self._lock.take()
-        if self.processes > 1:
-            for turn in (self.process == 0, self.process > 0):
-                if turn:
-                    self._lock.share()
-                self.wait()
+    def _beside(self, pattern: str) -> list[Path]:
+        return sorted(self.path.parent.glob(f".{escape(self.path.name)}.{pattern}"))
 
-    def _name(self, video: str) -> str:
-        return table_name(video) if self.path.suffix == ".parquet" else video
+    def _part_lock(self, process: int) -> OutputLock:
+        return OutputLock(self.path, self.path.with_name(f".{self.path.name}.part-{process:05}.lock"))
 
-    def _read(self) -> dict[str, WrittenRecord]:
-        """Give the record of each video; where there are several, the last one, unless that alone is an error."""
-        found: dict[str, WrittenRecord] = {}
-        for record in (*self._read_output(), *self._read_parts()):
-            if not record.failed or found.get(record.video, record).failed:
-                found[record.video] = record
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _find_changed(self, records: dict[str, Record]) -> set[str]:
+        """Return the videos whose record is not of this job or of the present file; only "changed" allows such."""
+        changed = {}
+        for video, record in records.items():
+            if self.retry != "changed":
+                check_job(self.path, record["job"], self.job)
+            path = self.locate(video)
+            state = {} if path is None else file_state(path, digest="sha256" in record.get("file", ()))
+            if record["job"] != self.job or (state and state != record.get("file", state)):
+                changed[video] = f"{video} was {record.get('file')}, is {state}"
+        if changed and self.retry != "changed":
+            raise ValueError(
+                f"{len(changed)} videos of {self.path} have changed since they were labelled: {next(iter(changed.values()))}. "
+                "Label them again with --retry changed, or choose another output file."
+            )
+        return set(changed)
+
+    def _read(self) -> dict[str, Record]:
+        """Read the record of each video: of several the last one, unless it is an error and the one before is as current."""
+        found: dict[str, Record] = {}
+        for path in (*([self.path] if os.path.lexists(self.path) else []), *self._beside("part-*.jsonl")):
+            for record in read_records(path):
+                before = found.get(record["video"], record)
+                is_current = (before["job"], before.get("file")) == (record["job"], record.get("file"))
+                if "error" not in record or "error" in before or not is_current:
+                    found[record["video"]] = record
         return found
-
-    def _read_output(self) -> list[WrittenRecord]:
-        """Give the records of the output, as JSON for Parquet."""
-        if not self.path.exists():
-            return []
-        if not self.path.is_file():
-            raise ValueError(f"The output {self.path} is no regular file. Name a new file or one to continue.")
-        if self.path.suffix != ".parquet":
-            return read_records(self.path, self.job, self.top_k)
-        records = list(read_parquet(self.path))
-        check_job(self.path, {record["job"] for record in records}, self.job)
-        return [WrittenRecord(r["video"], r["job"], json_line(r), "error" in r) for r in records]
-
-    def _read_parts(self) -> Iterator[WrittenRecord]:
-        for part in self.parts:
-            for record in read_records(part, self.job):
-                as_row = self.path.suffix == ".csv"
-                line = csv_line(json.loads(record.line), self.top_k) if as_row else record.line
-                yield record._replace(video=self._name(record.video), line=line)
-
-    def _replace(self, lines: list[bytes]) -> None:
-        """Write the output anew; it is there whole, or the old one is."""
-        with whole_file(self.path) as partial:
-            if self.path.suffix == ".parquet":
-                write_parquet(partial, _parse(lines))
-            else:
-                header = csv_header(self.top_k) if self.path.suffix == ".csv" else b""
-                partial.write_bytes(b"".join([header, *lines]))
-
-
-def _parse(lines: list[bytes]) -> Iterator[Record]:
-    return (json.loads(line) for line in lines)

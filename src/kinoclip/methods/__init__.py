@@ -1,44 +1,44 @@
-"""One folder per paper; `METHODS` is the table of them."""
-
-from __future__ import annotations
+"""One folder per paper; `METHODS` is the table of them, whose import registers them with Transformers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    CLIPTokenizer,
+    PreTrainedConfig,
+)
 
-from kinoclip.processing import RecognizerProcessor
-from kinoclip.recognizer import VideoRecognizer
-from kinoclip.recognizer_config import RecognizerConfig
-
-from .actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
-from .alt import AltConfig, AltModel, AltProcessor
-from .bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
-from .dstpr import DstprConfig, DstprModel, DstprProcessor
-from .sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
-from .sllm.measurements import MEASUREMENTS as SLLM_MEASUREMENTS
-from .tam import TamConfig, TamModel, TamProcessor, convert_tam
-from .text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
+from kinoclip.methods.actionclip import ActionClipConfig, ActionClipModel, ActionClipProcessor, convert_actionclip
+from kinoclip.methods.alt import AltConfig, AltModel, AltProcessor
+from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor, convert_bike
+from kinoclip.methods.dstpr import DstprConfig, DstprModel, DstprProcessor
+from kinoclip.methods.sllm import SllmConfig, SllmModel, SllmProcessor, convert_sllm
+from kinoclip.methods.sllm.modeling_sllm import MEASUREMENTS as SLLM_MEASUREMENTS
+from kinoclip.methods.tam import TamConfig, TamModel, TamProcessor, convert_tam
+from kinoclip.methods.text4vis import Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis
+from kinoclip.methods.xclip import XclipConfig, XclipModel, XclipProcessor
+from kinoclip.modeling.configuration import RecognizerConfig
+from kinoclip.modeling.processing import RecognizerProcessor
+from kinoclip.modeling.recognizer import VideoRecognizer
+from kinoclip.modeling.video_processing import RecognizerVideoProcessor
 
 
 class Method(NamedTuple):
-    """What the package knows of a method.
-
-    Attributes:
-        config: class of its config.
-        model: class of its recognizer.
-        processor: class of its processor.
-        convert: reads the authors' checkpoint; None where there is none.
-        measurements: name to a function of model, processor, batches of videos and label texts, for numbers that only this
-            method's paper prints.
-    """
+    """The classes of a method."""
 
     config: type[RecognizerConfig]
     model: type[VideoRecognizer]
     processor: type[RecognizerProcessor]
-    convert: Callable[..., VideoRecognizer] | None
+    convert: Callable[..., VideoRecognizer] | None  # converts the authors' checkpoint; None without one
+    # numbers that only this method's paper prints, as functions of model, processor, batches of videos and label texts
     measurements: Mapping[str, Callable[..., float | None]] = MappingProxyType({})
 
 
@@ -47,7 +47,7 @@ METHODS: Mapping[str, Method] = {
     "alt": Method(AltConfig, AltModel, AltProcessor, None),
     "bike": Method(BikeConfig, BikeModel, BikeProcessor, convert_bike),
     "dstpr": Method(DstprConfig, DstprModel, DstprProcessor, None),
-    # the official SLLM is Text4Vis inside
+    # the official SLLM wraps Text4Vis
     "sllm": Method(
         SllmConfig,
         SllmModel,
@@ -57,25 +57,26 @@ METHODS: Mapping[str, Method] = {
     ),
     "tam": Method(TamConfig, TamModel, TamProcessor, convert_tam),
     "text4vis": Method(Text4VisConfig, Text4VisModel, Text4VisProcessor, convert_text4vis),
+    "xclip": Method(XclipConfig, XclipModel, XclipProcessor, None),
 }
 
-# the method that a plain CLIP becomes without training
-PLAIN_CLIP_METHOD = "bike"
+
+for config, model, processor, *_ in METHODS.values():
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    AutoModel.register(config, model, exist_ok=True)
+    AutoModelForVideoClassification.register(config, model, exist_ok=True)
+    AutoProcessor.register(config, processor, exist_ok=True)
+    AutoTokenizer.register(config, CLIPTokenizer, exist_ok=True)
+    AutoVideoProcessor.register(config, RecognizerVideoProcessor, exist_ok=True)
 
 
-def load_plain_clip(
-    clip: str, *, attributes: bool = False, dtype: torch.dtype | None = None, **fields: Any
-) -> tuple[BikeModel, BikeProcessor]:
-    """Turn a CLIP checkpoint into a recognizer that needs no training: BIKE without its temporal head.
-
-    Args:
-        clip: a folder or hub id.
-        attributes: add the attributes branch without its MLPs (BIKE Table 6e, "no training").
-        dtype: of the weights; None keeps the checkpoint's.
-        fields: further config fields.
-    """
-    untrained = {"temporal_head": "none"}
-    if attributes:
-        untrained |= {"attributes": "shared", "attribute_head": "none"}
-    model = BikeModel.from_clip(clip, dtype=dtype, **{**untrained, **fields})
-    return model, BikeProcessor.from_clip(clip, model.config)
+def find_method(config: PreTrainedConfig) -> Method:
+    """Return the method of a config; raise a `ValueError` if it is not of this package."""
+    for method in METHODS.values():
+        if method.config.model_type == config.model_type:
+            return method
+    advice = " Turn a plain CLIP into one with `kinoclip convert bike CLIP --output DIR`."
+    raise ValueError(
+        f"The model type must be one of {', '.join(METHODS)}, got {config.model_type!r}."
+        + advice * (config.model_type == "clip")
+    )

@@ -1,6 +1,4 @@
-"""The whole page: its tabs, its looks, and how it is opened."""
-
-from __future__ import annotations
+"""The page: tabs, theme, launch."""
 
 import signal
 import weakref
@@ -10,34 +8,33 @@ from typing import Any
 
 import gradio as gr
 
-from kinoclip.inference.showing import ANSWER_STYLE
-
-from .answers import Models
-from .examples import make_examples
-from .limits import Limits
-from .page import build_recognize_tab
-from .temporary import TemporaryFolder
+from kinoclip.explain.html import ANSWER_STYLE
+from kinoclip.space.examples import make_examples
+from kinoclip.space.limits import Limits
+from kinoclip.space.page import build_recognize_tab
+from kinoclip.space.temporary import TemporaryFolder
+from kinoclip.space.workers import Workers
 
 _HEADER = """
 <header class="kc-header"><h1>kinoclip</h1>
-<p>Name the action in a video with your own words, and see when and why.</p></header>
+<p>Recognize actions in a video with your own labels, and see when and why.</p></header>
 """
 _IN_PYTHON = """
-Here is this page as a function, with the address of this page as `url`:
+Call this page as a function; `url` is the address of this page:
 
 ```python
 from gradio_client import Client, handle_file
 
 answer = Client(url).predict(
     video=handle_file("clip.mp4"),
-    labels="red circle\\nblue square",  # one a line
-    spans=False,  # True: when each label is seen too
+    labels="red circle\\nblue square",  # one per line
+    spans=False,  # True: also find the spans of each label
     api_name="/classify",
 )
 print(answer["label"], answer["predictions"])
 ```
 
-And here on your own machine, where no video leaves it:
+Or run it on your own machine:
 
 ```python
 import kinoclip
@@ -46,32 +43,33 @@ for label, probability in kinoclip.classify("clip.mp4", ["red circle", "blue squ
     print(f"{probability:6.1%}  {label}")
 ```
 """
-# uploads and pictures are deleted when they are an hour old
+# Uploads and pictures are deleted after an hour.
 _SWEEP_SECONDS, _KEEP_SECONDS = 600, 3600
 _WAITING_VISITORS = 32
-# of whom Gradio keeps what their page holds; it would be 10,000
+# Sessions whose state Gradio keeps; its default is 10,000.
 _REMEMBERED_VISITORS = 100
 _LIMITS = Limits()
 
 
 def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks:
-    """Build the page; from then on this process makes its temporary files in a folder of the page's own.
+    """Build the page, and redirect temporary files of this process to a folder of the page.
 
     Args:
-        models: folders and hub ids to choose from, beside the embedded model.
-        limits: of what one visitor may ask for.
+        models: folders and hub ids in addition to the embedded model.
+        limits: of a request.
     """
-    known = Models(models)
-    # later than Gradio, which keeps a list of what it deletes
+    workers = Workers(models, limits)
+    # Later than Gradio, which keeps a list of the files it deletes.
     folder = TemporaryFolder(_SWEEP_SECONDS, _KEEP_SECONDS + 2 * _SWEEP_SECONDS)
-    examples = make_examples(folder.examples, known, limits)
+    examples = make_examples(folder.examples, workers)
     app = gr.Blocks(title="kinoclip", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, _KEEP_SECONDS))
     weakref.finalize(app, folder.close)
+    weakref.finalize(app, workers.close)
     with app:
         gr.HTML(_HEADER)
         with gr.Tabs():
             with gr.Tab("Recognize"):
-                build_recognize_tab(known, examples, limits)
+                build_recognize_tab(workers, examples)
             with gr.Tab("In Python"):
                 gr.Markdown(_IN_PYTHON, elem_classes="kc-prose")
     app.queue(max_size=_WAITING_VISITORS)
@@ -79,14 +77,14 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
 
 
 def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
-    """Open the page; on this machine alone, unless GRADIO_SERVER_NAME or `server_name` says otherwise.
+    """Launch the page, for this machine only unless GRADIO_SERVER_NAME or `server_name` is set.
 
     Args:
         app: of `build_app`.
-        limits: the same; larger files are refused while they are sent.
+        limits: the same; larger uploads are refused while they are sent.
         options: of `gradio.Blocks.launch`.
     """
-    # a container is stopped by SIGTERM; uploads are to be deleted then as after Ctrl-C
+    # Containers are stopped by SIGTERM; delete uploads as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return app.launch(
         theme=_theme(),
@@ -100,7 +98,7 @@ def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
 
 
 def _theme() -> gr.themes.Base:
-    """Give Gradio's plain theme with a blue accent, and no font that would be fetched."""
+    """Return Gradio's base theme with a blue accent and system fonts."""
     return gr.themes.Base(
         primary_hue="blue",
         secondary_hue="blue",

@@ -1,6 +1,4 @@
-"""Clips to try the page with, drawn by KinoShapes and answered before the first visitor comes."""
-
-from __future__ import annotations
+"""Example clips of the page, drawn by KinoShapes and answered at startup."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +8,11 @@ from typing import Any
 
 from PIL import Image
 
-from kinoclip.data.kinoshapes import write_video
-from kinoclip.data.kinoshapes.clips import clip_generator, render, sample_spec
-from kinoclip.inference.showing import picture_url
-
-from .answers import Answer, Models, Question, answer
-from .limits import Limits
+from kinoclip.explain.html import picture_url
+from kinoclip.kinoshapes import write_video
+from kinoclip.kinoshapes.clips import clip_generator, render, sample_spec
+from kinoclip.space.answers import Answer, Question
+from kinoclip.space.workers import Workers
 
 _SHAPES = ("red circle", "blue square", "green star", "purple cross", "yellow triangle", "white ring")
 _GREEN = ("green star", "green ring", "green cross", "green circle")
@@ -24,7 +21,7 @@ _THREE = ("blue square", "purple cross", "yellow triangle")
 
 @dataclass(frozen=True)
 class Example:
-    """A clip with its question and its answer; `picture` is a frame in which its object is seen."""
+    """A clip with its request and response; `picture` is a frame that shows its object."""
 
     caption: str
     picture: Image.Image
@@ -32,18 +29,18 @@ class Example:
     answer: Answer
 
 
-def make_examples(folder: Path, models: Models, limits: Limits) -> list[Example]:
-    """Draw the clips into a folder and answer them with the embedded model."""
+def make_examples(folder: Path, workers: Workers) -> list[Example]:
+    """Write the clips into a folder and classify them with the embedded model."""
     return [
-        Example(caption, picture, question, answer(question, models, limits))
+        Example(caption, picture, question, workers.answer(question))
         for caption, picture, question in _draw_clips(folder)
     ]
 
 
 def _draw_clips(folder: Path) -> Iterator[tuple[str, Image.Image, Question]]:
     plans: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-        ("There for a while", {"label": "red circle", "untrimmed": True, "background": "striped"}, {}),
-        ("Among others", {"label": "green star", "background": "gradient", "distractors": 3}, {"labels": _GREEN}),
+        ("Visible for a while", {"label": "red circle", "untrimmed": True, "background": "striped"}, {}),
+        ("Among distractors", {"label": "green star", "background": "gradient", "distractors": 3}, {"labels": _GREEN}),
         (
             "One after another",
             {"labels": _THREE, "num_segments": 3, "untrimmed": True, "num_frames": 96, "background": "dotted"},
@@ -60,7 +57,7 @@ def _draw_clips(folder: Path) -> Iterator[tuple[str, Image.Image, Question]]:
 
 
 def show_cards(examples: list[Example]) -> str:
-    """Show the examples as a row of buttons with pictures."""
+    """Return the examples as HTML buttons with pictures."""
     cards = "".join(
         f'<button type="button" data-example="{number}"><img src="{picture_url(example.picture)}" alt="">'
         f"<span>{escape(example.caption)}</span></button>"

@@ -1,60 +1,61 @@
-"""The tab on which a visitor asks about one video."""
-
-from __future__ import annotations
+"""The tab that classifies one video."""
 
 import logging
 from collections.abc import Callable
 from html import escape
+from ipaddress import ip_address
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
-from kinoclip.embedded import EMBEDDED
-from kinoclip.inference.showing import show_reasons
-
-from .answers import Answer, Models, Question, answer
-from .examples import Example, show_cards
-from .limits import Limits, VisitError, pair_names, read_labels, read_names
-from .showing import EMPTY, show_verdict
+from kinoclip.explain.html import show_reasons
+from kinoclip.methods.auto import EMBEDDED
+from kinoclip.space.answers import Answer, Models, Question
+from kinoclip.space.examples import Example, show_cards
+from kinoclip.space.limits import Limits, VisitError, pair_names, read_labels, read_names
+from kinoclip.space.showing import EMPTY, show_verdict
+from kinoclip.space.workers import Workers
+from kinoclip.video.isolation import CancelledError
 
 logger = logging.getLogger(__name__)
-# tells which card was clicked
+# Sends the number of the clicked card.
 _ON_CARDS = """
 element.addEventListener('click', (event) => {
   const card = event.target.closest('[data-example]');
   if (card) trigger('select', {index: Number(card.dataset.example)});
 });
 """
-# on a phone the answer stands below the question
+# On a phone the answer is below the request.
 _SHOW_ANSWER = """
 () => setTimeout(() => {
   const answer = document.getElementById('kc-answer');
   if (answer.getBoundingClientRect().top > window.innerHeight / 4) answer.scrollIntoView({behavior: 'smooth'});
 }, 150)
 """
-_SHAPES_ONLY = "This small model knows colored shapes only, such as <b>red circle</b> or <b>blue star</b>."
+_SHAPES_ONLY = "This small model knows only colored shapes, such as <b>red circle</b> or <b>blue star</b>."
 
 
-def build_recognize_tab(models: Models, examples: list[Example], limits: Limits) -> None:
-    """Lay out question and answer side by side, or on a phone one below the other, and connect them."""
+def build_recognize_tab(workers: Workers, examples: list[Example]) -> None:
+    """Lay out request and answer side by side (on a phone: below each other) and connect them."""
     with gr.Row(elem_id="kc-page"):
         with gr.Column(scale=4, min_width=320, elem_id="kc-question"):
             cards = gr.HTML(show_cards(examples), js_on_load=_ON_CARDS, elem_id="kc-cards")
-            question = _build_question(models, limits)
+            question = _build_question(workers.models, workers.limits)
             button = gr.Button("Recognize", variant="primary", elem_id="kc-recognize")
         with gr.Column(scale=6, min_width=320, elem_id="kc-answer"):
             shown = _build_answer()
-    _connect(cards, question, button, shown, _Desk(models, examples, limits))
+    _connect(cards, question, button, shown, _Controller(workers, examples))
 
 
 def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
-    """Build the fields of a question, by name and in the order of `_Desk.ask`."""
+    """Build the input fields by name, in the order of `_Controller.ask`."""
     first = models.names[0]
     fields: dict[str, Any] = {
         "video": gr.Video(label="Video", sources=["upload", "webcam"], autoplay=True, elem_id="kc-video"),
         "labels": gr.Textbox(
             label="Labels",
-            info="What it may show, one name a line.",
+            info="What it may show, one label per line.",
             placeholder="red circle\nblue square" if first == EMBEDDED else "diving\narchery\njuggling balls",
             lines=4,
             max_lines=4,
@@ -63,7 +64,7 @@ def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
         "chinese": gr.Textbox(
             "",
             label="Chinese names",
-            info="In the order of the labels, one a line. Leave it empty to go by the labels alone.",
+            info="In the order of the labels, one per line. Leave empty to use the labels alone.",
             lines=3,
             max_lines=8,
             visible=False,
@@ -75,18 +76,23 @@ def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
         "note": gr.HTML(_note(first), elem_classes="kc-note"),
     }
     with gr.Accordion("Options", open=False):
-        fields["spans"] = gr.Checkbox(False, label="Time line", info="For long videos: when each label is seen.")
+        fields["spans"] = gr.Checkbox(False, label="Time line", info="For long videos: the spans of each label.")
         fields["threshold"] = gr.Slider(
-            0, 1, 0.5, step=0.05, label="Threshold", info="Less probable than this, the answer is: none of these."
+            0,
+            1,
+            0,
+            step=0.05,
+            label="Threshold",
+            info="Below this probability the answer is: none of these. In a time line, 0 means 0.5.",
         )
         fields["frames"] = gr.Slider(
-            0, limits.frames, 0, step=1, label="Frames", info="How many to look at; 0 for what suits the model."
+            0, limits.frames, 0, step=1, label="Frames", info="Number of sampled frames; 0 for the model's own number."
         )
     return fields
 
 
 def _build_answer() -> list[Any]:
-    """Build what shows an answer, in the order of `_show`."""
+    """Build the output fields, in the order of `_show`."""
     verdict = gr.HTML(EMPTY, elem_id="kc-verdict")
     ranking = gr.Label(label="Over the whole video", show_heading=False, visible=False, elem_id="kc-ranking")
     reasons = gr.HTML("", elem_id="kc-reasons")
@@ -95,19 +101,19 @@ def _build_answer() -> list[Any]:
     return [verdict, ranking, reasons, details, record]
 
 
-def _show(found: Answer) -> list[Any]:
-    ranking = gr.Label({p.label: p.probability for p in found.ranking}, visible=True)
-    return [show_verdict(found), ranking, show_reasons(found.ranking), gr.Accordion(visible=True), found.record()]
+def _show(given: Answer) -> list[Any]:
+    ranking = gr.Label({p.label: p.probability for p in given.ranking}, visible=True)
+    return [show_verdict(given), ranking, show_reasons(given.ranking), gr.Accordion(visible=True), given.record()]
 
 
 _NOTHING = [EMPTY, gr.Label(visible=False), "", gr.Accordion(visible=False), None]
 
 
-class _Desk:
-    """Takes what the fields hold to `answer`, and brings back what the page shows."""
+class _Controller:
+    """Converts field values to requests, and answers to field values."""
 
-    def __init__(self, models: Models, examples: list[Example], limits: Limits):
-        self.models, self.examples, self.limits = models, examples, limits
+    def __init__(self, workers: Workers, examples: list[Example]):
+        self.workers, self.examples, self.limits = workers, examples, workers.limits
 
     def ask(
         self,
@@ -120,65 +126,89 @@ class _Desk:
         spans: bool,
         chinese: str,
     ) -> Answer:
-        """Answer a question, or tell the visitor in a sentence why not."""
+        """Answer a request, or raise a one-line error for the browser."""
         try:
             if video is None:
-                raise VisitError("There is no video. Choose a file, record one, or click an example.")
+                raise VisitError("A video is missing. Upload or record one, or click an example.")
             names = read_labels(labels or "", self.limits)
             names_chinese = pair_names(names, read_names(chinese or "", self.limits))
-            question = Question(video, names, model, int(frames or 0) or None, threshold, spans, names_chinese)
-            return answer(question, self.models, self.limits, report)
+            least = threshold or (0.5 if spans else 0.0)  # as `kinoclip classify`
+            question = Question(video, names, model, int(frames or 0) or None, least, spans, names_chinese)
+            return self.workers.answer(question, _visitor(), report, _departure())
+        except CancelledError:
+            raise gr.Error("The visitor has left.", print_exception=False) from None
         except VisitError as error:
-            # the browser reads a message as HTML
+            # The browser renders messages as HTML.
             raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
 
     def show_example(self, event: gr.EventData) -> list[Any]:
-        """Fill in an example's question and show the answer that is there already."""
+        """Fill in the request of an example and show its stored answer."""
         example = self.examples[event.index]
         asked = example.question
         fields = [asked.video, "\n".join(asked.labels), asked.model, 0, asked.threshold, asked.spans]
         return [*fields, gr.Textbox("", visible=False), _note(asked.model), *_show(example.answer)]
 
     def adapt(self, model: str) -> list[Any]:
-        """Ask for Chinese names where the model reads them, and say what it knows."""
+        """Show the field of Chinese names if the model reads them, and the note of the model."""
         try:
-            return [gr.Textbox(visible=self.models.reads_chinese(model)), _note(model)]
+            return [gr.Textbox(visible=self.workers.reads_chinese(model)), _note(model)]
         except VisitError as error:
             gr.Warning(escape(str(error), quote=False))
             return [gr.Textbox(visible=False), _note(model)]
 
 
-def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], desk: _Desk) -> None:
+def _visitor() -> str:
+    """Return the address of the visitor of the current request, as the nearest proxy of this machine's network states it."""
+    request = LocalContext.request.get(None)
+    if request is None or request.client is None:
+        return ""
+    named: str = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    peer: str = request.client.host
+    return named if named and ip_address(peer).is_private else peer
+
+
+def _departure() -> Callable[[], bool]:
+    """Return a function that checks whether the visitor of the current request has left; Gradio marks its event then."""
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    events = {} if blocks is None else blocks._queue.event_ids_to_events
+    return lambda: event_id in events and not events[event_id].alive
+
+
+def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], controller: _Controller) -> None:
     names = ("video", "labels", "model", "frames", "threshold", "spans", "chinese")
     inputs = [fields[name] for name in names]
-    one_at_a_time: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+    # `Workers` decides how many are answered at a time
+    at_a_time: dict[str, Any] = {"concurrency_limit": 32, "concurrency_id": "model"}
     hidden: dict[str, Any] = {"api_visibility": "private"}
 
     def recognize(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        return _show(desk.ask(lambda share, what: progress(share, what), *values))
+        return _show(controller.ask(lambda share, what: progress(share, what), *values))
 
     def classify(
         video: str, labels: str, model: str, frames: float, threshold: float, spans: bool, chinese: str
     ) -> dict[str, Any]:
-        found = desk.ask(lambda share, what: None, video, labels, model, frames, threshold, spans, chinese)
-        return found.record()
+        return controller.ask(
+            lambda share, what: None, video, labels, model, frames, threshold, spans, chinese
+        ).record()
 
-    asked = button.click(recognize, inputs, shown, show_progress_on=shown[0], **one_at_a_time, **hidden)
+    asked = button.click(recognize, inputs, shown, show_progress_on=shown[0], **at_a_time, **hidden)
     clicked = cards.select(
-        desk.show_example, None, [*inputs, fields["note"], *shown], queue=False, show_progress="hidden", **hidden
+        controller.show_example, None, [*inputs, fields["note"], *shown], queue=False, show_progress="hidden", **hidden
     )
-    # an older answer beside a question that has none would mislead
+    # Hide the previous answer after an error.
     asked.failure(lambda: _NOTHING, None, shown, **hidden)
     for event in (asked, clicked):
         event.success(None, js=_SHOW_ANSWER, **hidden)
-    fields["model"].input(desk.adapt, fields["model"], [fields["chinese"], fields["note"]], **one_at_a_time, **hidden)
+    fields["model"].input(
+        controller.adapt, fields["model"], [fields["chinese"], fields["note"]], **at_a_time, **hidden
+    )
     gr.Button(visible=False).click(
         classify,
         inputs,
         gr.JSON(visible=False),
         api_name="classify",
-        api_description="Name the action in a video with your own labels, and say when and why.",
-        **one_at_a_time,
+        api_description="Recognize the action in a video with your own labels; return when and why.",
+        **at_a_time,
     )
 
 

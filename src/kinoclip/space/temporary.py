@@ -1,6 +1,4 @@
-"""The one folder for whatever visitors leave: swept while the Space runs, and gone with it."""
-
-from __future__ import annotations
+"""Temporary folder of uploads: cleaned while the page runs, deleted with it."""
 
 import tempfile
 import time
@@ -10,18 +8,18 @@ from threading import Thread
 
 
 class TemporaryFolder:
-    """A folder in which this process makes its temporary files from now on; what is old in it is deleted from time to time.
+    """Default folder of temporary files of this process; old files are deleted periodically.
 
-    Gradio deletes the uploads that it knows of. It does not know of those that broke off, which would fill the disk.
+    Gradio deletes complete uploads only. Interrupted ones would fill the disk.
 
     Args:
-        every_seconds: how often to look.
-        keep_seconds: how old a file may grow.
+        every_seconds: interval of the cleanup.
+        keep_seconds: age at which files are deleted.
     """
 
     def __init__(self, every_seconds: float, keep_seconds: float):
         self._folder = tempfile.TemporaryDirectory(prefix="kinoclip-space-")
-        # inside, because Gradio shows files of the temporary folder alone
+        # Inside, because Gradio serves files of the temporary folder only.
         self.examples = Path(self._folder.name, "examples")
         self.examples.mkdir()
         tempfile.tempdir = self._folder.name
@@ -33,16 +31,16 @@ class TemporaryFolder:
             sweep(self.examples.parent, keep_seconds, but=self.examples)
 
     def close(self) -> None:
-        """Delete everything; temporary files are made where they were before."""
+        """Delete the folder and restore the default one."""
         tempfile.tempdir = None
         self._folder.cleanup()
 
 
 def sweep(folder: Path, keep_seconds: float, but: Path) -> None:
-    """Delete what nobody wrote to for so long, and folders that are empty for as long, but nothing in one of them."""
-    for place in sorted(folder.rglob("*"), reverse=True):
-        if place.is_relative_to(but):
+    """Delete files and empty folders older than `keep_seconds`, except those in `but`."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_relative_to(but):
             continue
-        with suppress(OSError):  # it is gone already, or a folder that is not empty
-            if time.time() - place.lstat().st_mtime > keep_seconds:
-                place.rmdir() if place.is_dir() else place.unlink()
+        with suppress(OSError):  # already deleted, or a folder that is not empty
+            if time.time() - path.lstat().st_mtime > keep_seconds:
+                path.rmdir() if path.is_dir() else path.unlink()

@@ -1,1 +1,1 @@
-"""Words: prompt templates, label sets, attribute lexicons."""
+"""Texts: labels, templates, tokens, attributes, Chinese names, descriptions and ALT's corpus."""

@@ -1,4 +1,4 @@
-"""JSON and CSV of strangers: whatever is wrong with them is a `ValueError`."""
+"""Read untrusted text, JSON and CSV files: anything wrong with them is a `ValueError` that names the file."""
 
 import csv
 import json
@@ -9,25 +9,48 @@ from typing import Any
 
 
 def load_json(text: str | bytes, **options: Any) -> Any:
-    """Do as `json.loads`, and take brackets within brackets without end for what they are: no JSON.
-
-    Raises:
-        json.JSONDecodeError: the text is no JSON.
-    """
+    """Parse JSON as `json.loads` does; input that is nested too deeply is a `json.JSONDecodeError` too."""
     try:
         return json.loads(text, **options)
     except RecursionError as error:
         raise json.JSONDecodeError("it is nested too deeply", "", 0) from error
 
 
-@contextmanager
-def naming_table(path: str | Path) -> Iterator[None]:
-    """Make a `ValueError` with the name of the file of what `csv` says while it reads.
+def read_text(path: str | Path, kind: str = "text") -> str:
+    """Read a UTF-8 file; `kind` names its content in a `FileNotFoundError`, or a `ValueError` if it is not UTF-8."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"The file of {kind} {path} does not exist.")
+    try:
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text. Save it as UTF-8.") from error
 
-    Raises:
-        ValueError: the file is no CSV.
+
+def parse_json(path: str | Path, text: str, *, line: int | None = None, unique_keys: bool = False) -> Any:
+    """Parse JSON text of a file, or its line of this number; a `ValueError` names the file and the line.
+
+    With `unique_keys`, an object that has a key twice is refused.
     """
+
+    def check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in content:
+                raise ValueError(f"{path}: {key!r} is given twice. Keep one of them.")
+            content[key] = value
+        return content
+
+    try:
+        return load_json(text, object_pairs_hook=check_keys if unique_keys else None)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {line or error.lineno}: not valid JSON ({error.msg}).") from error
+
+
+@contextmanager
+def table_errors(path: str | Path) -> Iterator[None]:
+    """Convert errors of the `csv` module into a `ValueError` that names the file."""
     try:
         yield
     except csv.Error as error:
-        raise ValueError(f"{path}: no table can be read from it ({error}).") from error
+        raise ValueError(f"{path}: not a valid table ({error}).") from error

@@ -5,10 +5,7 @@ from types import MappingProxyType
 
 # Source: official BIKE and Text4Vis code. BIKE's ends without a full stop, for videos and for attributes.
 TEMPLATES: Mapping[str, str] = MappingProxyType(
-    {
-        "bike": "This is a video about {}",
-        "text4vis": "a video of a person {}.",
-    }
+    {"bike": "This is a video about {}", "text4vis": "a video of a person {}."}
 )
 
 # Source: official ActionCLIP `utils/Text_Prompt.py`, in its order.
@@ -32,31 +29,18 @@ ACTIONCLIP_TEMPLATES: tuple[str, ...] = (
 )
 
 
-def find_template(name: str) -> str:
-    """The template of a method, by name."""
-    if name not in TEMPLATES:
-        raise ValueError(
-            f"There is no template {name!r}. Use one of {', '.join(TEMPLATES)}, or write your own with one {{}}."
-        )
-    return TEMPLATES[name]
-
-
 def check_template(template: str) -> None:
-    """Make sure that a template has exactly one place for the label.
-
-    Raises:
-        ValueError: if it has none, several, or a named one.
-    """
-    places = template.count("{}")
-    if places != 1:
+    """Raise a `ValueError` unless a template contains {} exactly once."""
+    count = template.count("{}")
+    if count != 1:
         raise ValueError(
-            f"The template {template!r} holds {places} times {{}}, where the label goes. Write it exactly once, "
-            "as in 'a video of a person {}.'"
+            f"A template must contain {{}} exactly once, where the label goes, as in 'a video of a person {{}}.'; "
+            f"{template!r} contains it {count} times."
         )
 
 
 def fill_template(template: str, label: str) -> str:
-    """Put the label into the template. Braces in the label are kept as they are.
+    """Insert the label into the template. Braces in the label are kept.
 
     >>> fill_template("a video of a person {}.", "juggling balls")
     'a video of a person juggling balls.'

@@ -1,4 +1,4 @@
-"""WordNet: what words can mean, and which meaning an action gives them."""
+"""WordNet: the senses of words, and which of them an action means."""
 
 import contextlib
 import difflib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# (word, context, descriptions of its senses) -> which description fits
+# (word, context, descriptions of its senses) -> index of the description
 Disambiguator = Callable[[str, str, Sequence[str]], int]
 
 DEBIAN_FOLDER = Path("/usr/share/wordnet")
@@ -19,19 +19,15 @@ _ADVICE = (
     "give the folder that holds data.noun."
 )
 # The lexicographer files of WordNet 3.0 in their order, see its manual page lexnames(5WN). Debian leaves the list out.
-_LEXNAMES = (
-    *("adj.all", "adj.pert", "adv.all"),
-    *("noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute", "noun.body", "noun.cognition"),
-    *("noun.communication", "noun.event", "noun.feeling", "noun.food", "noun.group", "noun.location", "noun.motive"),
-    *("noun.object", "noun.person", "noun.phenomenon", "noun.plant", "noun.possession", "noun.process"),
-    *("noun.quantity", "noun.relation", "noun.shape", "noun.state", "noun.substance", "noun.time"),
-    *("verb.body", "verb.change", "verb.cognition", "verb.communication", "verb.competition", "verb.consumption"),
-    *("verb.contact", "verb.creation", "verb.emotion", "verb.motion", "verb.perception", "verb.possession"),
-    *("verb.social", "verb.stative", "verb.weather"),
-    "adj.ppl",
-)
+_LEXNAMES = """
+    adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
+    noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person
+    noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state noun.substance
+    noun.time verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact
+    verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl
+"""
 _PARTS_OF_SPEECH = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
-# Words that name nothing by themselves. Labels hold few; the glosses of WordNet hold the rest.
+# Words that name nothing by themselves. Labels contain few of them; the glosses of WordNet contain the rest.
 _STOP_WORDS = """
     a about above across after against all almost along also although always am among an and another any are around
     as at away back be because been before behind being below beneath beside between both but by can cannot could did
@@ -48,7 +44,7 @@ _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, in lower case and without stop words.
+    """Split a text into words, in lower case and without stop words.
 
     >>> split_words("Putting something on the edge of a table")
     ['putting', 'edge', 'table']
@@ -57,7 +53,7 @@ def split_words(text: str) -> list[str]:
 
 
 def lesk(word: str, context: str, descriptions: Sequence[str]) -> int:
-    """Choose the description that shares most words with the context; of several, the first, WordNet's most frequent.
+    """Choose the description that shares most words with the context; the first of equals, which is the most frequent sense.
 
     Source: Lesk 1986, the simplified form that ALT's reference for its filter builds on.
 
@@ -69,14 +65,14 @@ def lesk(word: str, context: str, descriptions: Sequence[str]) -> int:
 
 
 def sense_question(word: str, context: str, descriptions: Sequence[str]) -> str:
-    """The question that T5 models for word senses were trained on.
+    """Return the question that T5 models for word senses were trained on.
 
     Source: Wahle et al. 2021, model card of jpwahle/t5-word-sense-disambiguation.
     """
     choices = ", ".join(f'" {description} "' for description in descriptions[:-1])
     choices += f'{", or " if choices else ""}" {descriptions[-1]} "'
     marked = re.sub(rf"\b{re.escape(word)}\b", f'" {word} "', context, count=1)
-    if marked == context:  # the word stands in the context in another form, or not at all
+    if marked == context:  # the context contains the word in another form, or not at all
         marked = f'{context} " {word} "'
     return (
         f'question: which description describes the word " {word} " best in the following context? '
@@ -85,14 +81,14 @@ def sense_question(word: str, context: str, descriptions: Sequence[str]) -> str:
 
 
 def ask_sense_model(model: str | Path = "jpwahle/t5-word-sense-disambiguation") -> Disambiguator:
-    """Let a T5 that was trained on word senses choose, instead of `lesk`.
+    """Return a function that chooses by a T5 trained on word senses, instead of `lesk`.
 
     Args:
-        model: on the Hugging Face Hub, or a folder.
+        model: name on the Hugging Face Hub, or a folder.
 
     Source: ALT sec. 3.1, step 3.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # slow to import, and Lesk needs none
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # slow to import
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     network: Any = AutoModelForSeq2SeqLM.from_pretrained(model).eval()
@@ -108,18 +104,15 @@ def ask_sense_model(model: str | Path = "jpwahle/t5-word-sense-disambiguation") 
 
 
 def open_wordnet(folder: str | Path | None = None) -> Any:
-    """WordNet's nouns and verbs, as NLTK reads them.
+    """Open WordNet's nouns and verbs as an NLTK `WordNetCorpusReader`.
 
     Args:
-        folder: holds data.noun and its relatives. None looks in `$WNHOME/dict`, where Debian's wordnet-base puts it, and
-            in NLTK's own folders (`$NLTK_DATA`).
-
-    Returns:
-        A `WordNetCorpusReader`.
+        folder: contains data.noun and the other files. By default `$WNHOME/dict`, the folder of Debian's wordnet-base, or
+            NLTK's own folders (`$NLTK_DATA`).
 
     Raises:
-        ImportError: without NLTK.
-        FileNotFoundError: without WordNet, saying how to get it.
+        ImportError: NLTK is not installed.
+        FileNotFoundError: WordNet is not found; the message says how to get it.
     """
     try:
         import nltk
@@ -128,34 +121,61 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
         raise ImportError("WordNet is read by NLTK. `pip install 'kinoclip[entities]'`.") from error
 
     class Reader(WordNetCorpusReader):
-        """NLTK's reader for a folder that holds what Princeton and Debian ship, which lacks two of NLTK's files."""
+        """NLTK's reader for the files of Princeton and Debian, which lack two of NLTK's files."""
 
         def open(self, file: str) -> Any:
             return io.StringIO(_list_lexnames()) if file == "lexnames" else super().open(file)
 
         def map_wn(self, version: str = "wordnet") -> None:
-            """Map no other version's synsets to these: it would take index.sense, and only translations need it."""
+            """Skip the mapping to other versions: it needs index.sense, and only translations use it."""
 
     if folder is not None and not (Path(folder) / "data.noun").is_file():
-        raise FileNotFoundError(f"{folder}: this folder holds no WordNet, for there is no data.noun. {_ADVICE}")
-    places = [Path(folder).resolve()] if folder is not None else _find_folders()
+        raise FileNotFoundError(f"{folder} does not contain WordNet: data.noun is missing. {_ADVICE}")
+    home = os.environ.get("WNHOME")
+    usual = [*([Path(home) / "dict", Path(home)] if home else []), DEBIAN_FOLDER]
+    candidates = (
+        [path for path in usual if (path / "data.noun").is_file()] if folder is None else [Path(folder).resolve()]
+    )
     root: Any = None
-    if places:
-        root = str(places[0])
-        nltk.data.path.append(str(places[0].parent))  # NLTK reads from folders on its own list only
-    for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/") if root is None else ():
+    if candidates:
+        root = str(candidates[0])
+        nltk.data.path.append(str(candidates[0].parent))  # NLTK reads only from folders on its own list
+    for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
         with contextlib.suppress(LookupError):
-            root = nltk.data.find(name)
-            break
+            root = root or nltk.data.find(name)
     if root is None:
-        raise FileNotFoundError(f"There is no WordNet on this machine. {_ADVICE}")
+        raise FileNotFoundError(f"WordNet is not installed. {_ADVICE}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The multilingual functions are not available")
         return Reader(root, None)
 
 
+def noun_phrases(lexnames: str = "", folder: str | Path | None = None) -> list[str]:
+    """Return the nouns in lexicographer files of WordNet, each once.
+
+    Args:
+        lexnames: comma-separated, such as "noun.artifact,noun.animal"; empty for those of all nouns.
+        folder: see `open_wordnet`.
+
+    Raises:
+        FileNotFoundError, ImportError: see `open_wordnet`.
+        ValueError: a name is not that of a file of nouns.
+    """
+    known = [name for name in _LEXNAMES.split() if name.startswith("noun.")]
+    chosen = {name.strip() for name in lexnames.split(",")} if lexnames else set(known)
+    if unknown := sorted(chosen - set(known)):
+        raise ValueError(f"The files of WordNet's nouns are {', '.join(known)}; got {unknown[0]!r}.")
+    phrases: dict[str, str] = {}  # CLIP reads texts in lower case
+    for synset in open_wordnet(folder).all_synsets("n"):
+        if synset.lexname() in chosen:
+            for lemma in synset.lemma_names():
+                phrase = lemma.replace("_", " ")
+                phrases.setdefault(phrase.casefold(), phrase)
+    return list(phrases.values())
+
+
 def category_of(lexname: str) -> str | None:
-    """Which kind of entity a lexicographer file of WordNet holds; None for what no frame can show.
+    """Return the category of the entities in a lexicographer file of WordNet; None for what a frame cannot show.
 
     >>> category_of("noun.artifact"), category_of("verb.motion"), category_of("noun.feeling")
     ('object', 'motion', None)
@@ -171,14 +191,6 @@ def category_of(lexname: str) -> str | None:
     return "object" if kind == "noun" and subject in objects else None
 
 
-def _find_folders() -> list[Path]:
-    home = os.environ.get("WNHOME")
-    places = [Path(home) / "dict", Path(home)] if home else []
-    return [place for place in (*places, DEBIAN_FOLDER) if (place / "data.noun").is_file()][:1]
-
-
 def _list_lexnames() -> str:
-    numbers = (_PARTS_OF_SPEECH[name.split(".")[0]] for name in _LEXNAMES)
-    return "".join(
-        f"{line:02d}\t{name}\t{part}\n" for line, (name, part) in enumerate(zip(_LEXNAMES, numbers, strict=True))
-    )
+    rows = ((line, name, _PARTS_OF_SPEECH[name.split(".")[0]]) for line, name in enumerate(_LEXNAMES.split()))
+    return "".join(f"{line:02d}\t{name}\t{part}\n" for line, name, part in rows)

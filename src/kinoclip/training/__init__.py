@@ -1,1 +1,1 @@
-"""Training: optimizer groups, schedules, the script behind the embedded model."""
+"""Training by recipes, and reproduction of the papers' rows."""

@@ -1,6 +1,4 @@
-"""Printed and measured numbers of a row, side by side."""
-
-from __future__ import annotations
+"""Compare the measured numbers of a row with the printed ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,10 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from kinoclip.evaluation.report import SELECTIONS, summarize
+from kinoclip.training.recipe import Recipe
 
-from .recipe import Recipe
-
-# what a table of costs shows: key, heading
+# columns of the table of costs: key, heading
 _COSTS = {
     "params_millions": "parameters (M)",
     "trainable_millions": "trained (M)",
@@ -27,44 +24,18 @@ _COSTS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a row.
+    """One run of a row."""
 
-    Attributes:
-        seed: of training.
-        fold: of the data set.
-        folder: name of the run's folder; None where the row trains nothing.
-        measurement: a report of `evaluate` as a dict, with `costs`.
-        training: content of `training.json`; empty where the row trains nothing.
-    """
-
-    seed: int
-    fold: int
-    folder: str | None
-    measurement: Mapping[str, Any]
-    training: Mapping[str, Any]
+    seed: int  # of training
+    fold: int  # of the data set
+    folder: str | None  # name of the run's folder; None without training
+    measurement: Mapping[str, Any]  # a report of `evaluate`, with `costs`
+    training: Mapping[str, Any]  # content of `training.json`; empty without training
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """What a paper prints in a row, and what was measured. Accuracies are percentages.
-
-    Attributes:
-        recipe: name of the row.
-        title: what it shows.
-        table: where the paper prints it.
-        method: folder of `kinoclip.methods`.
-        dataset: name in the catalog.
-        protocol: how it was scored.
-        selection: "last", "validation" or "test".
-        seeds: of the runs.
-        folds: of the runs.
-        printed: name to the paper's number.
-        measured: name to the mean over runs, and `NAME_std` where there are several.
-        intervals: name to the ends of the 95 % interval: of the mean over runs, or of the single run over videos.
-        difference: measured minus printed, for what is in both.
-        caveats: what a reader of the comparison should know.
-        runs: seed, fold, folder, number of videos, metrics and accuracy of each class of every run.
-    """
+    """Printed and measured numbers of a row. Accuracies are percentages."""
 
     recipe: str
     title: str
@@ -76,25 +47,21 @@ class RowResult:
     seeds: list[int]
     folds: list[int]
     printed: dict[str, float]
-    measured: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    difference: dict[str, float]
-    caveats: list[str]
-    runs: list[dict[str, Any]]
+    measured: dict[str, float]  # mean over runs; also `NAME_std` for several runs
+    intervals: dict[str, tuple[float, float]]  # 95 %: of the mean over runs, or of the single run over videos
+    difference: dict[str, float]  # measured minus printed
+    caveats: list[str]  # limitations of the comparison
+    runs: list[dict[str, Any]]  # seed, fold, folder, number of videos, metrics and accuracy of each class
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON has it."""
+        """Return all fields, for JSON."""
         return asdict(self)
 
 
 def compare(recipe: Recipe, runs: Sequence[Run], base: RowResult | None, caveats: Sequence[str]) -> RowResult:
-    """Aggregate the runs of a row and compare them with the printed numbers.
+    """Aggregate the runs of a row, at least one, and compare them with the printed numbers.
 
-    Args:
-        recipe: of the row.
-        runs: at least one.
-        base: the row that `top1_gain` is the difference to.
-        caveats: beside those of the recipe and of the runs.
+    `base` is the row that `top1_gain` is the difference to. Caveats are added to those of the recipe and of the runs.
     """
     measured, intervals = {}, {}
     for name, values in summarize([run.measurement["metrics"] for run in runs]).items():
@@ -108,26 +75,26 @@ def compare(recipe: Recipe, runs: Sequence[Run], base: RowResult | None, caveats
     measured |= {name: fmean(cost[name] for cost in costs) for name in costs[0]}
     if base is not None:
         measured["top1_gain"] = measured["top1"] - base.measured["top1"]
-    found_caveats = [caveat for run in runs for caveat in _run_caveats(recipe, run)]
-    return _result(recipe, runs, measured, intervals, [*caveats, *recipe.caveats, *dict.fromkeys(found_caveats)])
+    caveats = [*caveats, *recipe.caveats, *(caveat for run in runs for caveat in _run_caveats(recipe, run))]
+    return _build_result(recipe, runs, measured, intervals, caveats)
 
 
 def mean_row(recipe: Recipe, rows: Sequence[RowResult]) -> RowResult:
     """Average the measured numbers of other rows, as a row of means over data sets prints them."""
     shared = [name for name in rows[0].measured if all(name in row.measured for row in rows)]
     measured = {name: fmean(row.measured[name] for row in rows) for name in shared}
-    caveats = dict.fromkeys([*recipe.caveats, *(caveat for row in rows for caveat in row.caveats)])
-    return _result(recipe, [], measured, {}, [f"mean of {', '.join(row.recipe for row in rows)}", *caveats])
+    caveats = [*recipe.caveats, *(caveat for row in rows for caveat in row.caveats)]
+    return _build_result(recipe, [], measured, {}, [f"mean of {', '.join(row.recipe for row in rows)}", *caveats])
 
 
-def _result(
+def _build_result(
     recipe: Recipe,
     runs: Sequence[Run],
     measured: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
     caveats: Sequence[str],
 ) -> RowResult:
-    found = {name: _measured(measured, name) for name in recipe.paper}
+    compared = {name: _find_measured(measured, name) for name in recipe.paper}
     return RowResult(
         recipe=recipe.name,
         title=recipe.title,
@@ -141,28 +108,22 @@ def _result(
         printed=dict(recipe.paper),
         measured={name: round(value, 4) for name, value in measured.items()},
         intervals={name: (round(low, 4), round(high, 4)) for name, (low, high) in intervals.items()},
-        difference={name: round(v - recipe.paper[name], 4) for name, v in found.items() if v is not None},
+        difference={name: round(v - recipe.paper[name], 4) for name, v in compared.items() if v is not None},
         caveats=list(dict.fromkeys(caveats)),
         runs=[
             {
-                "seed": run.seed,
-                "fold": run.fold,
-                "folder": run.folder,
+                **{name: getattr(run, name) for name in ("seed", "fold", "folder")},
                 "videos": run.measurement["num_videos"],
-                "metrics": run.measurement["metrics"],
-                "per_class": run.measurement["per_class"],
+                **{name: run.measurement[name] for name in ("metrics", "per_class")},
             }
             for run in runs
         ],
     )
 
 
-def _measured(measured: Mapping[str, float], name: str) -> float | None:
-    """Return what was measured of a printed number: `top1_mean` and `top1_std` are the mean and deviation over runs."""
-    for known in (name, name.removesuffix("_mean")):
-        if known in measured:
-            return measured[known]
-    return None
+def _find_measured(measured: Mapping[str, float], name: str) -> float | None:
+    """Return the measured value of a printed name; `top1_mean` is the mean of `top1` over runs."""
+    return measured.get(name, measured.get(name.removesuffix("_mean")))
 
 
 def _training_costs(record: Mapping[str, Any]) -> dict[str, float]:
@@ -177,7 +138,6 @@ def _training_costs(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _run_caveats(recipe: Recipe, run: Run) -> list[str]:
-    """Return what the measurement itself says against its number."""
     found = []
     if recipe.training.epochs and recipe.evaluation["selection"] == "test":
         found.append(SELECTIONS["test"])
@@ -193,7 +153,7 @@ def _run_caveats(recipe: Recipe, run: Run) -> list[str]:
 
 
 def render(rows: Sequence[RowResult]) -> str:
-    """Write the results as Markdown: accuracies, costs and caveats of each table."""
+    """Return the results as Markdown: accuracies, costs and caveats of each table."""
     lines = ["# Printed and measured", "", "Accuracies in percent; ± is the standard deviation over runs."]
     groups: dict[str, list[RowResult]] = {}
     for row in rows:
@@ -217,17 +177,18 @@ def _numbers(rows: Sequence[RowResult]) -> list[list[str]]:
     for row in rows:
         shown = [name for name in row.printed if name not in _COSTS] or ["top1" if "top1" in row.measured else "map"]
         for name in shown:
-            value, low_high = _measured(row.measured, name), row.intervals.get(name.removesuffix("_mean"))
-            spread = row.measured.get(f"{name.removesuffix('_mean')}_std")
+            plain = name.removesuffix("_mean")
+            interval, deviation = row.intervals.get(plain), row.measured.get(f"{plain}_std")
+            measured = _cell(_find_measured(row.measured, name))
             cells.append(
                 [
                     _short(row),
                     row.title,
                     name,
                     _cell(row.printed.get(name)),
-                    _cell(value) + ("" if spread is None else f" ± {spread:.2f}"),
-                    "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}",
-                    "" if name not in row.difference else f"{row.difference[name]:+.2f}",
+                    measured + ("" if deviation is None else f" ± {deviation:.2f}"),
+                    "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
+                    f"{row.difference[name]:+.2f}" if name in row.difference else "",
                 ]
             )
     return cells

@@ -1,13 +1,10 @@
-"""Reproduce rows of papers: train what is missing, measure with each row's own protocol, compare with the printed numbers."""
-
-from __future__ import annotations
+"""Reproduce rows of papers: train missing models, measure with each row's protocol, compare with the printed numbers."""
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,27 +13,26 @@ import torch
 from torch.utils.data import DataLoader
 
 from kinoclip.data import load_videos
-from kinoclip.data.coverage import Coverage
-from kinoclip.data.samples import VideoSamples, class_names
+from kinoclip.data.catalog import catalog
+from kinoclip.data.coverage import Coverage, content_fingerprint
+from kinoclip.data.samples import ReadableSamples, VideoSamples, class_names, collate_readable
 from kinoclip.evaluation.class_lists import find_class_lists
-from kinoclip.evaluation.collecting import ReadableVideos, collate_readable
 from kinoclip.evaluation.evaluate import evaluate
-from kinoclip.inference.loading import load_recognizer
-from kinoclip.inference.output_lock import OutputLock
+from kinoclip.evaluation.report import Report
+from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.profile import profile
+from kinoclip.kinoshapes.benchmarks import BENCHMARKS
 from kinoclip.methods import METHODS
-from kinoclip.recognizer import VideoRecognizer
-from kinoclip.whole_files import write_whole
-
-from .comparison import RowResult, Run, compare, mean_row, render
-from .loop import train
-from .output import RESULT, differences, write_json
-from .preparing import load_test, prepare_data, read_phrases
-from .recipe import Recipe, load_recipe, recipe_names
-from .rows import DataSources, find_rows
-from .run import say
-from .smoke import Smoke, single_thread
-from .starting import label_texts, start_model
+from kinoclip.methods.candidates import encode_candidates
+from kinoclip.modeling.recognizer import VideoRecognizer
+from kinoclip.storage import claimed, hash_json, write_json, write_text
+from kinoclip.training.build_model import build_model, label_texts
+from kinoclip.training.comparison import RowResult, Run, compare, mean_row, render
+from kinoclip.training.data import load_attributes, load_test, prepare_data
+from kinoclip.training.recipe import Recipe, find_recipes, load_recipe, recipe_names
+from kinoclip.training.run_folder import RESULT, claim_folder, log
+from kinoclip.training.smoke import Smoke, single_thread
+from kinoclip.training.trainer import train
 
 IDENTITY, RESULTS, TABLE = "reproduce.json", "results.json", "results.md"
 _FILES = ("data.attributes", "data.corpus", "data.descriptions", "data.chinese_labels", "data.chinese_clip")
@@ -44,23 +40,15 @@ _FILES = ("data.attributes", "data.corpus", "data.descriptions", "data.chinese_l
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are reproduced.
+    """How rows are reproduced."""
 
-    Args:
-        settings: changes of every recipe, by dotted name; a file, such as `data.attributes`, only of those that name one.
-        seeds: number of runs with different seeds; None for each row's own number.
-        starts: recipe to the folder of its trained model, which is then not trained here.
-        strict: the paper's equations where the authors' code differs.
-        smoke: random models of width 32 on four-class procedural videos: every step runs, the numbers mean nothing.
-        num_workers: processes that decode.
-    """
-
+    # changes to every recipe, by dotted name; a file, such as `data.attributes`, only to recipes that have one
     settings: Mapping[str, Any] = field(default_factory=dict)
-    seeds: int | None = None
-    starts: Mapping[str, str] = field(default_factory=dict)
-    strict: bool = False
-    smoke: bool = False
-    num_workers: int = 0
+    seeds: int | None = None  # runs with different seeds; None: that of each row
+    starts: Mapping[str, str] = field(default_factory=dict)  # recipe to a folder that is used instead of training it
+    strict: bool = False  # use the paper's equations where the authors' code differs
+    smoke: bool = False  # use tiny random models and procedural videos; the numbers mean nothing
+    num_workers: int = 0  # processes that decode
 
 
 def reproduce(
@@ -69,41 +57,78 @@ def reproduce(
     output: str | Path,
     options: Options | None = None,
     *,
-    report: Callable[[str], None] = say,
+    report: Callable[[str], None] = log,
 ) -> list[RowResult]:
     """Train and measure rows, and write `results.json` and `results.md`; a second call continues what was interrupted.
 
     Args:
-        rows: recipes, tables ("bike/Table 6a"), files ("bike") or "all", see `find_rows`.
+        rows: recipes, tables ("bike/Table 6a"), files ("bike") or "all", see `find_recipes`.
         data: `NAME=SOURCE` for each data set, or one source for all; KinoShapes needs none.
         output: a new folder, or that of the same call.
         options: see `Options`.
         report: called with a line of text before each step.
 
     Returns:
-        One result for each row. A model, run or measurement that several rows share is computed once.
+        One result for each row. Models and measurements that several rows share are computed once.
 
     Raises:
-        ValueError: an unknown row, missing data, or an output folder of other rows or options.
-        RuntimeError: another job writes to the folder.
+        ValueError: a row is unknown, data is missing, or the folder holds results of other rows or options.
+        RuntimeError: another process writes to the folder.
     """
     options = options or Options()
-    names = find_rows(rows)
+    names, folder = find_recipes(rows), Path(output).resolve()  # a run records the folder that it starts from
     for name in options.starts:
-        load_recipe(name)  # an unknown one would be ignored
-    with _claimed(Path(output), names, options) as folder, single_thread() if options.smoke else nullcontext():
+        load_recipe(name)  # raises if it is unknown
+    identity = {"rows": names, **asdict(options)}
+    del identity["num_workers"]
+    with claim_folder(folder, IDENTITY, identity), single_thread() if options.smoke else nullcontext():
         job = _Job(folder, DataSources(data), options, report)
         results: list[RowResult] = []
         for number, name in enumerate(names, 1):
             report(f"[{number}/{len(names)}] {name}: {job.recipe(name).title}")
             results.append(job.row(name))
-            write_json(folder / RESULTS, [result.to_dict() for result in results])
-            write_whole(folder / TABLE, render(results))
+            write_json(folder / RESULTS, [result.to_dict() for result in results], owns=claimed)
+            write_text(folder / TABLE, render(results), owns=claimed)
         return results
 
 
+class DataSources:
+    """The sources of data sets by name.
+
+    An entry is `NAME=SOURCE` with a name of the catalog, or one source for all other data sets, whose folder
+    `SOURCE/NAME` is preferred. Two entries for the same data set are a `ValueError`.
+    """
+
+    def __init__(self, entries: Sequence[str]):
+        self._named: dict[str, str] = {}
+        for entry in entries:
+            name, equals, source = entry.partition("=")
+            key, source = (name, source) if equals and name in (*catalog(), *BENCHMARKS) else ("", entry)
+            if key in self._named:
+                raise ValueError(
+                    f"--data is given twice for {key or 'all data sets'}: {self._named[key]} and {source}."
+                )
+            self._named[key] = source
+
+    def find(self, recipe: Recipe) -> str:
+        """Return the source of a recipe's data set; raise a `ValueError` if there is none."""
+        name, _, task = recipe.dataset.partition("/")
+        if name in BENCHMARKS and (task or name not in self._named):
+            return f"{name}/{task or 'actions'}"
+        if name in self._named:
+            return self._named[name]
+        source = self._named.get("")
+        if source is None:
+            raise ValueError(
+                f"{recipe.name} needs {recipe.dataset or 'videos'}, but there is no --data for it. Add --data "
+                f"{recipe.dataset + '=' if recipe.dataset else ''}FOLDER."
+            )
+        inside = Path(source) / name
+        return str(inside) if name and inside.is_dir() else source
+
+
 class _Job:
-    """Trains and measures rows in a folder, everything once."""
+    """Train and measure rows in a folder, each model and measurement once."""
 
     def __init__(self, folder: Path, sources: DataSources, options: Options, report: Callable[[str], None]):
         self.folder, self.sources, self.options, self.report = folder, sources, options, report
@@ -117,7 +142,7 @@ class _Job:
         if name not in self._recipes:
             recipe = load_recipe(name)
             recipe = recipe.strict() if self.options.strict else recipe
-            # a file takes the place of one that the recipe reads
+            # files replace those that the recipe reads
             unread = [name for name in _FILES if recipe.data[name.partition(".")[2]] is None]
             unread += ["data.test_attributes"] if recipe.data["attributes"] is None else []
             recipe = recipe.with_settings({k: v for k, v in self.options.settings.items() if k not in unread})
@@ -131,50 +156,50 @@ class _Job:
             if recipe.evaluation["mean_of"]:
                 result = mean_row(recipe, [self.row(other) for other in recipe.evaluation["mean_of"]])
             else:
-                runs = [self._run(recipe, seed, fold) for seed in self._seeds(recipe) for fold in self._folds(recipe)]
+                count = (self.options.seeds or recipe.runs.seeds) if recipe.training.epochs else 1
+                seeds = range(recipe.training.seed, recipe.training.seed + count)
+                folds = recipe.runs.folds or [recipe.data["fold"]]
+                runs = [self._run(recipe, seed, fold) for seed in seeds for fold in folds]
                 other = recipe.evaluation["gain_over"]
                 result = compare(recipe, runs, self.row(other) if other else None, self._caveats())
             self._rows[name] = result
         return self._rows[name]
 
-    def _seeds(self, recipe: Recipe) -> list[int]:
-        count = self.options.seeds or recipe.runs.seeds
-        first = recipe.training.seed
-        return [first + number for number in range(count if recipe.training.epochs else 1)]
-
-    def _folds(self, recipe: Recipe) -> list[int]:
-        return recipe.runs.folds or [recipe.data["fold"]]
-
     def _caveats(self) -> list[str]:
-        smoke = "smoke test: random models of width 32 on procedural videos; the measured numbers mean nothing"
-        strict = "strict: the paper's equations where the authors' code differs"
-        changed = [f"{name} = {value!r}" for name, value in self.options.settings.items()]
-        return [
-            *([smoke] if self.options.smoke else []),
-            *([strict] if self.options.strict else []),
-            *([f"changed settings: {', '.join(changed)}"] if changed else []),
-        ]
+        caveats = []
+        if self.options.smoke:
+            caveats.append(
+                "smoke test: random models of width 32 on procedural videos; the measured numbers mean nothing"
+            )
+        if self.options.strict:
+            caveats.append("strict: the paper's equations where the authors' code differs")
+        if self.options.settings:
+            changed = (f"{name} = {value!r}" for name, value in self.options.settings.items())
+            caveats.append(f"changed settings: {', '.join(changed)}")
+        return caveats
 
     def _run(self, recipe: Recipe, seed: int, fold: int) -> Run:
-        """Train one run of a row if it trains, and measure it."""
+        """Train one run of a row if it has epochs, and measure it."""
         recipe = recipe.with_settings({"training.seed": seed, "data.fold": fold})
         source = self._source(recipe)
         test = load_test(recipe, self._data(recipe))
         trained = self._train(recipe) if recipe.training.epochs else None
-        wanted = _wanted_measurements(recipe)
-        key = [trained.name if trained else source, _essentials(recipe), recipe.evaluation, wanted]
-        key.append(Coverage.of(test).fingerprint)
-        place = self.folder / "measurements" / f"{_digest(key)}.json"
-        if not place.is_file():
-            place.parent.mkdir(exist_ok=True)
+        key = [trained.name if trained else source, _training_key(recipe), recipe.evaluation, _measurements(recipe)]
+        file = (
+            self.folder
+            / "measurements"
+            / f"{hash_json([*key, Coverage.of(test).fingerprint, content_fingerprint(test)])[:24]}.json"
+        )
+        if not file.is_file():
+            file.parent.mkdir(exist_ok=True)
             self.report(f"measuring {_run_name(recipe)} with {recipe.evaluation['protocol']}")
-            write_json(place, self._measure(recipe, test, source, trained))
-        found = json.loads(place.read_text(encoding="utf-8"))
+            write_json(file, self._measure(recipe, test, source, trained), owns=claimed)
+        measurement = json.loads(file.read_text(encoding="utf-8"))
         record = {} if trained is None else json.loads((trained / RESULT).read_text(encoding="utf-8"))
-        return Run(seed, fold, None if trained is None else trained.name, found, record)
+        return Run(seed, fold, None if trained is None else trained.name, measurement, record)
 
     def _source(self, recipe: Recipe) -> str:
-        """Return what a recipe starts from, after training that if it is another recipe."""
+        """Return the model that a recipe starts from; train it first if it is that of another recipe."""
         if recipe.start in self.options.starts:
             return self.options.starts[recipe.start]
         if recipe.start in recipe_names():
@@ -185,12 +210,12 @@ class _Job:
         return self.sources.find(recipe) if self.smoke is None else self.smoke.videos(recipe)
 
     def _train(self, recipe: Recipe) -> Path:
-        """Return the folder of a recipe's model, trained now unless it is there."""
+        """Return the folder of a recipe's model; train it if it is missing."""
         source = self._source(recipe)
         rules = recipe.evaluation
         names = ("selection", "validation_protocol", "metric", "every")
         selecting = [] if rules["selection"] == "last" else [rules[name] for name in names]
-        key = _digest([_essentials(recipe), selecting, source])
+        key = hash_json([_training_key(recipe), selecting, source])
         if key not in self._models:
             path = self.folder / "runs" / _run_name(recipe)
             parts = prepare_data(recipe, self._data(recipe))
@@ -209,58 +234,58 @@ class _Job:
         return self._models[key]
 
     def _measure(self, recipe: Recipe, test: Any, source: str, trained: Path | None) -> dict[str, Any]:
-        """Measure a model on a row's test part, on its further data sets, and what it costs."""
+        """Measure a model on a row's test part, on its further data sets, and its costs."""
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-        model, processor = load_recognizer(trained) if trained else start_model(recipe, class_names(test), source)
+        model, processor = (
+            load_recognizer(trained, device="cpu", dtype="float32")
+            if trained
+            else build_model(recipe, class_names(test), source)
+        )
         torch.nn.Module.to(model.eval(), device)
         rules = recipe.evaluation_settings
-        options: dict[str, Any] = {"batch_size": rules.batch_size, "num_workers": self.options.num_workers}
 
-        def measured(dataset: Any, **extra: Any) -> Any:
+        def measure(dataset: Any, lists: Sequence[str] = ()) -> Report:
             names = class_names(dataset)
-            texts = label_texts(recipe, names) if model.config.reads_text else None
-            lists = find_class_lists(extra.pop("lists", []), names)
             return evaluate(
                 model,
                 processor,
                 dataset,
                 rules.protocol,
-                labels=texts,
-                attributes=read_phrases(recipe, dataset),
-                class_lists=lists or None,
+                labels=label_texts(recipe, names) if model.config.reads_text else None,
+                attributes=load_attributes(recipe, dataset),
+                class_lists=find_class_lists(lists, names) or None,
                 selection=rules.selection,
                 name=recipe.name,
                 dataset_name=recipe.dataset,
-                **options,
+                batch_size=rules.batch_size,
+                num_workers=self.options.num_workers,
             )
 
-        found = measured(test, lists=rules.class_lists)
-        metrics = dict(found.metrics)
+        report = measure(test, rules.class_lists)
+        metrics = dict(report.metrics)
         for entry in rules.data:
-            dataset = load_videos(entry, split="test") if self.smoke is None else test
-            further = measured(dataset)
+            further = measure(load_videos(entry, split="test") if self.smoke is None else test)
             metrics |= {f"{entry.rpartition('/')[2]}_{name}": value for name, value in further.metrics.items()}
-        videos: Any = getattr(processor, "video_processor", processor)
+        videos: Any = processor.video_processor
         costs = _measure_costs(model, processor, videos.num_frames, rounds=1 if self.smoke else 5)
-        for name in _wanted_measurements(recipe):
-            samples = VideoSamples(test, videos, discarded="discarded_pixel_values" in model.loss_inputs)
-            loader = DataLoader(ReadableVideos(samples), rules.batch_size, collate_fn=collate_readable)
-            batches = (batch for batch, _ in loader if batch is not None)
-            measure = METHODS[recipe.method].measurements[name]
-            value = measure(model, processor, batches, label_texts(recipe, class_names(test)))
+        for name in _measurements(recipe):
+            samples = VideoSamples(test, videos, discarded="discarded_pixel_values" in model.further_inputs)
+            loader = DataLoader(ReadableSamples(samples), rules.batch_size, collate_fn=collate_readable)
+            batches = (batch for batch in loader if "index" in batch)
+            texts = label_texts(recipe, class_names(test))
+            value = METHODS[recipe.method].measurements[name](model, processor, batches, texts)
             costs |= {} if value is None else {name: value}
-        report = json.loads(found.to_json())
-        return {**report, "metrics": metrics, "costs": costs}
+        return {**json.loads(report.to_json()), "metrics": metrics, "costs": costs}
 
 
-def _essentials(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides on the trained weights, apart from the start and the selection."""
+def _training_key(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that the trained weights depend on, apart from the start and the selection."""
     names = ("method", "dataset", "model", "data", "training")
     return {name: value for name, value in recipe.to_dict().items() if name in names}
 
 
-def _wanted_measurements(recipe: Recipe) -> list[str]:
-    """Return the measurements of the method that the row prints; all of them where the row prints nothing."""
+def _measurements(recipe: Recipe) -> list[str]:
+    """Return the measurements of the method that the paper prints in the row; all of them without a paper."""
     known = METHODS[recipe.method].measurements
     return [name for name in known if name in recipe.paper or not recipe.paper]
 
@@ -275,8 +300,7 @@ def _measure_costs(
     pixels = torch.randn(videos, frames, 3, size, size, device=model.device, dtype=model.dtype)
     inputs: dict[str, Any] = {"pixel_values_videos": pixels}
     if model.candidates() is None:
-        ids = {name: tensor.to(model.device) for name, tensor in processor.encode_labels(["a", "b"]).items()}
-        inputs["text_features"] = model.encode_text(**ids)
+        inputs["text_features"] = encode_candidates(model, processor, ["a", "b"])
     seconds = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
@@ -291,46 +315,6 @@ def _measure_costs(
     }
 
 
-@contextmanager
-def _claimed(folder: Path, names: list[str], options: Options) -> Iterator[Path]:
-    """Hold an output folder, and check that it is new or of the same job.
-
-    Raises:
-        ValueError: it holds other things, or results of other rows or options.
-        RuntimeError: another job holds it.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"The output {folder} is a file. Name a folder.")
-    identity = {"rows": names, **asdict(options)}
-    del identity["num_workers"]
-    place = folder / IDENTITY
-    # what a job leaves that was killed before it wrote its identity
-    own = (f".{IDENTITY}", f".{RESULTS}")
-    others = [path.name for path in folder.iterdir() if not path.name.startswith(own)] if folder.exists() else []
-    if others and not place.is_file():
-        raise ValueError(f"The output folder {folder} holds other things, first {min(others)}. Name a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()  # a run records the folder that it started from
-    place = folder / IDENTITY
-    lock = OutputLock(folder / RESULTS)
-    lock.take()
-    try:
-        changed = differences(json.loads(place.read_text(encoding="utf-8")), identity) if place.is_file() else []
-        if changed:
-            name, before, now = changed[0]
-            raise ValueError(
-                f"{folder} holds results with {name} = {before!r}, and it is {now!r} now. Continue with the same rows and options, "
-                "or name a new folder."
-            )
-        write_json(place, identity)
-        yield folder
-    finally:
-        lock.release(remove=True)
-
-
 def _run_name(recipe: Recipe) -> str:
-    return f"{Path(recipe.name).stem if recipe.name.endswith('.toml') else recipe.name.replace('/', '-')}-seed{recipe.training.seed}-fold{recipe.data['fold']}"
-
-
-def _digest(content: Any) -> str:
-    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    name = Path(recipe.name).stem if recipe.name.endswith(".toml") else recipe.name.replace("/", "-")
+    return f"{name}-seed{recipe.training.seed}-fold{recipe.data['fold']}"

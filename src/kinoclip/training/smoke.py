@@ -1,11 +1,11 @@
-"""Tiny stand-ins for what a recipe needs, so that every step of a row runs in seconds: random models, four-class videos."""
+"""Random models and procedural videos of four classes, so that every step of a row runs in seconds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,12 @@ import torch
 from transformers import AutoTokenizer, BertTokenizer, ChineseCLIPConfig, ChineseCLIPModel, CLIPConfig, CLIPModel
 
 from kinoclip.data.catalog import catalog
-from kinoclip.data.kinoshapes import encode_video, kinoshapes_clips
-from kinoclip.data.kinoshapes.benchmark import action_classes
-from kinoclip.embedded import EMBEDDED, mini_clip_path
+from kinoclip.kinoshapes import encode_video, kinoshapes_clips
+from kinoclip.kinoshapes.benchmark import action_classes
+from kinoclip.methods.auto import EMBEDDED, mini_clip_path
 from kinoclip.text.attributes import write_attributes
 from kinoclip.text.entities import CATEGORIES, Entity, save_corpus
-
-from .recipe import Recipe
+from kinoclip.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import datasets
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 _CLASSES = ("red circle", "blue square", "green star", "white ring")
 _COUNTS = {"train": 12, "validation": 4, "test": 8}
 _LAYERS = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 1}
-# a ResNet of a few channels instead of ResNet-50
+# a narrow ResNet instead of ResNet-50
 _NARROW = {"model.depth": 18, "model.stage_widths": [8, 8, 16, 32], "model.stem_width": 8, "model.image_size": 32}
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Compute on one thread: products of tiny models take less time than waking a second one."""
+    """Compute on one thread, which is faster for tiny models."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -42,18 +41,21 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Smoke:
-    """Random models and procedural videos in the place of a recipe's own.
+@cache
+def _encode_clips(seed: int, count: int) -> list[bytes]:
+    clips = kinoshapes_clips(count, seed, labels=_CLASSES)
+    return [encode_video(clip.frames[:16], clip.spec.fps) for clip in clips]
 
-    Args:
-        folder: where models and text files are written.
-    """
+
+class Smoke:
+    """Replacements of a recipe's models, videos and text files, in a folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
 
     def shrink(self, recipe: Recipe) -> Recipe:
-        """Return a recipe with tiny sizes and files; its method, objective, selection, protocol and runs stay."""
+        """Return a recipe with tiny sizes; its method, objective, selection, protocol and runs are unchanged."""
         data, training = recipe.data_settings, recipe.training
         settings: dict[str, Any] = {
             "model.num_frames": 8 if recipe.model.get("rate", 2) > 2 else 4,
@@ -85,51 +87,38 @@ class Smoke:
         return recipe.with_settings(settings)
 
     def start(self, source: str) -> str:
-        """Return the random CLIP in the place of a published one."""
+        """Return the random CLIP in place of a published one."""
         return str(self.clip) if source and source != EMBEDDED else source
 
     def videos(self, recipe: Recipe) -> datasets.DatasetDict:
-        """Return training, validation and test videos under four class names of the recipe's data set."""
+        """Return training, validation and test videos of four classes of the recipe's data set."""
         from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, Video
 
-        names, facts = self._labels(recipe), catalog().get(recipe.dataset)
+        names, facts = self.labels(recipe), catalog().get(recipe.dataset)
         parts = {}
         for split, seed in zip(_COUNTS, (1, 2, 3), strict=True):
-            label = ClassLabel(names=names)
-            # trained on one interval after the other, tested on whole videos
-            several = facts is not None and facts.several_labels and split != "train"
-            features = {
-                "video": Video(decode=False),
-                "label": List(label) if several else label,
-                "name": Value("string"),
-            }
+            # trained on intervals, tested on whole videos
+            multi_label = facts is not None and facts.several_labels and split != "train"
+            label = List(ClassLabel(names=names)) if multi_label else ClassLabel(names=names)
+            features = Features({"video": Video(decode=False), "label": label, "name": Value("string")})
             rows = [
                 {
                     "video": {"bytes": video, "path": None},
-                    "label": [number % 4, (number + 1) % 4] if several else number % 4,
+                    "label": [number % 4, (number + 1) % 4] if multi_label else number % 4,
                     "name": f"{split}-{number}.mp4",
                 }
-                for number, video in enumerate(self._clips(seed, _COUNTS[split]))
+                for number, video in enumerate(_encode_clips(seed, _COUNTS[split]))
             ]
-            parts[split] = Dataset.from_list(rows, features=Features(features), split=split)
+            parts[split] = Dataset.from_list(rows, features=features, split=split)
         return DatasetDict(parts)
 
     @staticmethod
-    def _labels(recipe: Recipe) -> list[str]:
+    def labels(recipe: Recipe) -> list[str]:
+        """Return four class names of the recipe's data set."""
         facts = catalog().get(recipe.dataset)
         if facts is not None and facts.class_names is not None:
             return facts.class_names[:4]
         return [known.label for known in action_classes()[:4]]
-
-    def _clips(self, seed: int, count: int) -> list[bytes]:
-        if seed not in self._encoded:
-            clips = kinoshapes_clips(count, seed, labels=_CLASSES)
-            self._encoded[seed] = [encode_video(clip.frames[:16], clip.spec.fps) for clip in clips]
-        return self._encoded[seed]
-
-    @cached_property
-    def _encoded(self) -> dict[int, list[bytes]]:
-        return {}
 
     @cached_property
     def clip(self) -> Path:
@@ -162,8 +151,7 @@ class Smoke:
 
     @cached_property
     def corpus(self) -> Path:
-        """Two entities of each category."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """A corpus of two entities of each category."""
         entities = [
             Entity(f"{kind} {n}", f"a {kind} of kind {n}", kind, "smoke") for kind in CATEGORIES for n in (1, 2)
         ]
@@ -172,8 +160,7 @@ class Smoke:
 
     @cached_property
     def descriptions(self) -> Path:
-        """One sentence for every label that `videos` can have."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """A description of every label that `videos` can have."""
         labels = [label for facts in catalog().values() for label in (facts.class_names or [])[:4]]
         labels += [known.label for known in action_classes()[:4]]
         path = self.folder / "descriptions.json"
@@ -182,8 +169,7 @@ class Smoke:
 
     @cached_property
     def attributes(self) -> Path:
-        """Seven phrases for every video."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Attributes of every video: seven phrases."""
         names = [f"{split}-{number}.mp4" for split, count in _COUNTS.items() for number in range(count)]
         phrases = ["red", "blue", "circle", "square", "moving", "growing", "spinning"]
         write_attributes(self.folder / "attributes.json", dict.fromkeys(names, phrases))

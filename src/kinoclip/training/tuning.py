@@ -1,19 +1,15 @@
-"""Learn from a few videos that a person labelled."""
-
-from __future__ import annotations
+"""Train on videos whose labels a person corrected."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kinoclip.data.suggestions import Corrections
-from kinoclip.embedded import EMBEDDED
-from kinoclip.inference.loading import read_config
-
-from .loop import TrainingResult, train
-from .output import RECORD, RESULT
-from .recipe import load_recipe
+from kinoclip.inference.suggest import Corrections
+from kinoclip.methods.auto import EMBEDDED, read_config
+from kinoclip.training.recipe import load_recipe
+from kinoclip.training.run_folder import RECORD, RESULT
+from kinoclip.training.trainer import TrainingResult, train
 
 RECIPE = "finetune/few-shot"
 
@@ -25,39 +21,33 @@ def tune(
     start: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
-    """Train a head on the videos that were checked; a run that was interrupted goes on.
+    """Train on all corrections, into a new folder or that of the same run; an interrupted run is resumed.
 
-    Args:
-        corrections: what is learned, all of it each time.
-        output: a new folder, or that of the same run.
-        start: a CLIP or a recognizer, or "mini"; what the suggestions came from when left out, or what that was tuned from.
-        settings: of the recipe `RECIPE`, by dotted name.
-
-    Raises:
-        ValueError: nothing says what to start from, or of `train`.
+    The start is a CLIP or a recognizer, or "mini"; by default the model of the suggestions, which must be a single
+    one, or the one that it was tuned from. Settings are those of the recipe `RECIPE`, by dotted name. Errors are those
+    of `train`.
     """
     recipe = load_recipe(RECIPE).with_settings(settings or {})
-    started = _find_start(corrections.models) if start is None else start
-    if str(started) != EMBEDDED:
-        read_config(str(started))  # before a folder is made that would hold the wrong start
-    resume = (Path(output) / RECORD).is_file()
-    return train(recipe, corrections.dataset(), output, start=started, resume=resume)
+    source = _find_start(corrections.models) if start is None else start
+    if str(source) != EMBEDDED:
+        read_config(str(source))  # raises before the folder is made
+    return train(recipe, corrections.dataset(), output, start=source, resume=(Path(output) / RECORD).is_file())
 
 
 def _find_start(models: Sequence[str]) -> str:
-    """Go back to what was there before any tuning, so that each round learns all corrections from the same start."""
-    starts = dict.fromkeys(map(_before_tuning, models))
+    """Return the model before any tuning, so that each round learns all corrections from the same start."""
+    starts = dict.fromkeys(map(_model_before_tuning, models))
     if len(starts) != 1:
         raise ValueError(
-            f"The suggestions came from {', '.join(starts) or 'no model that the table names'}. Say with --start what to start from."
+            f"The suggestions must come from one model, got {', '.join(starts) or 'none'}. Name one with --start."
         )
     return next(iter(starts))
 
 
-def _before_tuning(model: str) -> str:
-    place = Path(model) / RESULT
-    if place.is_file():
-        made = json.loads(place.read_text(encoding="utf-8"))
-        if made.get("name") == RECIPE:
-            return str(made["start"])
+def _model_before_tuning(model: str) -> str:
+    path = Path(model) / RESULT
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("name") == RECIPE:
+            return str(record["start"])
     return model

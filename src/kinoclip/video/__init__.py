@@ -1,14 +1,15 @@
-"""Read videos: exact frames, the papers' sampling rules, augmentation and crops."""
+"""Reading videos: exact frames, sampling rules of the papers, crops and augmentation."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kinoclip.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from kinoclip.video.decoding import VideoReader
     from kinoclip.video.errors import VideoDecodeError, VideoRefusedError, VideoTimeoutError
+    from kinoclip.video.limits import time_limit
+    from kinoclip.video.reader import VideoReader
     from kinoclip.video.sampling import sample_indices
     from kinoclip.video.sources import VideoSource
-    from kinoclip.video.time_limits import time_limit
 
 __all__ = [
     "VideoDecodeError",
@@ -20,19 +21,12 @@ __all__ = [
     "time_limit",
 ]
 
-_HOMES = {
-    "VideoDecodeError": "errors",
-    "VideoReader": "decoding",
-    "VideoRefusedError": "errors",
+# Sampling and errors must not wait for torch and PyAV.
+_MODULES = {
+    **dict.fromkeys(("VideoDecodeError", "VideoRefusedError", "VideoTimeoutError"), "errors"),
+    "VideoReader": "reader",
     "VideoSource": "sources",
-    "VideoTimeoutError": "errors",
     "sample_indices": "sampling",
-    "time_limit": "time_limits",
+    "time_limit": "limits",
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Import torch and PyAV only when a reader is asked for: sampling and errors need neither."""
-    if name in _HOMES:
-        return getattr(import_module(f"kinoclip.video.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

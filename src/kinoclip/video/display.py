@@ -1,4 +1,4 @@
-"""Turn decoded frames the way they are meant to be shown, and into RGB."""
+"""Orientation and color conversion of decoded frames."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a coded frame is shown: mirrored left and right first, then turned.
+    """Transformation of a coded frame for display: mirror left and right first, then rotate.
 
     Args:
         rotation: degrees counterclockwise, 0, 90, 180 or 270.
-        mirrored: selfie cameras write this.
+        mirrored: as written by selfie cameras.
     """
 
     rotation: int = 0
     mirrored: bool = False
 
     def apply(self, frame: Frame) -> Frame:
-        """Turn a frame."""
+        """Return the frame as displayed."""
         if self.mirrored:
             frame = frame[:, ::-1]
         if self.rotation:
@@ -38,23 +38,7 @@ class Orientation:
         return np.ascontiguousarray(frame)
 
 
-def read_orientation(frame: VideoFrame) -> Orientation:
-    """Read the display matrix of a frame; an angle that is no multiple of 90 degrees is ignored."""
-    from av.sidedata.sidedata import Type
-
-    side_data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
-    if side_data is None or len(bytes(side_data)) < 36:
-        return Orientation()
-    return orientation_of(struct.unpack("=9i", bytes(side_data)[:36]))
-
-
-def orientation_of(matrix: tuple[int, ...]) -> Orientation:
-    """Read a display matrix a b u, c d v, x y w, which takes column p and row q to a*p + c*q and b*p + d*q."""
-    a, b, c, d = ((value > 0) - (value < 0) for value in (matrix[0], matrix[1], matrix[3], matrix[4]))
-    return _ORIENTATIONS.get((a, b, c, d), Orientation())
-
-
-# Signs of a, b, c, d. The second half is a transposition, which is a mirror image turned by 90 degrees.
+# By the signs of a, b, c, d. The second half are transpositions: a mirror image, rotated by 90 degrees.
 _ORIENTATIONS = {
     (1, 0, 0, 1): Orientation(0),
     (-1, 0, 0, -1): Orientation(180),
@@ -67,9 +51,25 @@ _ORIENTATIONS = {
 }
 
 
-def to_rgb(frame: VideoFrame, orientation: Orientation) -> Frame:
-    """Convert a decoded frame to RGB as shown, with the color matrix and range that it declares.
+def read_orientation(frame: VideoFrame) -> Orientation:
+    """Read the display matrix of a frame; angles that are not multiples of 90 degrees are ignored."""
+    from av.sidedata.sidedata import Type
 
-    The aspect ratio of its pixels is ignored, as in every official reader.
+    side_data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    if side_data is None or len(bytes(side_data)) < 36:
+        return Orientation()
+    return orientation_of(struct.unpack("=9i", bytes(side_data)[:36]))
+
+
+def orientation_of(matrix: tuple[int, ...]) -> Orientation:
+    """Return the orientation of a display matrix a b u, c d v, x y w: column p, row q -> a*p + c*q, b*p + d*q."""
+    a, b, c, d = ((value > 0) - (value < 0) for value in (matrix[0], matrix[1], matrix[3], matrix[4]))
+    return _ORIENTATIONS.get((a, b, c, d), Orientation())
+
+
+def to_rgb(frame: VideoFrame, orientation: Orientation) -> Frame:
+    """Convert a decoded frame to RGB as displayed, with its declared color matrix and range.
+
+    The pixel aspect ratio is ignored, as in every official reader.
     """
     return orientation.apply(cast("Frame", frame.to_ndarray(format="rgb24", threads=1)))

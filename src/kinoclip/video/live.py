@@ -1,4 +1,4 @@
-"""Read a source as it comes: a camera, a stream of the network, a pipe, or a file at its own pace."""
+"""Live sources: a camera, a network stream, a pipe, or a file at its own frame rate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from kinoclip.video._session import Media, Session, reason_of, refuse_to_open
 from kinoclip.video.display import Frame, read_orientation, to_rgb
 from kinoclip.video.errors import VideoDecodeError
-from kinoclip.video.media import Media, Session, reason_of, refuse_to_open
 from kinoclip.video.sniffing import VIDEO_FORMATS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LiveTarget = str | BinaryIO
 
 _MAX_PIXELS = 64_000_000
 _LONGEST_WAIT_SECONDS = 30.0
-# what a stream of the network may be made of; a playlist, which names further addresses, is nothing of that
+# Formats of network streams. Not playlists, which name further addresses.
 _NETWORK_FORMATS = f"{VIDEO_FORMATS},rtsp,rtp,mpjpeg,mjpeg"
 _PROTOCOLS = {
     "rtsp": "rtsp,rtp,udp,tcp",
@@ -33,27 +33,34 @@ _PROTOCOLS = {
     "http": "http,tcp",
     "https": "https,http,tls,tcp",
 }
-# how much FFmpeg looks at before the first frame: microseconds and bytes
+# Analysis before the first frame, in microseconds and bytes.
 _START_AT_ONCE = {"analyzeduration": "1000000", "probesize": "200000"}
-_LOST = "{name}: the stream ended {count} times in a row and did not come back. Check the source and start again."
+_LOST = "{name}: the stream ended and {count} attempts to reconnect failed. Check the source and start again."
 
 
 class _Pipe:
-    """A pipe that gives what has come so far.
+    """A pipe whose reads return the available bytes.
 
-    A buffered file would wait until it has all that was asked for, and Python could not end while a thread waits in it.
+    A buffered file would block for the requested number of bytes, and Python cannot exit while a thread blocks in it.
     """
 
     def __init__(self, file: BinaryIO):
-        self.read = getattr(file, "raw", file).read
+        self._read = getattr(file, "raw", file).read
+
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes; a signal ends the data, because FFmpeg would drop an exception."""
+        try:
+            return bytes(self._read(size))
+        except KeyboardInterrupt:
+            return b""
 
 
 @dataclass
 class LiveSession(Session):
-    """One connection to a live source.
+    """A connection to a live source.
 
     Args:
-        timeout_seconds: how long to wait for an answer of the network, and then for each packet.
+        timeout_seconds: for the connection and for each packet.
     """
 
     timeout_seconds: float = 10.0
@@ -80,14 +87,14 @@ class LiveSession(Session):
             self.container = av.open(mode="r", options=options, metadata_errors="replace", **target)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoDecodeError(
-                f"{name}: no video comes from there ({reason_of(error)}). Check that the source is on and sends video."
+                f"{name}: cannot be opened as a video ({reason_of(error)}). Check that the source is on and sends video."
             ) from error
         self.stream = self._choose_stream()
         self._prepare_decoder()
 
     @property
     def is_finite(self) -> bool:
-        """Whether the source has a last byte, so that its end is no lost connection."""
+        """Whether the source has a known size, so that its end is not a lost connection."""
         return bool(self.container.size > 0)
 
 
@@ -99,16 +106,18 @@ def open_live(source: LiveTarget, *, timeout_seconds: float = 10.0) -> LiveSessi
         timeout_seconds: see `LiveSession`.
 
     Raises:
-        FileNotFoundError: no such file or camera.
-        VideoRefusedError: a file that is no video.
-        VideoDecodeError: nothing comes from there.
-        ValueError: an address of another kind.
+        FileNotFoundError: the file or camera does not exist.
+        VideoRefusedError: the file is not a video.
+        VideoDecodeError: the source cannot be opened.
+        ValueError: unknown scheme of an address.
     """
     if not isinstance(source, str):
         media = Media(str(getattr(source, "name", "<pipe>")), file=source)
     elif "://" in source:
         if source.partition("://")[0].lower() not in _PROTOCOLS:
-            raise ValueError(f"{source}: a live address starts with {', '.join(f'{name}://' for name in _PROTOCOLS)}.")
+            raise ValueError(
+                f"{source}: a live address must start with {', '.join(f'{name}://' for name in _PROTOCOLS)}."
+            )
         media = Media(source)
     elif _is_camera(Path(source)):
         media = Media(source, path=Path(source))
@@ -121,34 +130,34 @@ def _is_camera(path: Path) -> bool:
     try:
         return path.parts[:2] == ("/", "dev") and stat.S_ISCHR(path.stat().st_mode)
     except OSError as error:
-        raise FileNotFoundError(f"{path}: there is no such camera.") from error
+        raise FileNotFoundError(f"{path}: the camera does not exist.") from error
 
 
-def _say_nothing(_: str) -> None: ...
+def _ignore(_: str) -> None: ...
 
 
 @dataclass
 class LiveReader:
-    """Frames of a live source at an even rate, in the order they come.
+    """Frames of a live source at a constant rate.
 
-    A thread reads the source and keeps the newest pictures in a ring; whoever is too slow loses the oldest, and never falls
-    behind. A file is played at its own pace. A stream of the network that breaks off is called again.
+    A thread reads the source into a ring buffer; if the consumer is too slow, the oldest frames are dropped. A file is played at its own
+    frame rate. A network stream that breaks off is reconnected.
 
     Args:
         source: see `open_live`.
-        frames_per_second: how densely to look.
-        ring: pictures that wait at most.
-        drop: lose pictures rather than let the source wait.
-        retries: how often in a row a lost stream is called again.
-        wait_seconds: before the first of these calls; each further one waits twice as long, 30 s at most.
-        notice: hears what happens to the connection.
+        frames_per_second: sampling rate.
+        ring: maximum number of waiting frames.
+        drop: drop frames instead of blocking the source.
+        retries: consecutive attempts to reconnect.
+        wait_seconds: before the first attempt; doubled for each further one, at most 30 s.
+        notice: callback, called with messages about the connection.
 
     Attributes:
-        dropped: pictures that were lost.
-        arrived: when the picture that was given last came in, by `time.monotonic`.
+        dropped: number of dropped frames.
+        arrived: arrival of the last yielded frame, by `time.monotonic`.
 
     Raises:
-        ValueError: `frames_per_second` is not above 0; or what `open_live` raises.
+        ValueError: `frames_per_second` is not positive; or see `open_live`.
     """
 
     source: LiveTarget
@@ -157,14 +166,14 @@ class LiveReader:
     drop: bool = True
     retries: int = 5
     wait_seconds: float = 1.0
-    notice: Callable[[str], None] = _say_nothing
+    notice: Callable[[str], None] = _ignore
     dropped: int = field(default=0, init=False)
     arrived: float = field(default=0.0, init=False)
     _error: BaseException | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.frames_per_second < float("inf"):
-            raise ValueError(f"frames_per_second is {self.frames_per_second}. Give a number above 0.")
+            raise ValueError(f"frames_per_second must be positive, got {self.frames_per_second}.")
         self._session = open_live(self.source)
         self._is_network = self._session.media.path is None and self._session.media.file is None
         self._waiting: deque[tuple[float, float, Frame]] = deque()
@@ -183,13 +192,13 @@ class LiveReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._thread.join(timeout=2)  # one that waits for a silent source ends with the process
+        self._thread.join(timeout=0.5)  # a thread that waits for a silent source ends with the process
 
     def __iter__(self) -> Iterator[tuple[float, Frame]]:
-        """Give each picture (H, W, 3) uint8 and its time in seconds after the start, until the source ends or `stop`.
+        """Yield the time in seconds after the start and the frame (H, W, 3) uint8, until the source ends or `stop`.
 
         Raises:
-            VideoDecodeError: the stream was lost for good.
+            VideoDecodeError: the stream could not be reconnected.
         """
         while True:
             with self._changed:
@@ -203,7 +212,7 @@ class LiveReader:
             raise self._error
 
     def stop(self) -> None:
-        """Let the source go; what waits is given still."""
+        """Close the source; waiting frames are still yielded."""
         self._stopped.set()
         with self._changed:
             self._ended = True
@@ -213,7 +222,7 @@ class LiveReader:
         try:
             while not self._stopped.is_set():
                 self._clock.connect(time.monotonic() - self._start)
-                for packet in chain(self._session.packets(), [None]):  # None: what the decoder holds back
+                for packet in chain(self._session.packets(), [None]):  # None flushes the decoder
                     for frame in self._session.decode(packet):
                         self._take(frame)
                     self._session.errors.clear()
@@ -230,10 +239,10 @@ class LiveReader:
             self.stop()
 
     def _take(self, frame: VideoFrame) -> None:
-        base = self._session.stream.time_base  # that of a frame the decoder held back is another
+        base = self._session.stream.time_base  # flushed frames have another time base
         stamp = None if frame.pts is None or base is None else float(frame.pts * base)
-        seconds, is_wanted = self._clock.time(stamp, time.monotonic() - self._start)
-        if not is_wanted:
+        seconds, is_due = self._clock.time(stamp, time.monotonic() - self._start)
+        if not is_due:
             return
         if self._session.media.path is not None:
             self._stopped.wait(max(0.0, self._start + seconds - time.monotonic()))
@@ -249,7 +258,7 @@ class LiveReader:
 
     def _reconnect(self) -> None:
         for attempt in range(self.retries):
-            self.notice(f"{self.source}: the stream ended; calling again, {attempt + 1} of {self.retries}")
+            self.notice(f"{self.source}: the stream ended; reconnecting, attempt {attempt + 1} of {self.retries}")
             if self._stopped.wait(min(_LONGEST_WAIT_SECONDS, self.wait_seconds * 2**attempt)):
                 return
             try:
@@ -262,7 +271,7 @@ class LiveReader:
 
 
 class _Clock:
-    """The times of frames over several connections, and which of them are due."""
+    """Times of frames over several connections, and which of them are sampled."""
 
     def __init__(self, frames_per_second: float):
         self.frames_per_second = frames_per_second
@@ -271,12 +280,12 @@ class _Clock:
         self.connected = 0.0
 
     def connect(self, now: float) -> None:
-        """Begin anew: the next frame is shown now, whatever time it carries, and after those before."""
+        """Start a connection: the next frame is displayed now, whatever its time stamp, and after all before."""
         self.connected = now if self.latest < 0 else max(now, self.latest + 1 / self.frames_per_second)
         self.offset = None
 
     def time(self, stamp: float | None, now: float) -> tuple[float, bool]:
-        """Give the seconds after the start at which a frame is shown, and whether it is due."""
+        """Return the time of a frame in seconds after the start, and whether it is sampled."""
         if stamp is None:
             seconds = now
         else:

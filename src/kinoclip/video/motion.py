@@ -2,22 +2,28 @@
 
 Yuan Zhi, Zhan Tong, Limin Wang, Gangshan Wu; ICCV 2021; https://arxiv.org/abs/2104.09952.
 
-Frames are chosen so that each stands for the same share of a video's motion. A motion curve says how much each frame differs
-from the next one, `N - 1` numbers for N frames. Its cumulative sum climbs where something moves, and frames are taken at even
-heights of it.
+Frames are sampled so that each represents the same share of the motion of a video. The motion curve measures the difference of each frame
+from the next one, `N - 1` values for N frames; frames are taken at equidistant values of its cumulative sum.
 
 Differences from the official code
-- Any number of frames T; the code knows 16.
+- Any number of frames T; the code supports 16.
 - A video without any motion, or of one frame, is sampled at its segment centers; the code then repeats the first frame, or fails.
 - Frames count from 0 (the code counts from 1). As there, the earlier frame of a pair is taken, so the last frame never is.
-- Pixel differences of small frames are the default signal; the official script for Kinetics takes `ssim_distance` of whole ones.
+- Pixel differences of small frames are the default curve; the official script for Kinetics uses `ssim_distance` of full-size frames.
+- Two curves are ours: what the encoder spent on a frame, and the length of its motion vectors. They need no pixels.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,16 +31,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from kinoclip.video.sampling import segment_centers
+from kinoclip.storage import hash_file, hash_json, readable_by, write_bytes
 from kinoclip.video.transforms import resize_frame, short_side_size, to_grayscale
 
 if TYPE_CHECKING:
-    from kinoclip.video.decoding import VideoReader
+    from kinoclip.video.reader import VideoReader
+    from kinoclip.video.sources import VideoSource
+
+logger = logging.getLogger(__name__)
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""`distance(earlier, later)`: how much two frames (3, H, W) uint8 differ, a scalar of at least 0."""
+"""`distance(earlier, later)`: difference of two frames (3, H, W) uint8, a scalar of at least 0."""
 
-# Motion of a few pixels of the whole picture is still seen at this size, and film grain is not.
+# Preserves motion of a few pixels and removes film grain.
 _SHORT_SIDE = 64
 
 
@@ -44,7 +53,7 @@ def pixel_distance(earlier: Tensor, later: Tensor) -> Tensor:
 
 
 def ssim_distance(earlier: Tensor, later: Tensor) -> Tensor:
-    """Give one minus the structural similarity of two frames (3, H, W) uint8 of at least 7 x 7 pixels, as gray images.
+    """Return one minus the structural similarity of two frames (3, H, W) uint8 of at least 7 x 7 pixels, as gray images.
 
     Source: official script of MGSampler for Kinetics: windows of 7 x 7 of equal weight, sample covariance, constants of
     Wang et al. 2004 for values from 0 to 255.
@@ -62,15 +71,15 @@ def ssim_distance(earlier: Tensor, later: Tensor) -> Tensor:
 
 
 def feature_distance(weight: Tensor, bias: Tensor | None = None) -> Distance:
-    """Give the distance of two frames in the features of one convolution, as PAN's motion cue takes it.
+    """Return the distance of two frames in the features of a convolution, as in PAN's motion cue.
 
     Args:
-        weight: (D, 3, h, w), sides odd, for the channel order and range of the frames that come in. PAN's own are for blue, green,
-            red from 0 to 255: flip them along axis 1 for this package's frames.
+        weight: (D, 3, h, w) with odd sides, for the channel order and range of the frames. PAN's own weights are for BGR from 0 to 255:
+            flip them along axis 1.
         bias: (D,).
 
     Returns:
-        A distance: at each pixel the L2 norm over D, summed over pixels.
+        The distance: the L2 norm over D at each pixel, summed over pixels.
 
     Source: official script of MGSampler for feature differences; PAN's `PA` module, whose pairwise distance adds 1e-6 to each difference.
     """
@@ -86,15 +95,41 @@ def feature_distance(weight: Tensor, bias: Tensor | None = None) -> Distance:
     return distance
 
 
-def motion_curve(frames: Iterable[Tensor], distance: Distance = pixel_distance) -> NDArray[np.float64]:
-    """Measure how much each frame differs from the next one; two frames are held at a time.
+def encoder_curve(cues: Sequence[tuple[str, float]]) -> NDArray[np.float64]:
+    """Compute a motion curve from what the encoder wrote of each frame.
+
+    Values of P and of B frames are divided by the median of their type, since encoders spend less on B frames and predict them from
+    nearer ones. Frames without prediction tell no motion; they get values between those of their neighbors.
 
     Args:
-        frames: N of (3, H, W), of one size.
-        distance: `pixel_distance`, `ssim_distance`, `feature_distance(weight, bias)` or one of your own. Scale does not matter.
+        cues: of `VideoReader.motion_cues`, N of them.
 
     Returns:
-        (max(N - 1, 0),), not smoothed and not summed up.
+        (max(N - 1, 0),), as `motion_curve`.
+    """
+    types = np.array([kind for kind, _ in cues])
+    values = np.array([value for _, value in cues], dtype=np.float64)
+    values[types == "I"] = np.nan
+    for kind in set(types.tolist()):
+        own = (types == kind) & (values > 0)
+        if own.any():
+            values[types == kind] /= np.median(values[own])
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros(max(len(values) - 1, 0))
+    numbers = np.arange(len(values))
+    return np.interp(numbers, numbers[known], values[known])[1:]
+
+
+def motion_curve(frames: Iterable[Tensor], distance: Distance = pixel_distance) -> NDArray[np.float64]:
+    """Compute the difference of each frame from the next one; two frames are held at a time.
+
+    Args:
+        frames: N of (3, H, W), of equal size.
+        distance: `pixel_distance`, `ssim_distance`, `feature_distance(weight, bias)` or your own. Its scale does not matter.
+
+    Returns:
+        (max(N - 1, 0),), neither smoothed nor summed.
     """
     curve = []
     earlier: Tensor | None = None
@@ -106,13 +141,12 @@ def motion_curve(frames: Iterable[Tensor], distance: Distance = pixel_distance) 
 
 
 def measure_motion(reader: VideoReader, distance: Distance = pixel_distance) -> NDArray[np.float64]:
-    """Measure the motion curve of a video on small copies of its frames.
+    """Compute the motion curve of a video on small copies of its frames.
 
-    Every frame is decoded once for this, where sampling by position decodes what the chosen frames need only: for a long video
-    that is most of the time that sampling by motion takes. Memory does not grow with the video.
+    All frames are decoded, which takes most of the time of sampling by motion in a long video. Memory does not grow with the video.
 
     Returns:
-        (num_frames - 1,), with the number that the reader counts afterwards; meeting damage can lower it.
+        (num_frames - 1,), with the number of frames after reading; damage can lower it.
     """
     short_side = min(_SHORT_SIDE, reader.height, reader.width)
     is_small = short_side_size(reader.height, reader.width, short_side) == (reader.height, reader.width)
@@ -120,62 +154,49 @@ def measure_motion(reader: VideoReader, distance: Distance = pixel_distance) -> 
     return motion_curve(frames, distance)[: reader.num_frames - 1]
 
 
-def cumulative_motion(
-    motion: Sequence[float] | NDArray[np.float64], exponent: float = 0.5
-) -> NDArray[np.float64] | None:
-    """Sum up a motion curve to a climb from 0 to 1, or give None where nothing moves.
+CURVES: dict[str, Callable[[VideoReader], NDArray[np.float64]]] = {
+    "pixels": measure_motion,
+    "ssim": partial(measure_motion, distance=ssim_distance),
+    "packets": lambda reader: encoder_curve(reader.motion_cues("packets")),
+    "vectors": lambda reader: encoder_curve(reader.motion_cues("vectors")),
+}
+
+
+def load_curve(
+    source: VideoSource, reader: VideoReader, motion: str, weights: Sequence[Any] | None = None
+) -> NDArray[np.float64]:
+    """Compute the motion curve of a video, or read it if it was computed before.
+
+    Curves are kept by the content of the file and the kind of curve, in `HF_HOME/kinoclip/motion`. Sources other than files, bytes
+    and folders of frames are measured each time, and so are packets, which take no time.
 
     Args:
-        motion: N - 1 numbers of at least 0.
-        exponent: smooths the curve: 1 follows the motion, 0 takes all frames for equal. The paper's is 0.5.
+        source: that the reader has opened.
+        reader: of the video.
+        motion: a row of `CURVES`, or "features".
+        weights: (D, 3, h, w) of the convolution for "features", see `feature_distance`.
 
     Raises:
-        ValueError: motion that is negative or no number, or a negative exponent.
-
-    Source: the official sampler of MGSampler; summed one after the other in double precision, since the last bit decides ties.
+        VideoDecodeError: the curve cannot be had of this source.
     """
-    curve = np.asarray(motion, dtype=np.float64)
-    if curve.ndim != 1 or not np.isfinite(curve).all() or (curve < 0).any():
-        raise ValueError("A motion curve is a row of finite numbers of at least 0, one for each frame but the last.")
-    if not 0 <= exponent < float("inf"):
-        raise ValueError(f"exponent is {exponent}. Give 1 to follow the motion, 0 to ignore it, or something between.")
-    if not curve.any():
-        return None
-    # powers and sums of extreme numbers would leave the range of doubles; dividing by 1 changes no bit of the others
-    largest = curve.max() if exponent > 1 or curve.max() > 1e300 else 1.0
-    smoothed = (curve / largest) ** exponent
-    return np.cumsum(smoothed / np.sum(smoothed))
+    from huggingface_hub import constants
 
-
-def sample_by_motion(
-    motion: Sequence[float] | NDArray[np.float64],
-    num_samples: int,
-    *,
-    exponent: float = 0.5,
-    uniform: Callable[[float, float], float] | None = None,
-) -> list[int]:
-    """Take T frames at even heights of the cumulative motion: the middle of each T-th, or a random point of it.
-
-    Args:
-        motion: N - 1 numbers of at least 0 for a video of N frames, see `motion_curve`.
-        num_samples: T.
-        exponent: see `cumulative_motion`.
-        uniform: for training: `uniform(low, high)` draws a number between, such as that of a `numpy.random.Generator` or a
-            `random.Random`; one draw for each of the T points, in order.
-
-    Returns:
-        T indices in order, repeats allowed. Without motion, the segment centers: every frame is then like any other.
-
-    Raises:
-        ValueError: see `cumulative_motion`.
-
-    Source: the official sampler of MGSampler: the nearest point of the curve, the first among equally near ones.
-    """
-    climb = cumulative_motion(motion, exponent)
-    if climb is None:
-        return segment_centers(len(motion) + 1, num_samples)
-    if uniform is None:
-        heights = [(2 * k + 1) / (2 * num_samples) for k in range(num_samples)]
-    else:
-        heights = [float(uniform(k / num_samples, (k + 1) / num_samples)) for k in range(num_samples)]
-    return [int(np.abs(climb - height).argmin()) for height in heights]
+    measure = CURVES.get(motion) or partial(measure_motion, distance=feature_distance(torch.tensor(weights)))
+    if motion == "packets" or not isinstance(source, bytes | str | os.PathLike) or "://" in str(source)[:10]:
+        return measure(reader)
+    content = sha256(source).hexdigest() if isinstance(source, bytes) else hash_file(Path(source))
+    key = hash_json([content, motion, weights])
+    path = Path(constants.HF_HOME) / "kinoclip" / "motion" / key[:2] / f"{key[2:42]}.npy"
+    with suppress(OSError, ValueError):
+        stored: NDArray[np.float64] = np.load(path, allow_pickle=False)
+        if stored.shape == (reader.num_frames - 1,) and stored.dtype == np.float64:  # damage may have lowered it
+            return stored
+    curve = measure(reader)
+    file = BytesIO()
+    np.save(file, curve)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, file.getvalue(), owns=readable_by(np.load), shared=True)
+    except OSError as error:
+        logger.warning("The motion curve of %s is not kept: %s", reader.name, error)
+    return curve

@@ -1,4 +1,4 @@
-"""Frames that are already pictures: arrays, tensors, lists of images, folders of image files."""
+"""Frames from arrays, tensors, lists of images and folders of image files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinoclip.video.display import Frame
-from kinoclip.video.errors import VideoDecodeError, VideoRefusedError
+from kinoclip.video.errors import VideoDecodeError, VideoRefusedError, decoding
+from kinoclip.video.sniffing import check_regular_file
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+# Pillow tries its other plug-ins, whatever a file is called, unless they are left out; that of EPS starts Ghostscript.
+_IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
+_IMAGE_FAILURE = "the image cannot be read"
+_IMAGE_ADVICE = "Remove it or extract the frames again."
 
 
 def load_from_array(video: NDArray[Any], max_pixels: int) -> tuple[int, Callable[[int], Frame]]:
-    """Give the number of frames of an array, and a way to get at each.
+    """Return the number of frames of an array and a function that returns one.
 
     Args:
         video: (T, H, W, 3), or (T, 3, H, W); the last axis decides where both have 3. uint8, or float from 0 to 1.
@@ -25,10 +30,10 @@ def load_from_array(video: NDArray[Any], max_pixels: int) -> tuple[int, Callable
 
     Raises:
         ValueError: another shape, or values out of range.
-        TypeError: another kind of number.
+        TypeError: another data type.
     """
     if video.ndim != 4 or 3 not in (video.shape[-1], video.shape[1]):
-        raise ValueError(f"An array of shape {video.shape} is no video. Give (T, H, W, 3) or (T, 3, H, W), RGB.")
+        raise ValueError(f"An array must have shape (T, H, W, 3) or (T, 3, H, W), RGB, got {video.shape}.")
     if video.shape[-1] != 3:
         video = np.moveaxis(video, 1, -1)
     _check_size("an array", video.shape[1], video.shape[2], max_pixels)
@@ -37,37 +42,37 @@ def load_from_array(video: NDArray[Any], max_pixels: int) -> tuple[int, Callable
 
 
 def load_from_list(images: Sequence[Any], max_pixels: int) -> tuple[int, Callable[[int], Frame]]:
-    """Give the number of images, and a way to get at each.
+    """Return the number of images and a function that returns one.
 
     Args:
-        images: PIL images, or arrays (H, W, 3) or (3, H, W); tensors as well.
+        images: PIL images, arrays or tensors (H, W, 3) or (3, H, W).
         max_pixels: of an image.
 
     Raises:
-        TypeError: something else is in the list.
+        TypeError: an item of another type.
         ValueError: an array of another shape.
     """
     for number, image in enumerate(images):
         if not (hasattr(image, "getexif") or hasattr(image, "__array__")):
             raise TypeError(
-                f"Item {number} is a {type(image).__name__}. A list must hold the frames of one video, as images."
+                f"A list must hold the frames of one video as images, item {number} is a {type(image).__name__}."
             )
     return len(images), lambda index: _image_to_frame(images[index], f"image {index}", max_pixels)
 
 
 def load_from_folder(folder: Path, name: str, max_pixels: int) -> tuple[int, Callable[[int], Frame]]:
-    """Give the number of image files in a folder, and a way to read each; `img_2` comes before `img_10`.
+    """Return the number of image files in a folder and a function that reads one; `img_2` sorts before `img_10`.
 
     Raises:
-        VideoRefusedError: there are none.
+        VideoRefusedError: the folder has no images.
     """
-    files = [
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
+    with decoding(name, "the folder cannot be read", "Check its permissions."):
+        found = list(folder.iterdir())
+    files = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not files:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise VideoRefusedError(
-            f"{name}: the folder holds no frame images ({kinds}). Give a video file, or such a folder."
+            f"{name}: the folder has no images ({kinds}). Pass a video file or a folder of frames."
         )
     files.sort(key=_natural_order)
     return len(files), lambda index: _read_image(files[index], max_pixels)
@@ -81,15 +86,10 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
 def _read_image(path: Path, max_pixels: int) -> Frame:
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
+    with decoding(str(path), _IMAGE_FAILURE, _IMAGE_ADVICE):
+        check_regular_file(path, str(path))
+        with Image.open(path, formats=_IMAGE_FORMATS) as image:
             return _image_to_frame(image, str(path), max_pixels)
-    except VideoDecodeError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoDecodeError(
-            f"{path}: the image cannot be read ({error}). Remove it or extract the frames again."
-        ) from error
 
 
 def _image_to_frame(image: Any, name: str, max_pixels: int) -> Frame:
@@ -97,11 +97,12 @@ def _image_to_frame(image: Any, name: str, max_pixels: int) -> Frame:
         from PIL import ImageOps
 
         _check_size(name, image.height, image.width, max_pixels)
-        turned = ImageOps.exif_transpose(image)
-        return np.array((turned or image).convert("RGB"))
+        with decoding(name, _IMAGE_FAILURE, _IMAGE_ADVICE):
+            turned = ImageOps.exif_transpose(image)
+            return np.array((turned or image).convert("RGB"))
     array = to_array(image)
     if array.ndim != 3 or 3 not in (array.shape[-1], array.shape[0]):
-        raise ValueError(f"{name}: an array of shape {array.shape} is no frame. Give (H, W, 3) or (3, H, W), RGB.")
+        raise ValueError(f"{name}: a frame must have shape (H, W, 3) or (3, H, W), RGB, got {array.shape}.")
     if array.shape[-1] != 3:
         array = np.moveaxis(array, 0, -1)
     _check_size(name, array.shape[0], array.shape[1], max_pixels)
@@ -110,7 +111,7 @@ def _image_to_frame(image: Any, name: str, max_pixels: int) -> Frame:
 
 
 def to_array(array: Any) -> NDArray[Any]:
-    """Make a numpy array of an array or tensor, wherever it lives."""
+    """Convert an array or tensor on any device to numpy."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = array.float() if array.is_floating_point() else array
@@ -121,11 +122,11 @@ def _check_values(array: NDArray[Any]) -> None:
     if array.dtype == np.uint8:
         return
     if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"Frames of {array.dtype} are not understood. Give uint8 (0 to 255) or float (0 to 1).")
+        raise TypeError(f"Frames must be uint8 (0 to 255) or float (0 to 1), got {array.dtype}.")
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if not (low >= 0.0 and high <= 1.0):
         raise ValueError(
-            f"Float frames must lie in 0 to 1, but these go from {low:g} to {high:g}. Scale them, or give uint8."
+            f"Float frames must be in the range 0 to 1, got {low:g} to {high:g}. Scale them, or pass uint8."
         )
 
 
@@ -138,6 +139,6 @@ def _as_bytes(frame: NDArray[Any]) -> Frame:
 def _check_size(name: str, height: int, width: int, max_pixels: int) -> None:
     if not 0 < height * width <= max_pixels:
         raise VideoDecodeError(
-            f"{name}: {height} x {width} pixels; a frame has at least 1 and at most max_pixels={max_pixels}. "
-            "Resize it, or pass a larger max_pixels."
+            f"{name}: a frame must have 1 to max_pixels={max_pixels} pixels, got {height} x {width}. Resize it, or pass a larger "
+            "max_pixels."
         )

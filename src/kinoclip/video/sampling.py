@@ -1,9 +1,8 @@
-"""Choose frames: the index arithmetic of every paper, on plain integers.
+"""Sampling rules of the papers, as arithmetic on frame indices.
 
-Every function answers with 0-based positions in display order. The authors count from 1, so that their frame number is our
-index plus one.
+All functions return 0-based indices in display order. The authors count from 1: their frame number is our index plus one.
 
-`sample_indices` picks a function by the rule's name:
+`sample_indices` selects a function by the name of the rule:
 
 | rule | evaluation | training |
 |---|---|---|
@@ -15,9 +14,9 @@ index plus one.
 | `dense` | `dense_windows`, 128 frames wide | `random_dense_window` (BIKE, Text4Vis) |
 | `consecutive` | `strided_windows`, stride 2 | `random_strided_window` (TAM, "dense") |
 | `uniform` | `sample_uniform`, both ends included | `random_in_segments` |
-| `motion` | `kinoclip.video.motion.sample_by_motion` | the same with random heights (MGSampler) |
+| `motion` | `sample_by_motion` | the same with random heights (MGSampler) |
 
-`motion` looks at the video: it needs the motion curve.
+`motion` needs the motion curve of the video.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,39 +52,41 @@ def sample_indices(
     rng: np.random.Generator | Draw | None = None,
     training: bool = False,
     motion: Sequence[float] | NDArray[np.float64] | None = None,
+    exponent: float = 0.5,
 ) -> list[int]:
-    """Choose the frames of one video by the name of a rule; the table is at the top of this module.
+    """Sample frame indices of a video by the name of a rule (see the table at the top of this module).
 
     Args:
         rule: one of `SamplingRule`.
         num_frames: frames in the video, at least 1.
-        num_samples: frames wanted per clip (T).
-        num_clips: clips of T frames each. More than one needs a rule that knows clips, and is for evaluation only.
-        rng: where training takes its random numbers from.
-        training: draw at random instead of evenly.
-        motion: how much each frame differs from the next one, `num_frames - 1` numbers; for the rule "motion" alone.
+        num_samples: frames per clip (T).
+        num_clips: clips per video; more than one requires a rule with clips, and is for evaluation only.
+        rng: random numbers for training.
+        training: sample at random.
+        motion: `num_frames - 1` differences of each frame from the next one; for the rule "motion" only.
+        exponent: of the motion, see `cumulative_motion`; for the rule "motion" only.
 
     Returns:
-        `num_clips * num_samples` indices, one clip after the other. A video shorter than T repeats frames.
+        `num_clips * num_samples` indices, clip after clip. A video shorter than T repeats frames.
 
     Raises:
-        ValueError: an unknown rule, a video without frames, training without `rng`, clips that the rule does not know, or a
-            motion curve that is missing or of another length.
+        ValueError: unknown rule, empty video, training without `rng`, several clips for a rule without clips, or a missing or wrong
+            motion curve.
     """
     if rule not in get_args(SamplingRule):
-        raise ValueError(f"{rule!r} is no sampling rule; choose one of {', '.join(get_args(SamplingRule))}.")
+        raise ValueError(f"rule must be one of {', '.join(get_args(SamplingRule))}, got {rule!r}.")
     for name, value in (("num_frames", num_frames), ("num_samples", num_samples), ("num_clips", num_clips)):
         if value < 1:
-            raise ValueError(f"{name} is {value}, but sampling needs at least 1.")
+            raise ValueError(f"{name} must be at least 1, got {value}.")
     if rule == "segment_center_but_last":
         num_frames = max(1, num_frames - 1)
     if training:
         if rng is None:
-            raise ValueError(f"Rule {rule!r} draws at random in training: pass rng=numpy.random.default_rng(seed).")
+            raise ValueError(f"Rule {rule!r} is random in training: pass rng=numpy.random.default_rng(seed).")
         if num_clips != 1:
-            raise ValueError(f"Training takes one clip per video, not {num_clips}: ask for the video again instead.")
+            raise ValueError(f"num_clips must be 1 in training, got {num_clips}.")
     if rule == "motion":
-        return _sample_by_motion(num_frames, num_samples, num_clips, motion, rng if training else None)
+        return _sample_by_motion(num_frames, num_samples, num_clips, motion, rng if training else None, exponent)
     if training and rng is not None:
         return _sample_at_random(rule, num_frames, num_samples, rng)
     return _sample_evenly(rule, num_frames, num_samples, num_clips)
@@ -101,7 +102,9 @@ def _sample_evenly(rule: str, num_frames: int, num_samples: int, num_clips: int)
     if rule == "consecutive":
         return strided_windows(num_frames, num_samples, num_clips)
     if num_clips != 1:
-        raise ValueError(f"Rule {rule!r} knows one clip per video, not {num_clips}; use 'segment_start' for several.")
+        raise ValueError(
+            f"num_clips must be 1 for rule {rule!r}, got {num_clips}. Use 'segment_start' for several clips."
+        )
     if rule == "uniform":
         return sample_uniform(num_frames, num_samples)
     return segment_centers(num_frames, num_samples)
@@ -125,37 +128,39 @@ def _sample_by_motion(
     num_clips: int,
     motion: Sequence[float] | NDArray[np.float64] | None,
     rng: np.random.Generator | Draw | None,
+    exponent: float,
 ) -> list[int]:
-    from kinoclip.video.motion import sample_by_motion  # brings torch along, which no other rule needs
-
     if num_clips != 1:
-        raise ValueError(f"Rule 'motion' knows one clip per video, not {num_clips}; use 'segment_start' for several.")
-    if motion is None or len(motion) != num_frames - 1:
-        found = "none" if motion is None else f"{len(motion)} numbers"
         raise ValueError(
-            f"Rule 'motion' needs the motion curve of the {num_frames} frames, {num_frames - 1} numbers, and got {found}. "
-            "Measure it with kinoclip.video.motion.measure_motion."
+            f"num_clips must be 1 for rule 'motion', got {num_clips}. Use 'segment_start' for several clips."
+        )
+    if motion is None or len(motion) != num_frames - 1:
+        length = "none" if motion is None else f"{len(motion)} values"
+        raise ValueError(
+            f"Rule 'motion' needs a motion curve of {num_frames - 1} values for {num_frames} frames, got {length}. "
+            "Compute it with kinoclip.video.motion.measure_motion."
         )
     if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError("Rule 'motion' draws fractions: pass rng=numpy.random.default_rng(seed).")
-    return sample_by_motion(motion, num_samples, uniform=None if rng is None else rng.uniform)
+        raise TypeError("Rule 'motion' needs a numpy generator: pass rng=numpy.random.default_rng(seed).")
+    uniform = None if rng is None else rng.uniform
+    return sample_by_motion(motion, num_samples, exponent=exponent, uniform=uniform)
 
 
 def segment_starts(num_frames: int, num_samples: int, num_clips: int = 1) -> list[int]:
-    """Take the first frame of each of T equal segments; further clips start later inside the segment.
+    """Return the first frame of each of T equal segments; further clips start later in the segments.
 
-    In a video shorter than T, clips after the first start at -1, which is its last frame.
+    In a video shorter than T, clips after the first start at -1, the last frame.
 
     Source: BIKE and Text4Vis `datasets/video.py`, `_get_val_indices` and `_get_test_indices`; SLLM the same.
     """
     tick = num_frames / num_samples
     starts = [floor(start) for start in np.linspace(0, tick - 1, num_clips)]
-    # int() truncates towards 0 as the authors' cast does: -1 + 0.5 is frame 0.
+    # int() truncates towards 0 like the authors' cast: -1 + 0.5 is frame 0.
     return [int(start + tick * i) % num_frames for start in starts for i in range(num_samples)]
 
 
 def segment_centers(num_frames: int, num_samples: int) -> list[int]:
-    """Take the middle frame of each of T equal segments, or repeat frames evenly in a video of T frames or fewer.
+    """Return the middle frame of each of T equal segments; a video of at most T frames repeats frames evenly.
 
     Source: ActionCLIP `datasets/datasets.py`, `_get_val_indices`; SLLM the same on all frames but the last.
     """
@@ -167,9 +172,9 @@ def segment_centers(num_frames: int, num_samples: int) -> list[int]:
 
 
 def shifted_segment_centers(num_frames: int, num_samples: int, num_clips: int = 1) -> list[int]:
-    """Take the middle frame of each of T equal segments; further clips lie one frame apart around it.
+    """Return the middle frame of each of T equal segments; further clips are shifted by one frame each.
 
-    A video of T frames or fewer is drawn from with replacement, by a generator seeded with the clip's number.
+    A video of at most T frames is sampled with replacement, with the number of the clip as the seed.
 
     Source: TAM `utils/video_dataset.py`, `sample_val_test_clip`, uniform.
     """
@@ -177,7 +182,7 @@ def shifted_segment_centers(num_frames: int, num_samples: int, num_clips: int = 
     tick = num_frames / num_samples
     for clip in range(num_clips):
         if num_frames <= num_samples:
-            # The legacy generator, because its stream is part of the authors' protocol.
+            # The legacy generator: its numbers are part of the authors' protocol.
             drawn = np.random.RandomState(clip).randint(0, num_frames, num_samples)
             indices += sorted(int(index) for index in drawn)
         else:
@@ -188,16 +193,16 @@ def shifted_segment_centers(num_frames: int, num_samples: int, num_clips: int = 
 
 
 def sample_uniform(num_frames: int, num_samples: int) -> list[int]:
-    """Take T frames at even distances, the first and the last included; one frame alone is the middle one."""
+    """Return T equidistant frames including the first and the last; a single one is the middle frame."""
     if num_samples == 1:
         return [num_frames // 2]
     return [(i * (num_frames - 1) * 2 + num_samples - 1) // (2 * (num_samples - 1)) for i in range(num_samples)]
 
 
 def dense_windows(num_frames: int, num_samples: int, num_clips: int = 1, span: int = 128) -> list[int]:
-    """Take T frames, `span // T` apart, from each of several windows spread over the video; wraps at its end.
+    """Return T frames, `span // T` apart, of each of several equidistant windows; wraps at the end of the video.
 
-    One clip starts at frame 0, where the authors' code divides by zero.
+    A single clip starts at frame 0; the authors' code divides by zero there.
 
     Source: BIKE and Text4Vis `datasets/video.py`, `_get_test_indices` with `dense_sample`.
     """
@@ -207,7 +212,7 @@ def dense_windows(num_frames: int, num_samples: int, num_clips: int = 1, span: i
 
 
 def strided_windows(num_frames: int, num_samples: int, num_clips: int = 1, stride: int = 2) -> list[int]:
-    """Take T frames, `stride` apart, from each of several windows spread over the video; wraps at its end.
+    """Return T frames, `stride` apart, of each of several equidistant windows; wraps at the end of the video.
 
     Source: TAM `utils/video_dataset.py`, `sample_val_test_clip`, dense (`frames_per_group` is the stride).
     """
@@ -217,7 +222,7 @@ def strided_windows(num_frames: int, num_samples: int, num_clips: int = 1, strid
 
 
 def random_in_segments(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
-    """Draw one frame from each of T segments; a video of T frames or fewer gives every frame and random repeats.
+    """Sample one frame of each of T segments; a video of at most T frames yields all frames and random duplicates.
 
     Source: TSN; Text4Vis, ActionCLIP and SLLM `_sample_indices`, and BIKE `datasets/video_attributes.py`.
     """
@@ -230,7 +235,7 @@ def random_in_segments(num_frames: int, num_samples: int, rng: np.random.Generat
 
 
 def random_in_closed_segments(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
-    """Draw one frame from each of T segments that share their end points, so that a frame can come twice.
+    """Sample one frame of each of T segments with shared end points, so that frames can be duplicated.
 
     Source: BIKE `datasets/video.py`, `_sample_indices` (bounds rounded half to even).
     """
@@ -240,34 +245,8 @@ def random_in_closed_segments(num_frames: int, num_samples: int, rng: np.random.
     return [draw(low, high + 1) for low, high in pairwise(bounds)]
 
 
-def random_in_interval(
-    start_seconds: float,
-    end_seconds: float,
-    total_seconds: float,
-    num_samples: int,
-    rng: np.random.Generator | Draw,
-    frames_per_second: int = 24,
-) -> list[int]:
-    """Draw one frame from each of T segments of an annotated interval, cut at the video's end.
-
-    Raises:
-        ValueError: the interval holds no frame.
-
-    Source: BIKE `datasets/charades.py` (frames extracted at 24 per second).
-    """
-    first = int(start_seconds * frames_per_second)
-    end_seconds = min(end_seconds, total_seconds)
-    num_frames = int(end_seconds * frames_per_second - start_seconds * frames_per_second)
-    if num_frames < 1:
-        raise ValueError(
-            f"The interval {start_seconds} to {end_seconds} s of a video of {total_seconds} s holds no frame at "
-            f"{frames_per_second} frames per second. Leave such rows out."
-        )
-    return [first + index for index in random_in_segments(num_frames, num_samples, rng)]
-
-
 def random_shared_offset(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
-    """Draw one position and take it in each of T equal segments; a video shorter than T is drawn from with replacement.
+    """Sample one offset for all of T equal segments; a video shorter than T is sampled with replacement.
 
     Source: TAM `utils/video_dataset.py`, `sample_train_clip`, uniform.
     """
@@ -282,9 +261,9 @@ def random_shared_offset(num_frames: int, num_samples: int, rng: np.random.Gener
 def random_dense_window(
     num_frames: int, num_samples: int, rng: np.random.Generator | Draw, span: int = 128
 ) -> list[int]:
-    """Draw one window of `span` frames and take T of them, `span // T` apart; wraps at the video's end.
+    """Sample a window of `span` frames and return T of them, `span // T` apart; wraps at the end of the video.
 
-    The last possible window is never drawn, as in the authors' code.
+    The last possible window is never sampled, as in the authors' code.
 
     Source: BIKE and Text4Vis `datasets/video.py`, `_sample_indices` and `_get_val_indices` with `dense_sample`.
     """
@@ -294,7 +273,7 @@ def random_dense_window(
 def random_strided_window(
     num_frames: int, num_samples: int, rng: np.random.Generator | Draw, stride: int = 2
 ) -> list[int]:
-    """Draw one window and take T frames from it, `stride` apart; wraps at the video's end.
+    """Sample a window and return T frames of it, `stride` apart; wraps at the end of the video.
 
     Source: TAM `utils/video_dataset.py`, `random_clip`.
     """
@@ -302,7 +281,7 @@ def random_strided_window(
 
 
 def split_kept_frames(num_samples: int, rate: int = 2) -> tuple[list[int], list[int], list[int]]:
-    """Split T sampled frames into the ones that are encoded, the ones that are restored, and the dropped tail.
+    """Split T sampled frames into encoded, restored and dropped ones.
 
     Returns:
         Positions among the T frames: kept (every `rate`-th), restored (between two kept ones), dropped (after the last).
@@ -310,7 +289,7 @@ def split_kept_frames(num_samples: int, rate: int = 2) -> tuple[list[int], list[
     Source: SLLM eq. 4 and footnote 1; the official `Video_dataset.get` does the same for `rate` 2.
     """
     if num_samples < 1 or rate < 1:
-        raise ValueError(f"Cannot keep every {rate}-th of {num_samples} frames: both must be at least 1.")
+        raise ValueError(f"num_samples and rate must be at least 1, got {num_samples} and {rate}.")
     kept = list(range(0, num_samples, rate))
     restored = [i for i in range(kept[-1]) if i % rate]
     return kept, restored, list(range(kept[-1] + 1, num_samples))
@@ -326,9 +305,7 @@ def _random_window(
 
 def _dense_stride(num_samples: int, span: int) -> int:
     if num_samples > span:
-        raise ValueError(
-            f"A dense window of {span} frames cannot give {num_samples} samples; ask for {span} or fewer."
-        )
+        raise ValueError(f"num_samples must be at most {span} in a dense window, got {num_samples}.")
     return span // num_samples
 
 
@@ -336,3 +313,66 @@ def _as_draw(rng: np.random.Generator | Draw) -> Draw:
     if isinstance(rng, np.random.Generator):
         return lambda low, high: int(rng.integers(low, high))
     return rng
+
+
+def cumulative_motion(
+    motion: Sequence[float] | NDArray[np.float64], exponent: float = 0.5
+) -> NDArray[np.float64] | None:
+    """Return the normalized cumulative sum of a motion curve, from 0 to 1, or None without motion.
+
+    Args:
+        motion: N - 1 values of at least 0.
+        exponent: smooths the curve: 1 follows the motion, 0 weighs all frames equally. The paper uses 0.5.
+
+    Raises:
+        ValueError: motion that is negative or not finite, or a negative exponent.
+
+    Source: the official sampler of MGSampler; summed sequentially in double precision, since the last bit decides ties.
+    """
+    curve = np.asarray(motion, dtype=np.float64)
+    if curve.ndim != 1 or not np.isfinite(curve).all() or (curve < 0).any():
+        raise ValueError(
+            "A motion curve must be a vector of finite values of at least 0, one for each frame except the last."
+        )
+    if not 0 <= exponent < float("inf"):
+        raise ValueError(f"exponent must be at least 0 (ignore motion; 1 follows it), got {exponent}.")
+    if not curve.any():
+        return None
+    # Powers and sums of extreme values would overflow; dividing other curves by 1 changes no bit.
+    largest = curve.max() if exponent > 1 or curve.max() > 1e300 else 1.0
+    smoothed = (curve / largest) ** exponent
+    return np.cumsum(smoothed / np.sum(smoothed))
+
+
+def sample_by_motion(
+    motion: Sequence[float] | NDArray[np.float64],
+    num_samples: int,
+    *,
+    exponent: float = 0.5,
+    uniform: Callable[[float, float], float] | None = None,
+) -> list[int]:
+    """Return T frames at equidistant values of the cumulative motion: the middle of each T-th, or a random point in it.
+
+    Args:
+        motion: N - 1 values of at least 0 for a video of N frames, see `motion_curve`.
+        num_samples: T.
+        exponent: see `cumulative_motion`.
+        uniform: for training: `uniform(low, high)` returns a random number, as of a `numpy.random.Generator`; called once for each of
+            the T points in order.
+
+    Returns:
+        T ascending indices, possibly with duplicates. Without motion, the segment centers.
+
+    Raises:
+        ValueError: see `cumulative_motion`.
+
+    Source: the official sampler of MGSampler: the nearest point of the curve, the first among equally near ones.
+    """
+    cumulative = cumulative_motion(motion, exponent)
+    if cumulative is None:
+        return segment_centers(len(motion) + 1, num_samples)
+    if uniform is None:
+        values = [(2 * k + 1) / (2 * num_samples) for k in range(num_samples)]
+    else:
+        values = [float(uniform(k / num_samples, (k + 1) / num_samples)) for k in range(num_samples)]
+    return [int(np.abs(cumulative - value).argmin()) for value in values]

@@ -1,17 +1,20 @@
-"""Tell from its first bytes whether a file may be a video, before anything else looks at it.
+"""Check of a file's kind and first bytes, before FFmpeg or Pillow opens it.
 
-FFmpeg opens *other* files and addresses through playlists and scripts whatever their name, and reads plain text as ANSI art.
-Here such files are refused by content; `VIDEO_FORMATS` is the second wall, which FFmpeg itself enforces.
+FFmpeg opens *other* files and addresses through playlists and scripts, and reads plain text as ANSI art. Such files are refused by their
+content here, and by the format whitelist `VIDEO_FORMATS` in FFmpeg.
 """
+
+import stat
+from pathlib import Path
 
 from kinoclip.video.errors import VideoDecodeError, VideoRefusedError
 
 HEAD_BYTES = 4096
 
-# Demuxers that read one file and nothing else. Those of audio are here so that sound is named as what it is.
+# Demuxers that read a single file. Those of audio are included for a clear error.
 VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,h261,h263,h264,hevc,vvc,evc,m4v,obu,av1,ivf,"
-    "flv,live_flv,kux,asf,asf_o,gif,ogg,yuv4mpegpipe,nut,mxf,dv,rm,wtv,vc1,vc1test,dirac,cavsvideo,avs2,avs3,dnxhd,"
+    "flv,live_flv,kux,asf,asf_o,gif,apng,ogg,yuv4mpegpipe,nut,mxf,dv,rm,wtv,vc1,vc1test,dirac,cavsvideo,avs2,avs3,dnxhd,"
     "wav,mp3,flac,aac,ac3,eac3,aiff,au,amr,caf,w64,dts,truehd,tta,wv,ape"
 )
 
@@ -63,12 +66,31 @@ _TEXT_KINDS = (
 _STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 
 
-def check_head(head: bytes, name: str) -> None:
-    """Refuse what is no video by its first `HEAD_BYTES` bytes.
+def check_regular_file(path: Path, name: str) -> int:
+    """Check that a path is a regular file, and return its size: a pipe or a device can block forever.
 
     Raises:
-        VideoDecodeError: there are no bytes, or they are a Git LFS pointer.
-        VideoRefusedError: an image, an archive, a playlist, a script or other text.
+        FileNotFoundError: it does not exist.
+        VideoRefusedError: a device, pipe or socket.
+        VideoDecodeError: it cannot be opened.
+    """
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{name}: the file does not exist.") from error
+    except (OSError, ValueError) as error:
+        raise VideoDecodeError(f"{name}: the file cannot be opened ({error}). Check path and permissions.") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoRefusedError(f"{name}: not a regular file (a pipe, a socket or a device). Copy it to a file.")
+    return status.st_size
+
+
+def check_head(head: bytes, name: str) -> None:
+    """Check that the first `HEAD_BYTES` bytes may be a video.
+
+    Raises:
+        VideoDecodeError: the file is empty or a Git LFS pointer.
+        VideoRefusedError: an image, archive, playlist, script or other text.
     """
     if not head:
         raise VideoDecodeError(f"{name}: the file is empty. Copy or download it again.")
@@ -87,6 +109,8 @@ def check_head(head: bytes, name: str) -> None:
 def _image_kind(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP; animated ones cannot be decoded"
+    if head.startswith(b"\x89PNG") and b"acTL" in head:  # the chunk that makes a PNG an animation
+        return None
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
         return head[8:12].decode().upper()
     if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
@@ -111,7 +135,7 @@ def _other_kind(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether every byte could stand in a text; a video's head holds zeros."""
+    """Return whether the bytes can be text; the head of a video has zeros."""
     control = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b\x08\x07"))
     if any(byte in control for byte in head):
         return False

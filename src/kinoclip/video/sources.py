@@ -1,18 +1,17 @@
-"""Everything that can be given as a video, brought to media or pictures."""
+"""Opening of all kinds of sources: paths, addresses, bytes, files, arrays, images, folders."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Union, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
 
-from kinoclip.video.clips import Clip, FileClip, OnDamage, PictureClip
+from kinoclip.video._clip import Clip, FileClip, OnDamage, PictureClip
+from kinoclip.video._session import Media
 from kinoclip.video.display import Frame
-from kinoclip.video.download import download
 from kinoclip.video.errors import VideoDecodeError
-from kinoclip.video.media import Media
 from kinoclip.video.pictures import load_from_array, load_from_folder, load_from_list, to_array
 
 if TYPE_CHECKING:
@@ -22,13 +21,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VideoSource = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "NDArray[np.generic]", "Tensor", Sequence["Image | NDArray[np.generic] | Tensor"]
-]  # fmt: skip
+    str,
+    "os.PathLike[str]",
+    bytes,
+    bytearray,
+    memoryview,
+    BinaryIO,
+    "NDArray[np.generic]",
+    "Tensor",
+    Sequence["Image | NDArray[np.generic] | Tensor"],
+    Mapping[str, Any],
+    Sized,
+]  # fmt: skip; the last is a VideoDecoder of torchcodec
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read; the arguments of `VideoReader`."""
+    """Arguments of `VideoReader`."""
 
     stream: int | None
     on_damage: OnDamage
@@ -43,12 +52,12 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Opened:
-    """A source that was opened.
+    """An open source.
 
     Args:
-        name: for messages.
+        name: in messages.
         clip: its frames.
-        temporary: a file to remove in the end.
+        temporary: a file to delete on closing.
     """
 
     name: str
@@ -56,19 +65,19 @@ class Opened:
     temporary: Path | None = None
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the clip and delete the temporary file."""
         self.clip.close()
         if self.temporary is not None:
             self.temporary.unlink(missing_ok=True)
 
 
 def open_source(source: VideoSource, options: ReadOptions) -> Opened:
-    """Open whatever was given.
+    """Open a source.
 
     Raises:
-        FileNotFoundError: no such file.
-        TypeError: nothing a video can be made of.
-        VideoRefusedError: no video.
+        FileNotFoundError: the file does not exist.
+        TypeError: the source has an unsupported type.
+        VideoRefusedError: it is not a video.
         VideoDecodeError: it cannot be read.
     """
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
@@ -85,10 +94,37 @@ def open_source(source: VideoSource, options: ReadOptions) -> Opened:
         return _open_pictures("<array>", load_from_array(to_array(source), options.max_pixels), options)
     if isinstance(source, list | tuple):
         return _open_pictures("<images>", load_from_list(source, options.max_pixels), options)
+    if isinstance(source, Mapping):
+        return open_source(stored_source(source), options)
+    if hasattr(source, "get_frames_at"):
+        return _open_decoder(source, options)
     raise TypeError(
-        f"A {type(source).__name__} is no video. Give a path, an http(s) address, bytes, a binary file, an array of frames, "
-        "a list of images, or a folder of frame images."
+        f"A video must be a path, http(s) address, bytes, binary file, array of frames, list of images, folder of images, a dict "
+        f"with bytes or path, or a VideoDecoder of torchcodec, got {type(source).__name__}."
     )
+
+
+def stored_source(row: Mapping[str, Any]) -> bytes | str:
+    """Return the bytes or else the path of a video as `datasets.Video` stores it."""
+    content = row.get("path") if row.get("bytes") is None else row["bytes"]
+    if not isinstance(content, bytes | str):
+        raise TypeError(f"A dict that is a video must have bytes or a path, got the keys {', '.join(map(str, row))}.")
+    return content
+
+
+def _open_decoder(decoder: Any, options: ReadOptions) -> Opened:
+    """Open what a decoder of `datasets` was made from, or else its frames as it decodes them."""
+    stored = getattr(decoder, "_hf_encoded", None)
+    if stored and (stored.get("bytes") is not None or os.path.exists(stored["path"])):  # noqa: PTH110, also URLs
+        return open_source(stored, options)
+
+    def load(index: int) -> Frame:
+        frames = to_array(decoder.get_frames_at([index]).data)
+        return load_from_array(frames, options.max_pixels)[1](0)
+
+    name = str(getattr(decoder.metadata, "path", None) or "<decoder>")
+    fps = options.fps or getattr(decoder.metadata, "average_fps", None)
+    return Opened(name, PictureClip(name, len(decoder), load, fps))
 
 
 def _open_pictures(name: str, loaded: tuple[int, Callable[[int], Frame]], options: ReadOptions) -> Opened:
@@ -99,9 +135,9 @@ def _open_pictures(name: str, loaded: tuple[int, Callable[[int], Frame]], option
 def _open_path(source: str | os.PathLike[str], options: ReadOptions) -> Opened:
     text = os.fspath(source)
     if not isinstance(text, str):
-        raise TypeError(f"The path {text!r} is of bytes. Give it as text, with os.fsdecode.")
+        raise TypeError(f"A path must be text, got {text!r}. Use os.fsdecode.")
     if "\0" in text or not text:
-        raise FileNotFoundError(f"{text!r}: there is no such file.")
+        raise FileNotFoundError(f"{text!r}: the file does not exist.")
     path = Path(text)
     try:
         is_folder = path.is_dir()
@@ -113,6 +149,8 @@ def _open_path(source: str | os.PathLike[str], options: ReadOptions) -> Opened:
 
 
 def _open_url(url: str, options: ReadOptions) -> Opened:
+    from kinoclip.video.download import download  # the HTTP client takes a tenth of a second to import
+
     path = download(
         url, max_bytes=options.max_bytes, timeout_seconds=options.timeout_seconds, allow_local=options.allow_local
     )
@@ -142,7 +180,7 @@ def _media_of_file(file: BinaryIO, max_bytes: int) -> Media:
         raise ValueError(f"{name}: the file is closed. Open it for reading.")
     start = file.read(0)
     if not isinstance(start, bytes):
-        raise TypeError(f"{name}: the file is open as text. Open it with mode 'rb'.")
+        raise TypeError(f"{name}: the file must be binary, got a text file. Open it with mode 'rb'.")
     if getattr(file, "seekable", lambda: False)():
         return Media.of_file(file, name)
     content = file.read(max_bytes + 1)

@@ -1,8 +1,8 @@
-"""Resize, crop, augment and normalize the frames of a clip, as the authors' code does on PIL images.
+"""Resize, crop, augment and normalize the frames of a clip, as the authors' code does with PIL images.
 
-Frames are uint8 (T, 3, H, W) here and become float only in `normalize_frames`. Resizing in uint8 on channels-last memory is
-both the fastest way and within two grey levels of PIL. Crops follow torchvision's rounding, `round((width - crop) / 2)`: one
-pixel beside the floor of the transformers processors on every 16:9 video, which costs a measurable part of the features.
+Frames are uint8 (T, 3, H, W) and become float only in `normalize_frames`. Resizing uint8 in channels-last memory is the fastest way and
+within two grey levels of PIL. Crops follow torchvision's rounding, `round((width - crop) / 2)`, which on every 16:9 video is one pixel beside
+the floor of the transformers processors and changes the features measurably.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from torch.nn import functional
 Interpolation = Literal["bicubic", "bilinear"]
 
 
-class Draws(Protocol):
-    """Where random numbers come from: `random.Random`, or a recording played back."""
+class RandomSource(Protocol):
+    """Source of random numbers: `random.Random`, or a recording."""
 
     def random(self) -> float:
-        """Draw from [0, 1)."""
+        """Return a number from [0, 1)."""
 
     def uniform(self, a: float, b: float) -> float:
-        """Draw from [a, b]."""
+        """Return a number from [a, b]."""
 
     def randint(self, a: int, b: int) -> int:
-        """Draw an integer, `a <= value <= b`."""
+        """Return an integer, `a <= value <= b`."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to one clip; every frame of it gets the same.
+    """Augmentation of a training clip, the same for all frames.
 
     Args:
         box: top, left, height and width of the crop; None resizes the short side to the crop size and crops at `corner`.
         corner: top and left of that crop.
         flip: mirror left and right.
-        grayscale: drop the color, keep three channels.
+        grayscale: remove the color, keep three channels.
     """
 
     box: tuple[int, int, int, int] | None
@@ -52,7 +52,7 @@ class Augmentation:
 
 
 def resize_frame(frame: Tensor, short_side: int) -> Tensor:
-    """Resize one frame, bicubic, so that its short side is `short_side`; usable inside the decode loop.
+    """Resize a frame to the given short side (bicubic).
 
     Args:
         frame: (3, H, W) uint8.
@@ -65,12 +65,12 @@ def resize_frame(frame: Tensor, short_side: int) -> Tensor:
 
 
 def resize_frames(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:
-    """Resize frames so that their short side is `short_side`.
+    """Resize frames to the given short side.
 
     Args:
         frames: (T, 3, H, W) uint8.
         short_side: pixels. The long side is rounded down.
-        interpolation: "bicubic" everywhere but in the random crop of training; always with antialiasing, as PIL.
+        interpolation: "bicubic", or "bilinear" in the random crops of training; always with antialiasing, as in PIL.
 
     Returns:
         (T, 3, h, w) uint8.
@@ -82,7 +82,7 @@ def resize_frames(frames: Tensor, short_side: int, interpolation: Interpolation 
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Give height and width after the short side is brought to `short_side`."""
+    """Return height and width after resizing to the given short side."""
     if height <= width:
         return short_side, max(1, int(short_side * width / height))
     return max(1, int(short_side * height / width)), short_side
@@ -97,7 +97,7 @@ def resize_to(frames: Tensor, height: int, width: int, interpolation: Interpolat
 
 
 def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
-    """Cut the middle out of frames (..., H, W).
+    """Crop the center of frames (..., H, W).
 
     Raises:
         ValueError: the frames are smaller than the crop.
@@ -113,14 +113,14 @@ def center_crop(frames: Tensor, height: int, width: int) -> Tensor:
 def view_crops(
     frames: Tensor, crop_size: tuple[int, int], num_crops: int = 1, along_long_side: bool = False
 ) -> list[Tensor]:
-    """Cut the spatial views of a test protocol out of resized frames.
+    """Crop the spatial views of a test protocol.
 
     Args:
         frames: (T, 3, H, W).
         crop_size: height and width.
-        num_crops: 1 center; 3 left, right, center at the vertical middle; 5 the corners (upper left, upper right, lower
-            left, lower right) and the center; 10 the same, each followed by its mirror image.
-        along_long_side: with 3 crops, the two ends and the middle of the long side, at the middle of the short side.
+        num_crops: 1: center; 3: left, right, center at the vertical middle; 5: the corners (upper left, upper right, lower
+            left, lower right) and the center; 10: the same, each followed by its mirror image.
+        along_long_side: with 3 crops, both ends and the middle of the long side, at the middle of the short side.
 
     Returns:
         `num_crops` clips (T, 3, height, width), in the order of the official view axis.
@@ -135,9 +135,9 @@ def view_crops(
     if num_crops == 1:
         return [center_crop(frames, height, width)]
     if num_crops not in (3, 5, 10):
-        raise ValueError(f"There is no protocol with {num_crops} crops; choose 1, 3, 5 or 10.")
+        raise ValueError(f"num_crops must be 1, 3, 5 or 10, got {num_crops}.")
     _check_crop(frames, height, width)
-    # The official grid has steps of a quarter, rounded down, so that the last position can miss the border by 3 pixels.
+    # The official grid has steps of a quarter, rounded down: the last position can be 3 pixels off the border.
     down, right = (frames.shape[-2] - height) // 4, (frames.shape[-1] - width) // 4
     if num_crops == 3 and along_long_side:
         down, right = (frames.shape[-2] - height) // 2, (frames.shape[-1] - width) // 2
@@ -157,25 +157,25 @@ def draw_augmentation(
     height: int,
     width: int,
     crop_size: int,
-    rng: np.random.Generator | Draws,
+    rng: np.random.Generator | RandomSource,
     *,
     flip_probability: float = 0.5,
     grayscale_probability: float = 0.2,
 ) -> Augmentation:
-    """Draw the random resized crop, flip and grayscale of one training clip.
+    """Sample the random resized crop, flip and grayscale of a training clip.
 
     Args:
         height: of the frames after `resize_frames`.
-        width: of the same.
-        crop_size: side of the square that comes out.
-        rng: a numpy generator, or anything with the draws of `random.Random`, asked in the authors' order.
-        flip_probability: 0 where left and right are part of the label.
-        grayscale_probability: of dropping the color.
+        width: of the frames after `resize_frames`.
+        crop_size: side of the resulting square.
+        rng: a numpy generator or a `RandomSource`, called in the authors' order.
+        flip_probability: 0 if labels depend on left and right.
+        grayscale_probability: of removing the color.
 
     Source: BIKE and Text4Vis `datasets/transforms.py`: area from 8 % to all, aspect ratio uniform (not log-uniform) in 3/4 to
     4/3, ten attempts; `utils/Augmentation.py` for the order and the probabilities.
     """
-    draws = _as_draws(rng)
+    draws = _as_source(rng)
     box: tuple[int, int, int, int] | None = None
     corner = (0, 0)
     for _ in range(10):
@@ -200,28 +200,28 @@ def draw_multi_scale_crop(
     height: int,
     width: int,
     crop_size: int,
-    rng: np.random.Generator | Draws,
+    rng: np.random.Generator | RandomSource,
     *,
     scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66),
     flip_probability: float = 0.5,
     grayscale_probability: float = 0.0,
 ) -> Augmentation:
-    """Draw the multi-scale crop at one of 13 fixed positions, and the flip, of one training clip.
+    """Sample the multi-scale crop at one of 13 fixed positions, and the flip, of a training clip.
 
     Args:
         height: of the frames.
-        width: of the same.
-        crop_size: side of the square that comes out.
+        width: of the frames.
+        crop_size: side of the resulting square.
         rng: see `draw_augmentation`.
-        scales: of the short side; height and width take neighboring ones.
-        flip_probability: 0 where left and right are part of the label.
+        scales: of the short side; height and width use equal or neighboring ones.
+        flip_probability: 0 if labels depend on left and right.
         grayscale_probability: 0.2 in ActionCLIP, 0 in TSN and TAM.
 
     Source: TSN `MultiScaleCrop`; ActionCLIP and TAM use it.
     """
-    draws = _as_draws(rng)
+    draws = _as_source(rng)
     sides = [int(min(height, width) * scale) for scale in scales]
-    # A crop within two pixels of the wanted size is taken at that size, so that it is not resized.
+    # A crop within two pixels of the crop size gets that size, so that it is not resized.
     sides = [crop_size if abs(side - crop_size) < 3 and crop_size <= min(height, width) else side for side in sides]
     pairs = [(a, b) for (i, a), (j, b) in product(enumerate(sides), repeat=2) if abs(i - j) <= 1]
     box_height, box_width = pairs[draws.randint(0, len(pairs) - 1)]
@@ -234,12 +234,12 @@ def draw_multi_scale_crop(
 
 
 def augment_frames(frames: Tensor, augmentation: Augmentation, crop_size: int) -> Tensor:
-    """Do to every frame of a clip what was drawn for it.
+    """Apply an augmentation to all frames of a clip.
 
     Args:
-        frames: (T, 3, H, W) uint8, of the size the augmentation was drawn for.
-        augmentation: from `draw_augmentation` or `draw_multi_scale_crop`.
-        crop_size: the same as there.
+        frames: (T, 3, H, W) uint8, of the size for which the augmentation was sampled.
+        augmentation: of `draw_augmentation` or `draw_multi_scale_crop`.
+        crop_size: as passed there.
 
     Returns:
         (T, 3, crop_size, crop_size) uint8.
@@ -265,12 +265,12 @@ def to_grayscale(frames: Tensor) -> Tensor:
 
 
 def normalize_frames(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Turn frames into what the encoder takes: float32, minus the mean, over the standard deviation.
+    """Normalize frames to float32.
 
     Args:
         frames: (T, 3, H, W) uint8.
-        mean: of each channel, for values from 0 to 1.
-        std: of each channel, likewise.
+        mean: per channel, for values from 0 to 1.
+        std: per channel, for values from 0 to 1.
     """
     scale = torch.tensor([1 / (255 * one) for one in std]).view(3, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1)
@@ -284,12 +284,12 @@ def _crop(frames: Tensor, top: int, left: int, height: int, width: int) -> Tenso
 def _check_crop(frames: Tensor, height: int, width: int) -> None:
     if height > frames.shape[-2] or width > frames.shape[-1]:
         raise ValueError(
-            f"Cannot cut {height} x {width} out of frames of {frames.shape[-2]} x {frames.shape[-1]} pixels. "
-            "Resize the short side to at least the crop first."
+            f"Frames must be at least as large as the crop of {height} x {width}, got {frames.shape[-2]} x {frames.shape[-1]}. "
+            "Resize the short side first."
         )
 
 
-class _GeneratorDraws:
+class _GeneratorSource:
     def __init__(self, generator: np.random.Generator):
         self.generator = generator
 
@@ -303,5 +303,5 @@ class _GeneratorDraws:
         return int(self.generator.integers(a, b, endpoint=True))
 
 
-def _as_draws(rng: np.random.Generator | Draws) -> Draws:
-    return _GeneratorDraws(rng) if isinstance(rng, np.random.Generator) else rng
+def _as_source(rng: np.random.Generator | RandomSource) -> RandomSource:
+    return _GeneratorSource(rng) if isinstance(rng, np.random.Generator) else rng

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def plant(tmp_path) -> Callable[..., Path]:
-    """A function that puts files into a folder, with text or without, and gives the folder."""
+    """A function that writes files into a folder, empty or with text, and returns the folder."""
 
     def put(*empty: str, **options: dict[str, str]) -> Path:
         for name, text in {**dict.fromkeys(empty, ""), **options.get("texts", {})}.items():

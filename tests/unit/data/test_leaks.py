@@ -3,64 +3,69 @@ import shutil
 import pytest
 
 from kinoclip.data import load_videos
-from kinoclip.data.kinoshapes import kinoshapes_dataset
 from kinoclip.data.leaks import check_leaks
+from kinoclip.kinoshapes import kinoshapes_dataset
 
-LINES = {"train.txt": "a/1.mp4 0\na/2.mp4 0\nb/3.mp4 1\n", "test.txt": "b/3.mp4 1\na/2.mp4 0\nb/4.mp4 1\n"}
+ENDS = "e" * 65536  # only the ends of files are read first
 
 
-def test_clean_splits_pass():
-    check_leaks(kinoshapes_dataset(3), kinoshapes_dataset(3, split="test"))
+@pytest.fixture
+def check(plant):
+    def check_splits(texts, other="test", **options):
+        root = plant(texts=texts)
+        check_leaks(*(load_videos(root, split=split, **options) for split in ("train", other)))
+
+    return check_splits
 
 
 def test_a_file_in_both_lists_is_a_leak(plant):
-    root = plant("a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4", texts=LINES)
-    train, test = (load_videos(root / name, labels=["a", "b"]) for name in LINES)
+    lists = {"train.txt": "a/1.mp4 0\na/2.mp4 0\nb/3.mp4 1\n", "test.txt": "b/3.mp4 1\na/2.mp4 0\nb/4.mp4 1\n"}
+    root = plant("a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4", texts=lists)
     with pytest.raises(ValueError, match=r"2 of 3 test videos are in training too: b/3.mp4; a/2.mp4"):
-        check_leaks(train, test)
+        check_leaks(*(load_videos(root / name, labels=["a", "b"]) for name in lists))
 
 
-def test_a_copy_under_another_name_is_a_leak(plant):
-    root = plant(
-        texts={"train/x/1.mp4": "same", "train/x/2.mp4": "else", "test/x/9.mp4": "same", "test/x/8.mp4": "ours"}
-    )
-    train, test = (load_videos(root, split=split) for split in ("train", "test"))
-    with pytest.raises(ValueError, match=r"1 of 2 .*: test/x/9.mp4 \(in training: train/x/1.mp4\)"):
-        check_leaks(train, test)
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (
+            {"train/x/1.mp4": "same", "train/x/2.mp4": "else", "test/x/9.mp4": "same", "test/x/8.mp4": "ours"},
+            {},
+            r"1 of 2 .*: test/x/9.mp4 \(in training: train/x/1.mp4\)",
+        ),
+        ({"train/x/1/img_1.jpg": "frame", "test/x/7/img_1.jpg": "frame"}, {}, "test/x/7"),
+        # a name of the catalog identifies a video in any encoding
+        (
+            {"train/yoga/-x_000001_000011.mp4": "one", "val/yoga/-x_000001_000011.webm": "another"},
+            {"dataset": "kinetics400", "other": "validation"},
+            "1 of 1",
+        ),
+    ],
+    ids=["copy", "frames", "catalog"],
+)
+def test_the_same_video_under_another_name_or_encoding_is_a_leak(check, texts, options, message):
+    with pytest.raises(ValueError, match=message):
+        check(texts, **options)
 
 
-def test_files_of_one_size_with_the_same_ends_may_differ_between(plant):
-    ends = "e" * 65536
-    root = plant(texts={"train/x/1.mp4": f"{ends}middle{ends}", "test/x/2.mp4": f"{ends}center{ends}"})
-    check_leaks(load_videos(root, split="train"), load_videos(root, split="test"))
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"train/x/1.mp4": "one", "test/x/1.mp4": "another"},
+        {"train/x/1.mp4": f"{ENDS}middle{ENDS}", "test/x/2.mp4": f"{ENDS}center{ENDS}"},
+    ],
+    ids=["equal names", "equal ends"],
+)
+def test_different_videos_are_not_a_leak(check, texts):
+    check(texts)
 
 
-def test_the_same_bytes_in_two_data_sets_are_a_leak():
-    dataset = kinoshapes_dataset(3)
-    with pytest.raises(ValueError, match="1 of 1"):
-        check_leaks(dataset, dataset.select([2]))
-
-
-def test_folders_of_the_same_frames_are_a_leak(plant):
-    root = plant(texts={"train/x/1/img_1.jpg": "frame", "test/x/7/img_1.jpg": "frame"})
-    with pytest.raises(ValueError, match="test/x/7"):
-        check_leaks(load_videos(root, split="train"), load_videos(root, split="test"))
-
-
-def test_in_a_data_set_of_the_catalog_the_name_tells_even_another_encoding(plant):
-    root = plant(texts={"train/yoga/-x_000001_000011.mp4": "one", "val/yoga/-x_000001_000011.webm": "another"})
-    train, test = (load_videos(root, split=split, dataset="kinetics400") for split in ("train", "validation"))
-    with pytest.raises(ValueError, match="1 of 1"):
-        check_leaks(train, test)
-
-
-def test_equal_names_of_different_videos_of_ones_own_are_no_leak(plant):
-    root = plant(texts={"train/x/1.mp4": "one", "test/x/1.mp4": "another"})
-    check_leaks(load_videos(root, split="train"), load_videos(root, split="test"))
-
-
-def test_copies_are_found_by_what_they_hold_wherever_they_lie(plant, tmp_path):
+def test_copies_are_found_by_their_content_in_any_folder_and_in_memory(plant, tmp_path):
     root = plant(texts={"x/1.mp4": "one", "y/2.mp4": "two"})
     shutil.copytree(root, tmp_path / "copy")
     with pytest.raises(ValueError, match="2 of 2"):
         check_leaks(load_videos(root), load_videos(tmp_path / "copy"))
+    clips = kinoshapes_dataset(3)
+    check_leaks(clips, kinoshapes_dataset(3, split="test"))
+    with pytest.raises(ValueError, match="1 of 1"):
+        check_leaks(clips, clips.select([2]))

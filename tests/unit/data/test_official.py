@@ -3,12 +3,12 @@ import json
 import pytest
 
 from kinoclip.data import Coverage, load_videos
-from kinoclip.data.layouts import FileTree
-from kinoclip.data.official import recognize
+from kinoclip.data.catalog import recognize
+from kinoclip.data.files import FileTree
 
 
 def rows(dataset):
-    """Give name and label of each row."""
+    """Return name and label of each row."""
     names = dataset.features["label"].names
     return sorted((row["name"], names[row["label"]]) for row in dataset)
 
@@ -36,12 +36,6 @@ def test_kinetics_folders_alone_are_enough(plant):
     assert Coverage.of(dataset).layout == "folders"
 
 
-def test_a_table_that_is_none_of_kinetics_is_refused(plant):
-    root = plant("a.mp4", texts={"train.csv": "label,id\nx,y\n"})
-    with pytest.raises(ValueError, match="none of Kinetics"):
-        load_videos(root, dataset="kinetics600")
-
-
 UCF = {
     "classInd.txt": "1 ApplyEyeMakeup\n37 HandstandPushups\n",
     "trainlist01.txt": "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n",
@@ -66,15 +60,7 @@ def test_ucf_classes_come_from_folders_and_splits_from_the_fold(plant):
     assert Coverage.of(load_videos(root)).expected == 13320
 
 
-def test_a_split_or_fold_that_ucf_does_not_have_is_refused(plant):
-    root = plant(*UCF_FILES, texts=UCF)
-    with pytest.raises(ValueError, match=r"no split 'validation'. Choose one of train, test"):
-        load_videos(root, split="validation")
-    with pytest.raises(ValueError, match="no fold 4"):
-        load_videos(root, split="train", fold=4)
-
-
-def test_hmdb_files_say_train_test_or_unused(plant):
+def test_hmdb_lists_mark_train_test_and_unused_videos(plant):
     files = ("hmdb/brush_hair/a!#&()[];~.avi", "hmdb/brush_hair/b.avi", "hmdb/sword/c.avi", "hmdb/sword/d.avi")
     root = plant(
         *files,
@@ -139,12 +125,6 @@ def test_charades_intervals_that_begin_after_the_end_are_left_out(plant):
     assert Coverage.of(dataset).dropped == 1
 
 
-def test_charades_without_its_classes_says_where_they_are(plant):
-    root = plant("AB12C.mp4", texts={"Charades_v1_train.csv": CHARADES["Charades_v1_train.csv"]})
-    with pytest.raises(ValueError, match=r"Charades_v1_classes.txt is not there.*prior.allenai.org"):
-        load_videos(root, split="train")
-
-
 def test_something_something_v1_has_frames_in_numbered_folders(plant):
     texts = {"something-something-v1-validation.csv": "74225;Unfolding something\n1;Holding something\n"}
     root = plant("frames/74225/00001.jpg", "frames/74225/00002.jpg", texts=texts)
@@ -168,22 +148,30 @@ def test_annotations_and_videos_may_lie_in_different_folders(plant, tmp_path):
     assert dataset[0]["name"] == "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"
 
 
-def test_a_data_set_without_any_of_its_videos_says_how_they_are_named(plant):
-    root = plant(texts=UCF)
-    with pytest.raises(ValueError, match=r"None of the 1 listed videos.*ApplyEyeMakeup.*Class/v_Class_g01_c01.avi"):
-        load_videos(root, split="train")
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (UCF, {"split": "train"}, "None of the 1 listed videos.*ApplyEyeMakeup.*Class/v_Class_g01_c01.avi"),
+        (UCF, {"split": "validation"}, "has the splits train, test, not 'validation'"),
+        (UCF, {"split": "train", "fold": 4}, "must be 1 to 3, got 4"),
+        ({}, {"dataset": "ucf101"}, "trainlist01.txt.*https://www.crcv.ucf.edu"),
+        (
+            {"a/trainlist01.txt": "", "b/trainlist01.txt": ""},
+            {"dataset": "ucf101"},
+            "both a/trainlist01.txt and b/trainl",
+        ),
+        ({"train.csv": "label,id\nx,y\n"}, {"dataset": "kinetics600"}, "not a row of Kinetics"),
+        (
+            {"Charades_v1_train.csv": CHARADES["Charades_v1_train.csv"]},
+            {"split": "train"},
+            "Charades_v1_classes.txt with the names of the classes is missing.*prior.allenai.org",
+        ),
+    ],
+)
+def test_annotations_that_cannot_be_used_are_refused_with_advice(plant, texts, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_videos(plant("x.avi", texts=texts), **options)
 
 
-def test_a_data_set_without_annotations_says_where_to_get_them(plant):
-    with pytest.raises(ValueError, match=r"trainlist01.txt.*https://www.crcv.ucf.edu"):
-        load_videos(plant("x.avi"), dataset="ucf101")
-
-
-def test_two_copies_of_an_annotation_are_refused(plant):
-    root = plant("x.avi", texts={"a/trainlist01.txt": "", "b/trainlist01.txt": ""})
-    with pytest.raises(ValueError, match=r"both a/trainlist01.txt and b/trainlist01.txt"):
-        load_videos(root, dataset="ucf101")
-
-
-def test_folders_without_official_files_are_recognized_as_nothing(plant):
+def test_folders_without_official_files_are_not_recognized(plant):
     assert recognize(FileTree(plant("a/x.mp4", texts={"train.csv": "video,label\n"}))) is None

@@ -1,7 +1,8 @@
-"""The card of a folder: what it says, what it never mixes, and what it keeps of a person's text."""
+"""Model cards: their facts, the separation of measured and printed numbers, and the owner's text."""
 
 import json
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,7 @@ import pytest
 import torch
 
 from kinoclip.cli import _build_parser
-from kinoclip.hub.card_facts import training_facts
-from kinoclip.hub.cards import has_own_text, model_card, read_paper
-from kinoclip.hub.planned import planned_cards
+from kinoclip.hub.cards import has_own_text, model_card, read_paper, training_facts
 from kinoclip.methods import METHODS
 from kinoclip.text.entities import load_corpus
 from kinoclip.training.recipe import load_recipe, recipe_names
@@ -34,7 +33,7 @@ def test_a_report_is_shown_with_its_protocol_interval_and_data(bike_folder, repo
     text = model_card(bike_folder, reports=[report]).text
     assert "### ucf101, test split" in text
     assert "| top-1 accuracy | 75.00% | 40.9% to 92.8% |" in text
-    assert "Of `my-model`: 8 videos were scored, 1 could not be read" in text
+    assert "`my-model`: 8 videos scored, 1 unreadable" in text
     assert "Protocol `single_view`: one clip, center crop; 4 frames by `segment_start`." in text
     assert "Weakest of 2 classes: archery 50%, diving 100%." in text
     assert "Fingerprint of the data: `0123456789abcdef`. Versions: kinoclip 0.1.0." in text
@@ -49,7 +48,7 @@ def test_the_model_index_holds_what_was_measured(bike_folder, report):
 
 def test_numbers_of_a_paper_stand_apart_and_in_no_model_index(bike_folder):
     card = model_card(bike_folder, recipe="bike/t6a-vcs")
-    before, after = card.text.split("## What the paper prints")
+    before, after = card.text.split("## Numbers printed in the paper")
     assert "78.5" not in before
     assert "| Table 6a (`bike/t6a-vcs`)" in after
     assert "top1 78.5" in after
@@ -58,12 +57,12 @@ def test_numbers_of_a_paper_stand_apart_and_in_no_model_index(bike_folder):
 
 def test_a_report_of_another_method_is_refused(bike_folder, write_report, tmp_path):
     other = write_report(tmp_path / "other.json", "kinoclip_alt")
-    with pytest.raises(ValueError, match="measured a 'kinoclip_alt' model, and this is a 'kinoclip_bike'"):
+    with pytest.raises(ValueError, match="is a report of a 'kinoclip_alt' model, got a 'kinoclip_bike' model"):
         model_card(bike_folder, reports=[other])
 
 
 def test_a_row_of_another_method_is_refused(bike_folder):
-    with pytest.raises(ValueError, match="is a row of 'kinoclip_alt'"):
+    with pytest.raises(ValueError, match="is a recipe of 'kinoclip_alt'"):
         model_card(bike_folder, recipe="alt/t1-b16-8f")
 
 
@@ -74,10 +73,10 @@ def test_the_first_ten_of_a_checkpoints_own_labels_are_named(tiny_bike, bike_pro
     tiny_bike.save_pretrained(tmp_path)
     bike_processor.save_pretrained(tmp_path)
     text = model_card(tmp_path).text
-    assert f"12 of its own: {', '.join(labels[:10])} and 2 more; and any others" in text
+    assert f"12 stored: {', '.join(labels[:10])} and 2 more; and any others" in text
 
 
-def test_what_a_person_wrote_below_the_mark_is_kept(bike_folder, report):
+def test_text_of_the_owner_below_the_mark_is_kept(bike_folder, report):
     place = bike_folder / "README.md"
     first = model_card(bike_folder)
     first.data["license"] = "mit"
@@ -97,7 +96,7 @@ def test_an_edit_of_the_generated_part_is_refused(bike_folder):
         model_card(bike_folder)
 
 
-def test_a_card_that_a_person_wrote_alone_goes_below_the_mark(bike_folder):
+def test_a_card_without_the_mark_moves_below_it(bike_folder):
     (bike_folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     card = model_card(bike_folder)
     assert card.text.rstrip().endswith("# Mine")
@@ -114,7 +113,7 @@ def test_the_code_of_a_card_runs(bike_folder, video_path, tmp_path, monkeypatch,
     assert "diving" in capsys.readouterr().out
 
 
-def test_training_facts_name_no_folder_of_whoever_trained():
+def test_training_facts_do_not_show_local_folders():
     facts = training_facts(
         {
             "name": "finetune",
@@ -140,7 +139,7 @@ def test_training_facts_name_no_folder_of_whoever_trained():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_says_which_paper_it_is(name):
+def test_the_paper_of_every_method_is_parsed(name):
     paper = read_paper(METHODS[name].config())
     assert paper.title.endswith(tuple("abcdefghijklmnopqrstuvwxyz"))
     assert paper.link.startswith("https://")
@@ -149,8 +148,9 @@ def test_every_method_says_which_paper_it_is(name):
 
 def test_the_cards_in_the_repository_are_what_the_package_writes():
     written = {path.parent.name: path.read_text() for path in HUB_CARDS.glob("*/README.md")}
-    made = {name: str(card) for name, card in planned_cards(HUB_CARDS)}
-    assert made == written, "write them anew: python -m kinoclip.hub.planned --output hub_cards"
+    script = runpy.run_path(str(HUB_CARDS.parent / "examples" / "hub_cards" / "write_cards.py"))
+    made = {name: str(card) for name, card in script["planned_cards"](HUB_CARDS)}
+    assert made == written, "run python examples/hub_cards/write_cards.py --output hub_cards"
 
 
 def test_the_commands_of_the_cards_are_ones_that_the_command_line_takes():
@@ -163,7 +163,7 @@ def test_the_commands_of_the_cards_are_ones_that_the_command_line_takes():
 
 
 @pytest.mark.parametrize("name", ["alt-vitb16", "alt-vitl14"])
-def test_the_cost_on_a_card_is_that_of_its_rows_own_corpus(name):
+def test_the_cost_on_a_card_is_that_of_the_corpus_of_its_row(name):
     text = (HUB_CARDS / name / "README.md").read_text()
     assert f"`corpus_size = {len(load_corpus('kinetics400'))}`" in text
 

@@ -1,4 +1,4 @@
-"""Publishing: what is sent, in how many commits, what stays, and what is refused."""
+"""Publishing: uploaded files, commits, local files, and refusals."""
 
 import json
 import re
@@ -50,37 +50,21 @@ def test_the_same_command_again_makes_no_commit(hub, bike_folder):
     assert lines[-1].startswith("nothing changed")
 
 
-def test_what_failed_is_continued_by_the_same_command(hub, bike_folder):
-    hub.failing = {"commit"}
-    with pytest.raises(RuntimeError, match="run the same command again"):
+@pytest.mark.parametrize(
+    ("fault", "message", "commits", "last"),
+    [
+        ("failing", "run the same command again", 1, "published"),
+        ("cutting", r"could not be reached for org/tiny.* run the same command again; it continues", 1, "published"),
+        ("losing", "could not be reached", 2, "nothing changed"),  # the commit was made, its response lost
+    ],
+)
+def test_an_interrupted_upload_is_continued_by_the_same_command(hub, bike_folder, fault, message, commits, last):
+    setattr(hub, fault, {"commit"})
+    with pytest.raises(RuntimeError, match=message):
         [*publish(bike_folder, "org/tiny")]
-    assert len(hub.repos["models/org/tiny"].commits) == 1
-    [*publish(bike_folder, "org/tiny")]
+    assert len(hub.repos["models/org/tiny"].commits) == commits
+    assert [*publish(bike_folder, "org/tiny")][-1].startswith(last)
     assert len(hub.repos["models/org/tiny"].commits) == 2
-
-
-def test_a_network_that_breaks_off_is_named_and_the_same_command_goes_on(hub, bike_folder):
-    hub.cutting = {"commit"}
-    with pytest.raises(
-        RuntimeError, match=r"could not be reached for org/tiny.* the same command goes on where it was"
-    ):
-        [*publish(bike_folder, "org/tiny")]
-    assert len(hub.repos["models/org/tiny"].commits) == 1
-    assert [*publish(bike_folder, "org/tiny")][-1].startswith("published")
-    assert len(hub.repos["models/org/tiny"].commits) == 2
-
-
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub, bike_folder):
-    hub.losing = {"commit"}
-    with pytest.raises(RuntimeError, match="could not be reached"):
-        [*publish(bike_folder, "org/tiny")]
-    assert [*publish(bike_folder, "org/tiny")][-1].startswith("nothing changed")
-    assert len(hub.repos["models/org/tiny"].commits) == 2
-
-
-def test_a_report_that_is_not_there_is_named(bike_folder):
-    with pytest.raises(FileNotFoundError, match=r"There is no report none\.json"):
-        [*publish(bike_folder, "org/tiny", reports=["none.json"])]
 
 
 def test_reports_go_with_the_folder_and_stay_in_its_card(hub, bike_folder, write_report, tmp_path):
@@ -138,28 +122,22 @@ def test_results_are_collected_as_a_data_set(hub, bike_folder, write_report, tmp
     assert lines[-1].endswith("already")
 
 
-def test_a_token_that_is_not_known_is_named(hub, bike_folder, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_other")
-    with pytest.raises(RuntimeError, match="it does not know the token"):
-        [*publish(bike_folder, "org/tiny")]
-
-
-def test_a_place_where_the_token_may_not_write_is_named(hub, bike_folder):
-    with pytest.raises(RuntimeError, match=r"refused other/tiny .*the token may not write there"):
-        [*publish(bike_folder, "other/tiny")]
-
-
-def test_without_a_token_the_reader_is_told_to_log_in(hub, bike_folder, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr("kinoclip.hub.publish.get_token", lambda: None)
-    with pytest.raises(RuntimeError, match="There is no token for the Hub"):
-        [*publish(bike_folder, "org/tiny")]
-
-
-def test_without_a_network_the_reader_is_told(hub, bike_folder, monkeypatch):
-    monkeypatch.setattr("kinoclip.hub.publish.HfApi", partial(HfApi, endpoint="http://127.0.0.1:9"))
-    with pytest.raises(RuntimeError, match="could not be reached"):
-        [*publish(bike_folder, "org/tiny")]
+@pytest.mark.parametrize(
+    ("token", "endpoint", "place", "said"),
+    [
+        ("hf_other", None, "org/tiny", "unknown token"),
+        (TOKEN, None, "other/tiny", r"refused other/tiny .*the token has no write access there"),
+        ("", None, "org/tiny", "needs a token with write access"),
+        (TOKEN, "http://127.0.0.1:9", "org/tiny", "could not be reached"),
+    ],
+    ids=["unknown token", "no write access", "no token", "no network"],
+)
+def test_where_nothing_can_be_sent_the_reader_is_told(hub, bike_folder, monkeypatch, token, endpoint, place, said):
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("kinoclip.hub.publish.get_token", lambda: token or None)
+    monkeypatch.setattr("kinoclip.hub.publish.HfApi", partial(HfApi, endpoint=endpoint or hub.url))
+    with pytest.raises(RuntimeError, match=said):
+        [*publish(bike_folder, place)]
 
 
 @pytest.mark.parametrize("name", ["tiny", "a/b/c", "org/", "org/with space"])
@@ -168,59 +146,60 @@ def test_a_malformed_name_is_refused(bike_folder, name):
         [*publish(bike_folder, name)]
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no folder"):
-        [*publish(tmp_path / "none", "org/tiny")]
+@pytest.mark.parametrize(("name", "said"), [("none", "does not exist"), ("", r"The report none\.json does not exist")])
+def test_a_folder_or_a_report_that_is_not_there_is_named(bike_folder, name, said):
+    with pytest.raises(FileNotFoundError, match=said):
+        [*publish(bike_folder / name, "org/tiny", reports=["none.json"])]
 
 
-def change_weights(folder, change):
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+def change_weights(change):
+    def damage(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
 
 
-def test_weights_that_are_no_numbers_are_refused(bike_folder):
-    change_weights(bike_folder, lambda weights: weights["logit_scale"].fill_(torch.nan))
-    with pytest.raises(ValueError, match="logit_scale holds values that are no finite numbers"):
-        [*publish(bike_folder, "org/tiny")]
-
-
-def test_weights_that_are_missing_are_refused(bike_folder):
-    change_weights(bike_folder, lambda weights: weights.pop("logit_scale"))
-    with pytest.raises(ValueError, match=r"1 weights do not fit config\.json; logit_scale has shape none"):
-        [*publish(bike_folder, "org/tiny")]
-
-
-def test_a_weights_file_that_was_cut_off_is_refused(bike_folder):
-    place = bike_folder / "model.safetensors"
+def cut(folder):
+    place = folder / "model.safetensors"
     place.write_bytes(place.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="is no whole safetensors file"):
-        [*publish(bike_folder, "org/tiny")]
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("model.safetensors", "holds no model.safetensors"),
-        ("processor_config.json", "lacks its processor"),
-        ("kinoclip_shim.py", "lacks kinoclip_shim.py"),
-        ("config.json", "holds no config.json"),
-    ],
-)
-def test_a_file_that_is_missing_is_named(bike_folder, name, message):
-    (bike_folder / name).unlink()
-    with pytest.raises(ValueError, match=message):
-        [*publish(bike_folder, "org/tiny")]
-
-
-def test_a_shim_that_was_changed_is_refused(bike_folder):
-    with (bike_folder / "kinoclip_shim.py").open("a") as shim:
+def change_shim(folder):
+    with (folder / "kinoclip_shim.py").open("a") as shim:
         shim.write("import os\n")
-    with pytest.raises(ValueError, match="is not as kinoclip writes it"):
-        [*publish(bike_folder, "org/tiny")]
 
 
-def test_a_token_inside_of_a_file_is_refused(bike_folder):
-    (bike_folder / "training.json").write_text(json.dumps({"note": "hf_" + "a" * 34}))
-    with pytest.raises(ValueError, match=r"training.json holds what looks like a secret \(hf_aaa\.\.\.\)"):
+def leave_a_token(folder):
+    (folder / "training.json").write_text(json.dumps({"note": "hf_" + "a" * 34}))
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+REFUSED = {
+    "NaN": (
+        change_weights(lambda weights: weights["logit_scale"].fill_(torch.nan)),
+        "logit_scale holds NaN or infinity",
+    ),
+    "a missing weight": (
+        change_weights(lambda weights: weights.pop("logit_scale")),
+        r"do not fit its config\.json: 1 missing, first logit_scale",
+    ),
+    "cut weights": (cut, "is not a complete safetensors file"),
+    "no weights": (remove("model.safetensors"), "has no model.safetensors"),
+    "no processor": (remove("processor_config.json"), "has no processor"),
+    "no shim": (remove("kinoclip_shim.py"), "has no kinoclip_shim.py"),
+    "no config": (remove("config.json"), "lacks config.json"),
+    "a changed shim": (change_shim, "was changed, and others would run it"),
+    "a token": (leave_a_token, r"training.json contains what looks like a secret \(hf_aaa\.\.\.\)"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_folder_that_others_could_not_or_should_not_load_is_refused_with(bike_folder, damage, message):
+    damage(bike_folder)
+    with pytest.raises(ValueError, match=message):
         [*publish(bike_folder, "org/tiny")]

@@ -1,9 +1,10 @@
-"""What tests of inference share."""
+"""Fixtures of the tests of inference."""
 
 import pytest
 import torch
 
 from kinoclip import Classifier
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
 
 @pytest.fixture(scope="module")
@@ -11,9 +12,19 @@ def classifier(clip_folder):
     return Classifier.load(clip_folder)
 
 
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """Paths of seven videos; the fourth is broken."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number, clip in enumerate(kinoshapes_clips(7, seed=1, split="test")):
+        write_video(folder / f"{number}.mp4", clip.frames, clip.spec.fps)
+    (folder / "3.mp4").write_bytes(b"no video")
+    return [str(folder / f"{number}.mp4") for number in range(7)]
+
+
 @pytest.fixture
 def two_threads():
-    """Let torch have two threads, and give the one of the tests back."""
+    """Set torch to two threads during a test."""
     torch.set_num_threads(2)
     yield
     assert torch.get_num_threads() == 2

@@ -2,10 +2,11 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from kinoclip import Classifier
+from kinoclip import AltModel, AltProcessor, Classifier
 from kinoclip.export import writing
-from kinoclip.inference.jobs import Job
-from kinoclip.inference.loading import load_recognizer
+from kinoclip.export.manifest import MANIFEST
+from kinoclip.inference.backends import load_recognizer
+from kinoclip.inference.batch_job import ClassifyJob
 
 LABELS = ("red circle", "blue square", "green star")
 
@@ -28,26 +29,18 @@ def test_onnxruntime_gives_the_answers_of_torch_and_exports_once(bike_folder, vi
     again = Classifier.load(bike_folder, backend="onnxruntime")
     assert again.classify(video_path, LABELS).label == torch_answer.label
     # answers may differ in the last digit, so the records of one never continue those of the other
-    assert Job(again, LABELS).identity != Job(Classifier.load(bike_folder), LABELS).identity
+    assert ClassifyJob(again, LABELS).identity != ClassifyJob(Classifier.load(bike_folder), LABELS).identity
 
 
-def test_onnxruntime_in_8_bits_encodes_frames_nearly_alike_and_text_as_before(bike_folder, home):
-    pytest.importorskip("onnxruntime")
-    whole, processor = load_recognizer(bike_folder)
-    small, _ = load_recognizer(bike_folder, backend="onnxruntime-int8")
-    assert next((home / "kinoclip" / "onnx").iterdir()).name.endswith("-int8")
-    generator = torch.Generator().manual_seed(0)
-    size = processor.video_processor.crop_size["height"]
-    pixels = torch.randn(2, 3, 3, size, size, generator=generator)
-    ids = processor(text=list(LABELS))
-    with torch.inference_mode():
-        frames = whole.encode_frames(pixels).embeds
-        off = (small.encode_frames(pixels).embeds - frames).abs().max()
-        torch.testing.assert_close(
-            small.encode_text(**ids).embeds, whole.encode_text(**ids).embeds, atol=1e-5, rtol=1e-4
-        )
-    # steps of 1/255, several in a row
-    assert 1e-5 < off / frames.abs().max() < 0.1
+def test_onnxruntime_int8_exports_in_8_bits_into_a_folder_of_its_own(bike_folder, home, monkeypatch):
+    exported = []
+    monkeypatch.setattr(writing, "export_recognizer", lambda *a, **options: exported.append((a[2], options)) or ())
+    with pytest.raises(FileNotFoundError):  # nothing was written
+        load_recognizer(bike_folder, backend="onnxruntime-int8")
+    [(folder, options)] = exported
+    assert options["dtype"] == "int8"
+    assert folder.parent == home / "kinoclip" / "onnx"
+    assert folder.name.endswith("-int8")
 
 
 @pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"device": "cuda"}])
@@ -56,6 +49,27 @@ def test_onnxruntime_computes_on_the_cpu_in_its_own_dtype(bike_folder, options):
         load_recognizer(bike_folder, backend="onnxruntime", **options)
 
 
+def test_an_export_keeps_its_corpus_and_a_backend_exports_each_corpus_once(clip_folder, tmp_path, home, monkeypatch):
+    model = AltModel.from_clip(clip_folder, merge_r=2, decoder_layers=1)
+    processor = AltProcessor.from_clip(clip_folder, model.config)
+    model.set_corpus(["a circle", "a square"], processor=processor).save_pretrained(tmp_path / "alt")
+    processor.save_pretrained(tmp_path / "alt")
+    folders = []
+    monkeypatch.setattr(writing, "export_recognizer", lambda *a, **options: folders.append(a[2]) or ())
+    for corpus in (None, "hmdb51", ["hmdb51", "ucf101"]):
+        with pytest.raises(FileNotFoundError):  # nothing was written
+            load_recognizer(tmp_path / "alt", backend="onnxruntime", corpus=corpus)
+    assert len(set(folders)) == 3
+
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / MANIFEST).write_text("{}")
+    with pytest.raises(
+        ValueError,
+        match=r"with fixed dtype, branches, settings and corpus\. Leave device, dtype, attributes, settings and",
+    ):
+        load_recognizer(tmp_path / "export", corpus="hmdb51")
+
+
 def test_an_unknown_backend_is_named(bike_folder):
-    with pytest.raises(ValueError, match=r"no backend 'openvino'\. Choose torch, onnxruntime, onnxruntime-int8"):
+    with pytest.raises(ValueError, match="must be one of torch, onnxruntime, onnxruntime-int8, got 'openvino'"):
         load_recognizer(bike_folder, backend="openvino")

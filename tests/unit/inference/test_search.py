@@ -1,19 +1,22 @@
+"""Embeddings of videos, and search by text."""
+
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from kinoclip import Classifier, VideoDecodeError
-from kinoclip.data.kinoshapes import kinoshapes_clips, write_video
 from kinoclip.inference.search import VideoEmbeddings, embed_videos, search
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
 OBJECTS = ["red circle", "blue square", "green star"]
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """A folder of a clip of each object, and of one that is broken."""
+    """A folder with a clip of each object, and a broken one."""
     folder = tmp_path_factory.mktemp("clips")
     for name, clip in zip(OBJECTS, kinoshapes_clips(3, seed=2, labels=OBJECTS), strict=True):
         write_video(folder / f"{name}.mp4", clip.frames, clip.spec.fps)
@@ -42,21 +45,15 @@ def test_the_score_is_the_cosine_of_the_mean_frame_and_the_query(classifier, cli
     assert scores[str(clips / "red circle.mp4")] == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_video_that_cannot_be_read_is_listed(clips, embeddings):
+def test_unreadable_videos_are_listed_and_an_error_if_there_are_no_others(classifier, clips, embeddings):
     assert len(embeddings.videos) == len(embeddings.embeds) == 3
-    [(name, why)] = embeddings.unreadable.items()
-    assert name == str(clips / "broken.mp4")
-    assert why
-
-
-def test_none_that_can_be_read_is_an_error(classifier, clips):
+    assert [*embeddings.unreadable] == [str(clips / "broken.mp4")]
     with pytest.raises(VideoDecodeError, match="None of 1 videos could be read"):
         embed_videos([clips / "broken.mp4"], model=classifier, pooling="mean")
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".parquet"])
-def test_embeddings_come_back_from_a_file(embeddings, tmp_path, suffix):
-    path = tmp_path / "new" / f"videos{suffix}"
+def test_embeddings_come_back_from_a_file(embeddings, tmp_path):
+    path = tmp_path / "new" / "videos.safetensors"
     embeddings.save(path)
     back = VideoEmbeddings.load(path)
     assert torch.equal(back.embeds, embeddings.embeds)
@@ -64,13 +61,24 @@ def test_embeddings_come_back_from_a_file(embeddings, tmp_path, suffix):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_kept_features_give_the_same_embeddings(classifier, clips, embeddings, tmp_path):
+def test_stored_features_give_the_same_embeddings(classifier, clips, embeddings, tmp_path):
     options = {"model": classifier, "pooling": "mean", "features": tmp_path / "features"}
     for _ in range(2):
         assert torch.equal(embed_videos([clips], **options).embeds, embeddings.embeds)
+    classifier.features = None
 
 
-def test_two_crops_are_averaged(clip_folder, clips):
+@pytest.mark.usefixtures("two_threads")
+def test_two_cores_give_the_embeddings_of_one(classifier, clips):
+    videos = [clips / f"{name}.mp4" for name in OBJECTS[:2]]
+    together = embed_videos(videos, model=classifier, pooling="mean")
+    torch.set_num_threads(1)
+    alone = embed_videos(videos, model=classifier, pooling="mean")
+    torch.set_num_threads(2)
+    assert torch.equal(together.embeds, alone.embeds)
+
+
+def test_crops_are_averaged(clip_folder, clips):
     classifier = Classifier.load(clip_folder)
     classifier.video_processor.num_crops = 3
     found = embed_videos([clips / "red circle.mp4"], model=classifier, pooling="mean")
@@ -78,47 +86,44 @@ def test_two_crops_are_averaged(clip_folder, clips):
     assert float(found.embeds.norm()) == pytest.approx(1, abs=1e-5)
 
 
-def test_another_model_does_not_search(embeddings, bike_folder):
+def test_another_model_is_refused_and_the_same_one_under_another_name_is_not(
+    embeddings, bike_folder, clip_folder, tmp_path
+):
     with pytest.raises(ValueError, match="is another one"):
         search(embeddings, "red circle", model=bike_folder)
-
-
-def test_the_same_model_under_another_name_does(embeddings, clip_folder, tmp_path):
     shutil.copytree(clip_folder, tmp_path / "moved")
     assert search(embeddings, "red circle", model=tmp_path / "moved")
 
 
-def test_a_method_that_weighs_frames_by_label_says_what_can_be_done(classifier, clips):
-    with pytest.raises(ValueError, match=r"weighs the frames anew for each label.*--pooling mean"):
+def test_a_method_that_weighs_frames_by_label_names_the_alternative(classifier, clips):
+    with pytest.raises(ValueError, match=r"weighs the frames for each label.*--pooling mean"):
         embed_videos([clips], model=classifier)
-    # nothing of a refused question stays
     assert classifier.model.config.interaction == "saliency"
 
 
 @pytest.mark.parametrize(
     ("queries", "options", "said"),
-    [("red circle", {"top_k": 0}, "top_k is 0"), ("", {}, "not empty"), (["a", "a"], {}, "given twice")],
+    [("red circle", {"top_k": 0}, "top_k must be"), ("", {}, "non-empty"), (["a", "a"], {}, "given twice")],
 )
-def test_bad_questions_are_told(classifier, embeddings, queries, options, said):
+def test_wrong_queries_are_refused(classifier, embeddings, queries, options, said):
     with pytest.raises(ValueError, match=said):
         search(embeddings, queries, model=classifier, **options)
 
 
-@pytest.mark.parametrize("name", ["videos.safetensors", "videos.parquet"])
-@pytest.mark.parametrize("content", [b"", b"something else, and long enough"])
-def test_a_file_of_something_else_is_told(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match="holds no video embeddings"):
-        VideoEmbeddings.load(tmp_path / name)
-
-
-def test_the_weights_of_a_model_are_no_embeddings(bike_folder):
-    with pytest.raises(ValueError, match="holds no video embeddings"):
-        VideoEmbeddings.load(bike_folder / "model.safetensors")
-
-
-def test_a_missing_file_and_another_ending_are_told(tmp_path):
+def test_other_files_are_refused(bike_folder, tmp_path):
+    for name, content in (("empty", b""), ("text", b"something else, and long enough")):
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    save_file({"embeds": torch.ones(1, 2)}, tmp_path / "old.safetensors", {"format": "kinoclip video embeddings 1"})
+    files = [
+        *(tmp_path / f"{name}.safetensors" for name in ("empty", "text", "old")),
+        bike_folder / "model.safetensors",
+    ]
+    for file in files:
+        with pytest.raises(ValueError, match="cannot be read as video embeddings"):
+            VideoEmbeddings.load(file)
+    with pytest.raises(ValueError, match=r"embeddings 1.*Embed the videos again"):
+        VideoEmbeddings.load(tmp_path / "old.safetensors")
     with pytest.raises(FileNotFoundError, match="kinoclip embed"):
+        VideoEmbeddings.load(tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         VideoEmbeddings.load(tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match=r"Use \.safetensors or \.parquet"):
-        VideoEmbeddings.load(tmp_path / "none.npy")

@@ -6,13 +6,12 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch.nn.functional import normalize
-from transformers import AutoModel
 
 from kinoclip import AltConfig, AltModel, AltProcessor, Classifier, SllmConfig
-from kinoclip.inference.evidence import read_evidence
-from kinoclip.losses import soft_cross_entropy
-from kinoclip.methods.alt.alignment import assign_entities, count_patches
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.explain.evidence import read_evidence
+from kinoclip.methods.alt.modeling_alt import assign_entities, count_patches
+from kinoclip.modeling.losses import soft_cross_entropy
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.entities import CORPORA, Entity, entity_ids, load_corpus, save_corpus
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
@@ -103,16 +102,6 @@ def test_other_entities_work_without_building_the_model_anew(build, run):
     assert not torch.allclose(run(model).logits, before)
 
 
-def test_a_checkpoint_brings_its_corpus(build, run, tmp_path):
-    model = build(corpus=9)
-    model.save_pretrained(tmp_path)
-    loaded, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(report.values())
-    assert loaded.config.corpus == [f"entity {i}" for i in range(9)]
-    assert torch.equal(loaded.corpus, model.corpus)
-    assert torch.equal(run(loaded.eval()).logits, run(model).logits)
-
-
 def test_without_a_corpus_the_model_says_how_to_set_one(build, pixels, text):
     with pytest.raises(ValueError, match=r"no corpus to align frames with.*model\.set_corpus"):
         build(corpus=0)(pixels, text_features=text)
@@ -152,8 +141,8 @@ def test_corpus_categories_choose_a_part_of_the_corpus(build, processor, given):
 @pytest.mark.parametrize(
     ("fields", "arguments", "message"),
     [
-        ({}, {"entities": ENTITIES}, "Give the processor that encodes the entities"),
-        ({}, {"entities": ENTITIES, "embeds": torch.ones(2, 32)}, r"shape \(2, 32\), but .* need \(3, 32\)"),
+        ({}, {"entities": ENTITIES}, "Pass the processor that encodes the entities"),
+        ({}, {"entities": ENTITIES, "embeds": torch.ones(2, 32)}, r"must have shape \(3, 32\), got \(2, 32\)"),
         ({}, {"entities": [], "embeds": torch.ones(0, 32)}, "None of 0 entities"),
         ({"corpus_categories": ["body"]}, {"entities": ENTITIES}, r"None of 3 entities .* \['body'\]"),
         ({"query_source": "learned"}, {"entities": ENTITIES}, "learned queries and uses no corpus"),
@@ -206,18 +195,6 @@ def test_cosines_as_the_paper_prints_them_drown_in_the_noise():
     assert found[1] > 0.99  # e^15 : 2000
 
 
-def test_answers_are_the_same_each_time_and_training_draws_noise(build, pixels, text):
-    model = build(alignment_logit_scale=1.0)
-    assert torch.equal(model(pixels, text_features=text).logits, model(pixels, text_features=text).logits)
-    model.train()
-    assert not torch.equal(model(pixels, text_features=text).logits, model(pixels, text_features=text).logits)
-
-
-def test_with_gradients_the_answer_is_the_one_without(build, pixels, text, run):
-    model = build()
-    assert torch.equal(model(pixels, text_features=text).logits, run(model).logits)
-
-
 def test_the_loss_reaches_the_regions_through_the_assignment(build, pixels, text):
     model = build().train()
     model(pixels, text_features=text, labels=torch.tensor([0, 2])).loss.backward()
@@ -250,13 +227,6 @@ def test_regions_count_their_patches_and_the_class_token_counts_once(run):
     assert (counts.sum(2) == 17).all()
     assert (counts[..., 0] == 1).all()
     assert (counts >= 1).all()
-
-
-def test_fewer_and_more_frames_than_in_training_work(build, text):
-    for fields in ({}, {"query_source": "learned", "temporal_position_embedding": True}):
-        model = build(**fields)
-        for length in (1, 3, 11):
-            assert model(torch.randn(1, length, 3, 64, 64), text_features=text).logits.isfinite().all()
 
 
 def test_saliency_is_where_the_queries_look(build, run, text):
@@ -293,7 +263,7 @@ def test_a_linear_probe_names_its_own_labels_from_a_folder(build, processor, vid
 
 
 def test_a_linear_probe_refuses_other_candidates(build, pixels, text):
-    with pytest.raises(ValueError, match="candidates of a linear probe are its own labels"):
+    with pytest.raises(ValueError, match="candidates of a classifier are its own labels"):
         build(linear_probe=True)(pixels, text_features=text)
 
 
@@ -324,26 +294,6 @@ def test_an_explanation_names_the_entity_of_each_region_as_align_does(build, run
     assert torch.equal(explanation.entity_scores, scores)
     assert torch.equal(explanation.regions.flatten(2), output.frames.regions)
     assert explanation.entity_names == [f"entity {i}" for i in range(6)]
-
-
-def test_without_merging_each_patch_is_a_region(build, run):
-    model = build(merge_r=0)
-    output = run(model)
-    explanation = model.explain(output.frames, output.text)
-    assert explanation.entities.shape == (2, 4, 16)
-    assert torch.equal(explanation.regions[1, 2], torch.arange(16).view(4, 4))
-
-
-def test_frames_that_are_aligned_as_a_whole_have_one_entity_each(build, run):
-    model = build(align_regions=False)
-    output = run(model)
-    assert model.explain(output.frames, output.text).entities.shape == (2, 4, 1)
-
-
-def test_learned_queries_have_no_entities(build, run):
-    model = build(query_source="learned")
-    output = run(model)
-    assert model.explain(output.frames, output.text).entities is None
 
 
 def test_entities_that_share_a_unit_are_told_apart(build, run):

@@ -1,7 +1,5 @@
 """What each field of ALT's config changes."""
 
-from dataclasses import fields
-
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -10,9 +8,8 @@ from torch.nn.functional import linear
 from transformers import AutoModel
 
 from kinoclip import AltConfig, AltModel
-from kinoclip.methods.alt.adapters import Adapter
-from kinoclip.methods.alt.decoder import Attention, DecoderLayer
-from kinoclip.outputs import TextFeatures
+from kinoclip.methods.alt.modeling_alt import Attention, DecoderLayer
+from kinoclip.modeling.outputs import TextFeatures
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
 
@@ -108,15 +105,6 @@ def test_train_encoder_and_linear_probe_decide_what_is_trained(build, changes, t
     assert {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad} == trained
 
 
-@pytest.mark.parametrize(("kind", "adapters"), [("S", {"spatial"}), ("STM", {"spatial", "temporal", "mlp"})])
-def test_adapters_are_all_that_trains_in_the_tower(build, kind, adapters):
-    model = build(train_encoder=kind)
-    model.freeze()
-    trained = [name for name, p in model.vision_model.named_parameters() if p.requires_grad]
-    assert {name.split(".")[4] for name in trained} == adapters
-    assert len(trained) == 4 * 2 * len(adapters)  # two linear layers in each of the two layers
-
-
 def test_adapters_change_nothing_at_first(run, build, tmp_path):
     plain = build()
     plain.save_pretrained(tmp_path)
@@ -145,12 +133,6 @@ def test_temporal_adapters_alone_let_frames_know_each_other(build, pixels):
         with torch.no_grad():
             first = [model.encode_frames(video).embeds[:, 0] for video in (pixels, other)]
         assert torch.allclose(*first, **EXACT) != knows
-
-
-def test_an_adapter_has_a_quarter_of_the_width_inside(build):
-    adapters = [module for module in build(train_encoder="SM").modules() if isinstance(module, Adapter)]
-    assert len(adapters) == 2 * 2
-    assert {adapter.down.weight.shape for adapter in adapters} == {(16, 64)}
 
 
 def test_a_linear_probe_classifies_the_video_by_itself(build, pixels):
@@ -306,25 +288,17 @@ def test_a_position_embedding_tells_the_order_of_frames(build):
         assert torch.allclose(*pooled, atol=1e-5) != differs
 
 
-def test_without_normalization_logits_are_plain_products(run, text):
-    output = run(normalize_logits=False)
-    unit = nn.functional.normalize(text.embeds[0], dim=-1)
-    torch.testing.assert_close(output.logits, output.video_embeds @ unit.T, **EXACT)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"merge_r": -1}, "merge_r is -1"),
+        ({"merge_r": -1}, "merge_r must be .*, got -1"),
         ({"merge_r": [1, 2, 3]}, "a list of at most 2"),
-        ({"corpus_categories": ["bodies"]}, "holds 'bodies'. Known: body, object, scene, motion"),
-        ({"corpus": ["a", "b"]}, "names 2 entities, but corpus_size is 5500"),
-        ({"alignment_tau": 0}, "alignment_tau is 0. It scales cosines"),
-        ({"alignment_logit_scale": -1}, "alignment_logit_scale is -1"),
-        ({"corpus_size": 0}, "corpus_size is 0. It is at least 1"),
-        ({"decoder_layers": 0}, "decoder_layers is 0"),
-        ({"conv_kernel": 4}, "conv_kernel is 4. It is odd"),
-        ({"label_smoothing": 1}, "label_smoothing is 1. It is a share"),
+        ({"corpus_categories": ["bodies"]}, "must be among body, object, scene, motion, got 'bodies'"),
+        ({"corpus": ["a", "b"]}, "must hold corpus_size=5500 entities, got 2"),
+        ({"alignment_tau": 0}, "alignment_tau must be above 0"),
+        ({"corpus_size": 0}, "corpus_size must be at least 1"),
+        ({"conv_kernel": 4}, "conv_kernel must be odd"),
+        ({"label_smoothing": 1}, "label_smoothing must be .* below 1"),
         ({"reduced_tokens": 20}, "leaves 13 tokens .* weights for 20"),
         ({"train_encoder": "all"}, "train_encoder"),
     ],
@@ -332,17 +306,3 @@ def test_without_normalization_logits_are_plain_products(run, text):
 def test_a_value_that_makes_no_sense_is_refused(configure, changes, message):
     with pytest.raises(StrictDataclassError, match=message):
         configure(**changes)
-
-
-def test_every_field_of_alt_has_a_test():
-    own = {field.name for field in fields(AltConfig)} & set(AltConfig.__annotations__)
-    tested = {
-        "align", "merge_r", "align_regions", "train_encoder", "linear_probe", "corpus", "corpus_entities",
-            "corpus_size",
-        "corpus_categories", "query_source", "normalize_corpus", "region_projection", "alignment_logit_scale",
-        "alignment_tau", "alignment_noise", "hard_assignment", "token_reduction", "align_mlp_first", "align_mlp_ratio",
-        "decoder_layers", "decoder_self_attention", "decoder_conv", "conv_kernel", "conv_groups", "conv_ffn",
-        "decoder_ffn_after_self", "mlp_ratio", "head_mlp_ratio", "temporal_position_embedding", "normalize_logits",
-        "train_logit_scale", "label_smoothing", "reduced_tokens",
-    }  # fmt: skip
-    assert own - {"model_type", "shim_classes", "loss"} == tested

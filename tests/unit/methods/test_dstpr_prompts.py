@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
 from kinoclip import DstprConfig, DstprModel
 from kinoclip.inference.profile import clip_fields
+from kinoclip.methods.dstpr.prompt_kinds import PROMPT_KINDS, PromptKind
 from kinoclip.methods.dstpr.prompts import LayerPrompts
-from kinoclip.methods.dstpr.reparameterization import Reparameterization
+from kinoclip.methods.dstpr.reparameterization import MIXERS, Mixer, Reparameterization
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
 KINDS = {"class_prompts": False, "num_global_prompts": 0, "interchange": "none"}
@@ -41,15 +43,6 @@ def _moved_by(model: DstprModel, pixels: Tensor, frame: int = 3) -> list[bool]:
     other[:, frame] += 1
     change = (_encode(model, pixels) - _encode(model, other)).abs().amax((0, 2))
     return (change > 1e-6).tolist()
-
-
-def test_without_prompts_the_vision_tower_is_that_of_clip(build, pixels):
-    model = build(temporal_prompts=False)
-    with torch.no_grad():
-        pooled = model.vision_model(pixel_values=pixels.flatten(0, 1)).pooler_output
-        # not bit for bit: the last layer multiplies the class tokens alone
-        expected = model.visual_projection(pooled).unflatten(0, (2, 4))
-        torch.testing.assert_close(_encode(model, pixels), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +115,6 @@ def test_attention_computes_queries_of_the_tokens_only(build, pixels):
     _encode(model, pixels)
     # 1 class token and 4 patches; 1 class prompt, 8 global ones and 4 for the frames
     assert lengths == {"q_proj": 5, "k_proj": 18, "v_proj": 18, "out_proj": 5}
-
-
-def test_the_vector_of_a_frame_is_added_to_all_its_tokens(build):
-    prompts = build(reparam="none").prompts
-    with torch.no_grad():
-        prompts.time_embedding.weight.copy_(torch.arange(4.0)[:, None].expand(4, 64))
-        assert prompts.add_time(torch.zeros(1, 4, 2, 64))[0, :, :, 0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
 @pytest.mark.parametrize(("frames", "rows"), [(2, [0, 2]), (8, [0, 0, 1, 1, 2, 2, 3, 3]), (1, [0])])
@@ -223,14 +209,6 @@ def test_a_shared_network_serves_every_layer(build, pixels):
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(
-    ("norm", "kind"), [("batch", "BatchNorm3d"), ("layer", "ChannelLayerNorm"), ("none", "Identity")]
-)
-def test_what_stands_between_the_convolutions_can_be_chosen(tiny_fields, norm, kind):
-    network = Reparameterization(DstprConfig(**tiny_fields, st_norm=norm))
-    assert type(network.mixer.norm).__name__ == kind
-
-
 def test_a_batch_norm_sees_each_batch_once_with_gradient_checkpointing(build, pixels):
     model = build().train()
     model.activation_checkpointing_enable()
@@ -313,3 +291,66 @@ def test_on_vit_l14_it_trains_189_million():
     model.freeze()
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained / 1e6 == pytest.approx(189.4, abs=0.05)
+
+
+# one layer of CLIP in ViT-B/16, of width 768: an LSTM of two directions of 384, 2 * 4 * 384 * (768 + 384 + 2), and two
+# encoder layers of 12 * 768 ** 2 + 13 * 768
+@pytest.mark.parametrize(("reparam", "parameters"), [("lstm", 3_545_088), ("transformer", 14_175_744)])
+def test_without_the_bottleneck_the_network_takes_its_place(reparam, parameters):
+    fields = {"reparam": reparam, "reparam_bottleneck": False, "reparam_zero_init": False}
+    assert _trained(**fields) == _trained(reparam="none") + 12 * parameters
+
+
+@pytest.mark.parametrize("reparam", ["lstm", "transformer", "r2plus1d", "c3d", "tada"])
+def test_a_network_without_the_bottleneck_is_added_to_the_prompts(tiny_fields, reparam):
+    config = DstprConfig(**tiny_fields, reparam=reparam, reparam_bottleneck=False, reparam_zero_init=False)
+    network, prompts = Reparameterization(config).eval(), torch.randn(1, 4, 13, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(prompts), prompts + network.mixer(prompts), **EXACT)
+
+
+def test_a_network_without_the_bottleneck_starts_on_a_clip_with_finite_weights(clip_folder):
+    fields = {"reparam": "transformer", "reparam_bottleneck": False, "reparam_zero_init": False, "num_frames": 2}
+    model = DstprModel.from_clip(clip_folder, **fields)
+    attention = model.prompts.reparameterization["0"].mixer.layers[0].self_attn
+    assert 0 < attention.in_proj_weight.abs().max() < 1
+    assert model.encode_frames(torch.randn(1, 2, 3, 48, 48)).embeds.isfinite().all()
+
+
+@pytest.mark.parametrize("change", [{"reparam": "mlp"}, {"reparam_zero_init": True}, {"reparam_width": 32}])
+def test_settings_of_the_bottleneck_are_refused_without_it(tiny_fields, change):
+    fields = {"reparam": "lstm", "reparam_bottleneck": False, "reparam_zero_init": False, **change}
+    with pytest.raises(StrictDataclassError, match="reparam_bottleneck=False needs"):
+        DstprConfig(**tiny_fields, **fields)
+
+
+def test_a_network_that_is_not_in_the_table_is_refused(tiny_fields):
+    with pytest.raises(StrictDataclassError, match=r"reparam must be one of none, mlp, lstm, .* got 'gru'"):
+        DstprConfig(**tiny_fields, reparam="gru")
+
+
+def test_a_new_network_is_a_class_and_a_row(build, pixels, monkeypatch):
+    class GatedMixer(Mixer):
+        """A GRU over the prompts of a video, frame by frame."""
+
+        def __init__(self, width, config):
+            super().__init__(width, config)
+            self.gru = nn.GRU(width, width, batch_first=True)
+
+        def forward(self, hidden):
+            return self.gru(hidden.flatten(1, 2))[0].unflatten(1, hidden.shape[1:3])
+
+    monkeypatch.setitem(MIXERS, "gru", GatedMixer)
+    model = build(reparam="gru", reparam_zero_init=False)
+    assert _moved_by(model, pixels) == [True] * 4
+    assert model.prompts.reparameterization["0"].mixer.gru.hidden_size == 32  # half of 64
+
+
+def test_a_new_kind_of_prompts_is_a_function_and_a_row(build, pixels, monkeypatch):
+    def shift(layer, projected):
+        """Return the class token of the frame before, and zeros for the first."""
+        return nn.functional.pad(projected, (0, 0, 1, 0))[:, :-1, None]
+
+    monkeypatch.setitem(PROMPT_KINDS, "previous", PromptKind(lambda config: True, lambda config: {}, shift))
+    model = build(**KINDS, reparam="none", prompt_layers=[1])
+    assert _moved_by(model, pixels, frame=1) == [False, True, True, False]

@@ -1,11 +1,21 @@
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, CLIPModel
+from transformers import initialization as init
 
-from kinoclip import BikeConfig, BikeModel, Classifier, SllmConfig, SllmModel, SllmProcessor
-from kinoclip.methods.sllm.modeling_sllm import middle_frames, restoration_kl
-from kinoclip.outputs import TextFeatures
-from kinoclip.recognizer import fuse_logits
+from kinoclip import BikeConfig, BikeModel, DstprConfig, SllmConfig, SllmModel, SllmProcessor
+from kinoclip.inference.backends import load_recognizer
+from kinoclip.methods.sllm.modeling_sllm import middle_frames
+from kinoclip.methods.sllm.restorers import (
+    RESTORERS,
+    LinearRestorer,
+    restoration_cosine,
+    restoration_kl,
+    restoration_mse,
+)
+from kinoclip.modeling.outputs import TextFeatures
+from kinoclip.modeling.recognizer import fuse_logits
 
 
 @pytest.fixture
@@ -26,14 +36,13 @@ def wrap(recognizer):
 
 
 @pytest.fixture
+def processor_for(tokenizer):
+    return lambda config: SllmProcessor.for_config(config, tokenizer)
+
+
+@pytest.fixture
 def pixels():
     return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-
-
-@pytest.mark.parametrize(("rate", "length"), [(2, 7), (3, 10), (4, 13)])
-def test_every_gap_between_kept_frames_is_filled(wrap, pixels, rate, length):
-    # 4 kept frames have 3 gaps of rate - 1 frames: 4 + 3 * (rate - 1)
-    assert wrap(rate=rate).encode_frames(pixels).embeds.shape == (2, length, 32)
 
 
 @pytest.mark.parametrize(("restored", "length"), [("all", 13), ("one", 7), ("none", 4)])
@@ -41,36 +50,13 @@ def test_a_gap_gets_all_one_or_no_restored_frames(wrap, pixels, restored, length
     assert wrap(rate=4, restored_per_gap=restored).encode_frames(pixels).embeds.shape[1] == length
 
 
-def test_kept_frames_are_what_the_recognizer_makes_of_them(wrap, recognizer, pixels):
-    with torch.no_grad():
-        frames = wrap().encode_frames(pixels).embeds
-        assert torch.equal(frames[:, ::2], recognizer.encode_frames(pixels).embeds)
-
-
 def test_one_kept_frame_is_recognized_without_restoration(wrap, pixels):
     assert wrap().encode_frames(pixels[:, :1]).embeds.shape == (2, 1, 32)
-
-
-def test_restored_frames_lie_nearer_to_the_nearer_direction(wrap, pixels):
-    model = wrap(rate=4)
-    with torch.no_grad():
-        frames = model.encode_frames(pixels).embeds
-        left_first, right_first = model.restorer.directions(frames[:, ::4])
-    # shares 1/4, 2/4, 3/4 of the other direction
-    expected = 0.75 * left_first[:, 0] + 0.25 * right_first[:, 0]
-    torch.testing.assert_close(frames[:, 1], expected)
-    torch.testing.assert_close(frames[:, 3], 0.25 * left_first[:, 0] + 0.75 * right_first[:, 0])
 
 
 def test_the_first_token_alone_can_be_the_answer_of_a_direction(wrap, pixels):
     mean, first = wrap().encode_frames(pixels).embeds, wrap(pair_output="first").encode_frames(pixels).embeds
     assert not torch.allclose(mean[:, 1], first[:, 1])
-
-
-def test_placeholders_are_filled_between_each_pair(wrap, pixels):
-    model = wrap(rate=3, restoration="placeholders")
-    assert model.restorer.placeholders.shape == (2, 32)
-    assert model.encode_frames(pixels).embeds.shape == (2, 10, 32)
 
 
 def test_the_restorer_starts_as_the_official_one(wrap):
@@ -113,19 +99,8 @@ def test_discarded_frames_supervise_the_restored_ones(wrap, training, rate, rest
     assert losses["restoration"] > 0
 
 
-def test_the_loss_is_weighted(wrap, training):
-    plain = wrap()(**training, discarded_pixel_values=discarded(3)).losses["restoration"]
-    double = wrap(restoration_weight=2)(**training, discarded_pixel_values=discarded(3)).losses["restoration"]
-    torch.testing.assert_close(double, 2 * plain)
-
-
-def test_restoration_can_go_without_supervision(wrap, training):
-    model = wrap(restoration_loss="none")
-    assert set(model(**training, discarded_pixel_values=discarded(3)).losses) == {"video"}
-
-
 def test_a_wrong_number_of_discarded_frames_is_an_error(wrap, training):
-    with pytest.raises(ValueError, match="4 discarded frames were given for 3 gaps of 1"):
+    with pytest.raises(ValueError, match="must be 1 discarded frames for each of 3 gaps, got 4"):
         wrap()(**training, discarded_pixel_values=discarded(4))
 
 
@@ -154,21 +129,111 @@ def test_equal_features_have_no_restoration_loss():
     assert restoration_kl(features + 3, features).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_rate_of_one_is_an_error(tiny_fields):
-    with pytest.raises(Exception, match="Keep every second frame or fewer"):
-        SllmConfig(recognizer_config=BikeConfig(**tiny_fields), rate=1)
+def test_other_losses_compare_values_or_directions():
+    restored, targets = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[3.0, 0.0], [2.0, 0.0]])
+    # (4 + 0 + 4 + 4) / 4, and one minus the mean of the cosines 1 and 0
+    assert restoration_mse(restored, targets).item() == 3
+    assert restoration_cosine(restored, targets).item() == 0.5
 
 
-def test_sllm_around_sllm_is_an_error(wrap):
-    with pytest.raises(Exception, match="not SLLM's own"):
-        SllmConfig(recognizer_config=wrap().config)
+@pytest.mark.parametrize(("restoration", "values"), [("linear", [1.0, 2.0]), ("nearest", [0.0, 3.0])])
+def test_controls_without_parameters_restore_between_0_and_3(restoration, values):
+    frames = torch.tensor([0.0, 3.0])[None, :, None]
+    restorer = RESTORERS[restoration].for_config(None, 1)
+    assert restorer(frames, torch.tensor([1 / 3, 2 / 3])).flatten().tolist() == pytest.approx(values)
+
+
+def test_uneven_gaps_are_restored_by_time(wrap, pixels):
+    # gaps of 4 s: the frame between them lies after 1 s, 3 s and, as a wrapped window has no order, in the middle
+    times = torch.tensor([0.0, 1.0, 4.0, 7.0, 8.0, 9.0, 2.0, 3.0]).expand(2, 8)
+    model = wrap(restoration="linear", time_aware=True)
+    frames = model.encode_frames(pixels, times).embeds
+    for gap, share in enumerate((0.25, 0.75, 0.5)):
+        expected = torch.lerp(frames[:, 2 * gap], frames[:, 2 * gap + 2], share)
+        torch.testing.assert_close(frames[:, 2 * gap + 1], expected)
+    even = wrap(restoration="linear").encode_frames(pixels, times).embeds
+    torch.testing.assert_close(even[:, 1], (even[:, 0] + even[:, 2]) / 2)
+    middle = wrap(restoration="linear", time_aware=True, rate=4, restored_per_gap="one")
+    one = middle.encode_frames(pixels[:, :2], times).embeds
+    torch.testing.assert_close(one[:, 1], torch.lerp(one[:, 0], one[:, 2], 0.5))  # frame 2 of 0 to 4: 4 s of 8 s
+
+
+def test_the_processor_times_all_sampled_frames_for_a_time_aware_model(wrap, tokenizer, video_path):
+    processor = SllmProcessor.for_config(wrap(time_aware=True).config, tokenizer)
+    inputs = processor(videos=str(video_path))
+    times = processor.video_processor.sample(str(video_path), discarded=True).timestamps
+    assert inputs["frame_times"].shape == (1, 8)
+    assert inputs["frame_times"][0, 1:7:2].tolist() == pytest.approx(times)
+
+
+def test_a_model_trained_at_one_rate_can_drop_more_frames_later(wrap, pixels, processor_for, tmp_path):
+    model = wrap()
+    model.save_pretrained(tmp_path)
+    processor_for(model.config).save_pretrained(tmp_path)
+    loaded, processor = load_recognizer(tmp_path, settings={"rate": 4, "saliency_temperature": 0.1})
+    assert processor.video_processor.keep_every == 4
+    assert loaded.encode_frames(pixels[:, :2]).embeds.shape[1] == 5
+    assert (
+        loaded.recognizer.config.saliency_temperature == 0.1
+    )  # settings that SLLM lacks reach the wrapped recognizer
+    with pytest.raises(ValueError, match="'ratte' is not a setting of BikeConfig"):
+        load_recognizer(tmp_path, settings={"ratte": 4})
+
+
+def test_placeholders_stay_at_the_rate_of_their_training(wrap, processor_for, tmp_path):
+    model = wrap(restoration="placeholders")
+    model.save_pretrained(tmp_path)
+    processor_for(model.config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"do not fit the given settings.*Leave out settings that change weights"):
+        load_recognizer(tmp_path, settings={"rate": 4})
+
+
+class PowerRestorer(LinearRestorer):
+    """Interpolate by a learned power of the time in the gap."""
+
+    def __init__(self):
+        super().__init__()
+        self.power = torch.nn.Parameter(torch.empty(1))
+
+    def reset_parameters(self):
+        init.ones_(self.power)
+
+    def forward(self, frames, shares):
+        return super().forward(frames, shares.to(self.power) ** self.power)
+
+
+def test_a_row_of_the_table_adds_a_restorer(wrap, pixels, training, monkeypatch, tmp_path):
+    monkeypatch.setitem(RESTORERS, "power", PowerRestorer)
+    model = wrap(restoration="power", restoration_loss="cosine")
+    linear = wrap(restoration="linear").encode_frames(pixels).embeds
+    torch.testing.assert_close(model.encode_frames(pixels).embeds, linear)
+    model(**training, discarded_pixel_values=discarded(3)).loss.backward()
+    assert model.restorer.power.grad is not None
+    model.save_pretrained(tmp_path)
+    assert isinstance(SllmModel.from_pretrained(tmp_path).restorer, PowerRestorer)
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "fields", "message"),
+    [
+        (BikeConfig, {"restoration": "magic"}, "restoration must be one of ffres, attention, .*got 'magic'"),
+        (BikeConfig, {"restoration_loss": "l3"}, "restoration_loss must be one of kl, mse, cosine, none, got 'l3'"),
+        (BikeConfig, {"rate": 1}, "rate must be at least 2"),
+        (DstprConfig, {}, r"exchanges prompts between exactly 4 frames, .*Set interchange=\"none\""),
+        (lambda **fields: SllmConfig(recognizer_config=BikeConfig(**fields)), {}, "other than SLLM"),
+    ],
+    ids=["restorer", "loss", "rate of one", "fixed frames", "SLLM"],
+)
+def test_what_cannot_be_restored_is_refused(tiny_fields, wrapped, fields, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        SllmConfig(recognizer_config=wrapped(**tiny_fields), **fields)
 
 
 def test_settings_reach_sllm_or_the_wrapped_recognizer(tiny_fields):
     towers = {name: tiny_fields[name] for name in ("text_config", "vision_config", "projection_dim")}
     config = SllmConfig.from_clip_fields(towers, recognizer="bike", rate=3, interaction="mean")
     assert (config.rate, config.recognizer_config.interaction) == (3, "mean")
-    with pytest.raises(ValueError, match="'bogus' is no setting of BikeConfig"):
+    with pytest.raises(ValueError, match="'bogus' is not a setting of BikeConfig"):
         SllmConfig.from_clip_fields(towers, recognizer="bike", bogus=1)
 
 
@@ -179,15 +244,6 @@ def test_a_dropped_frame_is_never_decoded(wrap, tokenizer, video_path):
     assert training["pixel_values_videos"].shape == (1, 4, 3, 32, 32)
     assert training["discarded_pixel_values"].shape == (1, 3, 3, 32, 32)
     assert processor.video_processor.sample(str(video_path), discarded=True).indices == [2, 6, 10]
-
-
-def test_it_classifies_and_explains_with_the_frames_it_looked_at(wrap, tokenizer, video_path):
-    model = wrap()
-    classifier = Classifier(model, SllmProcessor.for_config(model.config, tokenizer))
-    answer = classifier.classify(str(video_path), ["red circle", "blue square"], explain=True)
-    assert answer.timestamps == [0.0, 0.5, 1.0, 1.5]
-    assert len(answer.saliency[answer.label]) == 4
-    assert sum(answer.saliency[answer.label]) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_frames_that_a_frozen_copy_encoded_are_explained_by_it(wrap, recognizer, pixels):
@@ -231,7 +287,7 @@ def test_each_setting_of_the_wrapped_recognizer_reaches_it():
     [("loss", "cross_entropy"), ("fusion_rule", "scores"), ("gather_features", False), ("fusion", {"video": 2})],
 )
 def test_a_setting_that_contradicts_the_wrapped_recognizer_is_refused(tiny_fields, name, value):
-    with pytest.raises(ValueError, match=f"{name} is .* in recognizer_config, where it counts"):
+    with pytest.raises(ValueError, match=f"{name} must be .* as in recognizer_config"):
         SllmConfig(recognizer_config=BikeConfig(**tiny_fields), **{name: value})
 
 
@@ -249,7 +305,7 @@ def test_a_branch_that_the_wrapped_recognizer_gains_is_fused_and_saved_as_its_ow
     ids = torch.randint(1, 40, (1, 3, 77), generator=torch.Generator().manual_seed(5))
     output = model(pixels, ids, attribute_input_ids=ids[0, :2])
     shares = {"video": 0.7, "attributes": 0.3}
-    scaled = {name: model.scales()[name] * vote for name, vote in output.votes.items()}
+    scaled = model.unwrap().scale_votes(output.votes, output.video_embeds, output.text)
     torch.testing.assert_close(output.logits, fuse_logits(scaled, shares))
     model.save_pretrained(tmp_path / "saved")
     loaded = SllmModel.from_pretrained(tmp_path / "saved").eval()

@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from kinoclip.inference.classify import Classification, Prediction
-from kinoclip.inference.showing import show_reasons
-from kinoclip.inference.timeline import Span
+from kinoclip.explain.html import show_reasons
+from kinoclip.inference.spans import Span
+from kinoclip.modeling.classification import Classification, Prediction
 from kinoclip.space.answers import Answer
 from kinoclip.space.showing import show_verdict
 
@@ -62,7 +62,7 @@ def test_spans_stand_on_the_time_line_where_they_are_seen():
 
 
 def test_a_video_without_a_span_says_so():
-    assert "No label is seen with a probability of 50% or more." in show_verdict(make(spans=[]))
+    assert "No label has a probability of 50% or more." in show_verdict(make(spans=[]))
 
 
 def test_below_the_threshold_the_closest_label_is_named_in_small_letters():

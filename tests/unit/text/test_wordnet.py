@@ -7,7 +7,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from kinoclip.text import wordnet
-from kinoclip.text.wordnet import ask_sense_model, category_of, lesk, open_wordnet, sense_question, split_words
+from kinoclip.text.wordnet import (
+    ask_sense_model,
+    category_of,
+    lesk,
+    noun_phrases,
+    open_wordnet,
+    sense_question,
+    split_words,
+)
 
 BAT = ["a nocturnal mammal that flies", "a club used for hitting a ball"]
 
@@ -24,56 +32,52 @@ def test_words_are_split_without_stop_words_and_punctuation():
     assert split_words("Putting something, something and ice-cream on the TABLE.") == ["putting", "ice-cream", "table"]
 
 
-def test_lesk_takes_the_description_that_shares_most_words_with_the_context():
-    assert lesk("bat", "hitting a ball with a bat", BAT) == 1
-
-
-def test_lesk_takes_the_first_description_if_none_shares_more():
-    assert lesk("bat", "a bat", BAT) == 0
-
-
-def test_lesk_does_not_count_stop_words():
-    # "a", "that" and "for" are in every gloss
-    assert lesk("bat", "a thing that is for a while", ["club", "a mammal that is for a while"]) == 0
+@pytest.mark.parametrize(
+    ("context", "descriptions", "chosen"),
+    [
+        ("hitting a ball with a bat", BAT, 1),
+        ("a bat", BAT, 0),  # the first of equals
+        ("a thing that is for a while", ["club", "a mammal that is for a while"], 0),  # stop words do not count
+    ],
+)
+def test_lesk_chooses_the_description_that_shares_most_words_with_the_context(context, descriptions, chosen):
+    assert lesk("bat", context, descriptions) == chosen
 
 
 def test_the_synsets_of_a_folder_are_read_with_their_kind(wordnet_folder):
     reader = open_wordnet(wordnet_folder)
-
     synsets = reader.synsets("brush", "n")
-
     assert [synset.definition() for synset in synsets] == [
         "an implement that has hairs or bristles",
         "the act of brushing your teeth",
     ]
     assert [synset.lexname() for synset in synsets] == ["noun.artifact", "noun.act"]
     assert reader.synsets("swing", "v")[0].lexname() == "verb.motion"
+    assert reader.synsets("brushing", "v")[0].name() == "brush.v.01"
 
 
-def test_an_inflected_word_finds_its_synsets(wordnet_folder):
-    assert open_wordnet(wordnet_folder).synsets("brushing", "v")[0].name() == "brush.v.01"
+def test_the_nouns_of_lexicographer_files_are_phrases(wordnet_folder):
+    assert noun_phrases("noun.act, noun.artifact", wordnet_folder) == ["brush", "ice hockey", "hockey", "ice"]
+    assert noun_phrases("noun.act", wordnet_folder) == ["brush", "ice hockey", "hockey"]
+    assert noun_phrases(folder=wordnet_folder)[-1] == "idea"
 
 
 def test_lesk_agrees_with_nltk_on_the_meanings_of_a_word(wordnet_folder):
     from nltk.wsd import lesk as lesk_of_nltk
 
     synsets = open_wordnet(wordnet_folder).synsets("brush", "n")
-
     chosen = lesk("brush", "brushing teeth", [synset.definition() for synset in synsets])
-
     assert synsets[chosen] == lesk_of_nltk(["brushing", "teeth"], "brush", synsets=synsets)
     assert chosen == 1
 
 
-def test_wnhome_is_where_wordnet_is_looked_for_first(bare_machine, monkeypatch, wordnet_folder):
+def test_the_folders_of_wnhome_and_debian_are_found(bare_machine, monkeypatch, wordnet_folder):
+    with pytest.raises(FileNotFoundError, match=r"not installed.*wordnet-base.*nltk\.downloader wordnet"):
+        open_wordnet()
     monkeypatch.setenv("WNHOME", str(wordnet_folder.parent))
-
     assert open_wordnet().synsets("idea", "n")[0].definition() == "the content of thinking"
-
-
-def test_the_folder_of_debian_is_found_without_being_named(bare_machine, monkeypatch, wordnet_folder):
+    monkeypatch.delenv("WNHOME")
     monkeypatch.setattr(wordnet, "DEBIAN_FOLDER", wordnet_folder)
-
     assert open_wordnet().synsets("ice", "n")[0].definition() == "a frozen dessert"
 
 
@@ -85,33 +89,25 @@ def test_the_data_of_nltk_is_found_unpacked_or_not(bare_machine, monkeypatch, tm
         shutil.make_archive(str(corpora / "wordnet"), "zip", corpora, "wordnet")
         shutil.rmtree(corpora / "wordnet")
     monkeypatch.setattr(nltk.data, "path", [str(corpora.parent)])
-
     assert open_wordnet().synsets("swing", "v")[0].definition() == "move in a curve"
 
 
-def test_without_wordnet_the_error_says_how_to_get_it(bare_machine):
-    with pytest.raises(FileNotFoundError, match=r"no WordNet on this machine.*wordnet-base.*nltk\.downloader wordnet"):
-        open_wordnet()
-
-
-def test_a_folder_without_wordnet_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"empty: this folder holds no WordNet, for there is no data\.noun"):
+def test_a_folder_without_wordnet_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"empty does not contain WordNet: data\.noun is missing"):
         open_wordnet(tmp_path / "empty")
 
 
 def test_without_nltk_the_error_says_what_to_install(monkeypatch, wordnet_folder):
     monkeypatch.setitem(sys.modules, "nltk", None)
-
     with pytest.raises(ImportError, match=r"pip install 'kinoclip\[entities\]'"):
         open_wordnet(wordnet_folder)
 
 
 def test_the_lexicographer_files_are_numbered_as_in_wordnet():
     lines = wordnet._list_lexnames().splitlines()
-
-    # lexnames(5WN): 00 adj.all, 08 noun.body, 29 verb.body, 44 adj.ppl
+    # lexnames(5WN)
     assert len(lines) == 45
-    assert [lines[0], lines[8], lines[29], lines[44]] == [
+    assert [lines[i] for i in (0, 8, 29, 44)] == [
         "00\tadj.all\t3",
         "08\tnoun.body\t1",
         "29\tverb.body\t2",
@@ -142,9 +138,7 @@ def test_the_question_to_a_sense_model_marks_the_word_and_lists_the_descriptions
         'descriptions:[ " a nocturnal mammal that flies ", or " a club used for hitting a ball " ] '
         'context: hitting a ball with a " bat "'
     )
-
-
-def test_a_word_that_the_context_has_in_another_form_is_marked_after_it():
+    # another form of the word in the context
     assert sense_question("brush", "brushing teeth", BAT).endswith('context: brushing teeth " brush "')
 
 
@@ -158,8 +152,6 @@ def test_a_sense_model_chooses_the_description_nearest_to_its_answer(tmp_path, m
     fast.save_pretrained(tmp_path)
     answer = fast("club used hitting ball", return_tensors="pt").input_ids
     monkeypatch.setattr(T5ForConditionalGeneration, "generate", lambda model, **_: answer)
-
     choose = ask_sense_model(tmp_path)
-
     assert choose("bat", "hitting a ball with a bat", BAT) == 1
     assert choose("bat", "hitting a ball with a bat", BAT[::-1]) == 0

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kinoclip.data.kinoshapes import kinoshapes_dataset
+from kinoclip.kinoshapes import kinoshapes_dataset
+from kinoclip.training.build_model import build_model
 from kinoclip.training.recipe import load_recipe
 
 
@@ -13,9 +14,23 @@ def shapes():
     return dataset.add_column("name", [f"clip-{number}.mp4" for number in range(12)])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     """BIKE on the embedded CLIP: one epoch of three updates, nothing random."""
     return load_recipe("kinoshapes/bike").with_settings(
         {"training.epochs": 1, "training.batch_size": 4, "data.augmentation": "none"}
     )
+
+
+@pytest.fixture(scope="session")
+def processor(recipe):
+    return build_model(recipe, ["a"])[1]
+
+
+@pytest.fixture(scope="session")
+def broken(shapes):
+    """The same clips, of which the third cannot be read."""
+    columns = shapes.select_columns(["video", "label", "name"])
+    rows = [dict(row) for row in columns]
+    rows[2]["video"] = {"bytes": b"no video", "path": None}
+    return type(shapes).from_list(rows, features=columns.features)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -7,14 +8,16 @@ from kinoclip.training.checkpoints import (
     describe_file,
     list_checkpoints,
     load_latest,
+    peak_memory_mb,
     read_checkpoint,
+    reset_peak_memory,
     save_checkpoint,
 )
 
 
-def _save(folder, number, keep=2):
+def _save(folder, number):
     state = {"number": number, "nested": {"tensor": torch.tensor([0.1 * number])}}
-    return save_checkpoint(folder, f"step-{number}", {"model": {"weight": torch.full((64,), number)}}, state, keep)
+    return save_checkpoint(folder, f"step-{number}", {"model": {"weight": torch.full((64,), number)}}, state)
 
 
 @pytest.fixture
@@ -24,11 +27,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_last_two_are_kept_and_counted_as_numbers(folder):
-    assert [place.name for place in list_checkpoints(folder, "step")] == ["step-10", "step-2"]
-
-
-def test_what_was_saved_comes_back(folder):
+def test_the_last_two_by_number_are_kept_and_loaded_as_saved(folder):
+    assert [path.name for path in list_checkpoints(folder, "step")] == ["step-10", "step-2"]
     tensors, state = read_checkpoint(folder / "step-10")
     assert torch.equal(tensors["model"]["weight"], torch.full((64,), 10))
     assert state == {"number": 10, "nested": {"tensor": torch.tensor([1.0])}}
@@ -44,28 +44,17 @@ def _flip_a_bit(file):
     file.write_bytes(content)
 
 
-def _remove(file):
-    file.unlink()
-
-
-@pytest.mark.parametrize("damage", [_truncate, _flip_a_bit, _remove])
+@pytest.mark.parametrize("damage", [_truncate, _flip_a_bit, lambda file: file.unlink()])
 @pytest.mark.parametrize("file", ["model.safetensors", "state.pt", "manifest.json"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(folder, file, damage):
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one(folder, file, damage, capsys):
     damage(folder / "step-10" / file)
-    said = []
-    found = load_latest(folder, "step", said.append)
-    assert found is not None
-    assert found[1]["number"] == 2
-    assert len(said) == 1
-    assert "step-10 is damaged" in said[0]
+    assert load_latest(folder, "step")[1]["number"] == 2
+    assert capsys.readouterr().err.count("step-10 is damaged") == 1
+    _truncate(folder / "step-2" / "state.pt")
+    assert load_latest(folder, "step") is None
 
 
-def test_without_a_whole_checkpoint_there_is_none(tmp_path):
-    _truncate(_save(tmp_path, 1) / "state.pt")
-    assert load_latest(tmp_path, "step", lambda message: None) is None
-
-
-def test_what_was_interrupted_while_it_was_written_leaves_nothing(folder, monkeypatch):
+def test_an_interrupted_write_leaves_nothing(folder, monkeypatch):
     monkeypatch.setattr("kinoclip.training.checkpoints.describe_file", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _save(folder, 11)
@@ -78,10 +67,22 @@ class _Code:
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
-    place = _save(tmp_path, 1)
-    torch.save(_Code(), place / "state.pt")
-    manifest = {path.name: describe_file(path) for path in place.iterdir() if path.name != "manifest.json"}
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    path = _save(tmp_path, 1)
+    torch.save(_Code(), path / "state.pt")
+    manifest = {file.name: describe_file(file) for file in path.iterdir() if file.name != "manifest.json"}
+    (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="is damaged"):
-        read_checkpoint(place)
+        read_checkpoint(path)
     assert not capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process cannot be reset here"
+)
+def test_the_peak_memory_does_not_include_what_ran_before():
+    device = torch.device("cpu")
+    large = torch.ones(100_000_000)  # 400 MB
+    before = peak_memory_mb(device)
+    del large
+    reset_peak_memory(device)
+    assert peak_memory_mb(device) < before - 300

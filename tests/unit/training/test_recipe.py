@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from kinoclip.methods.bike import BikeConfig
 from kinoclip.methods.sllm import SllmConfig
 from kinoclip.methods.text4vis import Text4VisConfig
-from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
+from kinoclip.training.recipe import Recipe, find_recipes, load_recipe, recipe_names
 
 ROW = """
 [defaults]
@@ -56,7 +58,7 @@ ERRORS = {
     "a name without its section": ({"epochs": 2}, r"nearest known one is 'training.epochs'"),
     "an unknown model field": (
         {"model.num_fames": 2},
-        r"'num_fames' is no setting of BikeConfig. Settings: .*num_frames",
+        r"'num_fames' is not a setting of BikeConfig. Settings: .*num_frames",
     ),
     "a value of another kind": ({"training.epochs": "2"}, r"\[training\]: Field 'epochs' expected int, got str"),
     "a value that is not offered": ({"data.augmentation": "flip"}, r"expected one of \('none', 'resized_crop'"),
@@ -66,34 +68,34 @@ ERRORS = {
     ),
     "micro-batches that do not fit": (
         {"training.batch_size": 6, "training.accumulation": 4},
-        "6, which 4 micro-batches",
+        "batch_size must be divisible by accumulation, got 6 and 4",
     ),
-    "one beta": ({"training.betas": [0.9]}, "AdamW takes two numbers"),
-    "no epoch": ({"training.epochs": -1}, "epochs is -1. It is at least 0"),
-    "no run": ({"runs.seeds": 0}, r"\[runs\]: seeds is 0. It is at least 1"),
+    "one beta": ({"training.betas": [0.9]}, "betas must be two numbers"),
+    "no epoch": ({"training.epochs": -1}, "epochs must be at least 0, got -1"),
+    "no run": ({"runs.seeds": 0}, r"\[runs\]: seeds must be at least 1, got 0"),
     "an unknown protocol": (
         {"evaluation.validation_protocol": "bike_view"},
-        r"evaluation.validation_protocol: There is no protocol 'bike_view'. Use one of single_view",
+        r"evaluation.validation_protocol: The protocol must be one of single_view, .*, got 'bike_view'",
     ),
     "class lists beside drawn classes": (
         {"evaluation.protocol": "halves", "evaluation.class_lists": ["base"]},
-        r"'halves' draws its own sets of classes. Leave evaluation.class_lists out",
+        r"'halves' scores its own sets of classes. Leave evaluation.class_lists out",
     ),
     "attributes that the protocol does not read": (
         {"data.attributes": "phrases.json", "evaluation.protocol": "bike_single_view"},
-        r"evaluation.protocol = 'bike_single_view' reads no attributes. Leave data.attributes out, or use",
+        r"evaluation.protocol = 'bike_single_view' does not read attributes. Leave data.attributes out, or use",
     ),
     "a protocol of attributes without any": (
         {"evaluation.validation_protocol": "bike_attributes"},
-        r"evaluation.validation_protocol = 'bike_attributes' scores the attributes branch. Set data.attributes",
+        r"evaluation.validation_protocol = 'bike_attributes' needs attributes. Set data.attributes",
     ),
     "a gain over itself": (
         {"evaluation.gain_over": "kinoshapes/bike"},
-        r"kinoshapes/bike cannot be compared with itself. Name other recipes",
+        "mean_of and gain_over must name other recipes",
     ),
     "runs of a mean": (
         {"evaluation.mean_of": ["bike/t3"], "runs.seeds": 2},
-        r"a mean of other recipes measures nothing itself. Leave out runs",
+        r"a mean of other recipes is not measured itself. Leave out runs",
     ),
     "mixed captions": ({"data.mixup": 0.8}, 'mixup needs training.objective = "candidates"'),
     "a contrast with all classes": ({"training.objective": "candidates"}, 'Set model.loss = "cross_entropy"'),
@@ -122,17 +124,56 @@ def test_a_strict_recipe_of_sllm_has_those_of_what_it_wraps_too(monkeypatch):
 
 def test_labels_are_not_smoothed_twice():
     content = {"method": "alt", "data": {"label_smoothing": 0.1}}
-    with pytest.raises(ValueError, match=r"smooths labels inside of its loss \(model.label_smoothing = 0.1\)"):
+    with pytest.raises(ValueError, match=r"the loss of alt smooths labels itself \(model.label_smoothing = 0.1\)"):
         Recipe.from_dict("alt", content)
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_one():
-    with pytest.raises(ValueError, match=r"no recipe 'kinoshapes/bikes'. The nearest known one is 'kinoshapes/bike'"):
+    with pytest.raises(
+        ValueError, match=r"Unknown recipe 'kinoshapes/bikes'. The nearest known one is 'kinoshapes/bike'"
+    ):
         load_recipe("kinoshapes/bikes")
 
 
 def test_an_unknown_section_and_method_are_refused():
-    with pytest.raises(ValueError, match=r"no setting 'trainig'. The nearest known one is 'training'"):
+    with pytest.raises(ValueError, match=r"unknown setting 'trainig'. The nearest known one is 'training'"):
         Recipe.from_dict("x", {"method": "bike", "trainig": {}})
-    with pytest.raises(ValueError, match=r"no method 'bikes'. Use one of"):
+    with pytest.raises(ValueError, match=r"method must be one of .*, got 'bikes'"):
         Recipe.from_dict("x", {"method": "bikes"})
+
+
+def test_a_row_a_table_and_a_file_name_recipes_and_each_is_found_once():
+    assert find_recipes(["bike/t6a-vcs"]) == ["bike/t6a-vcs"]
+    others = ["bike/t6a-mean", "bike/t6a-transformer", "bike/t6a-frozen"]
+    assert find_recipes(["bike/t6a-vcs", "bike/Table 6a"]) == ["bike/t6a-vcs", *others]
+    assert find_recipes(["tam"]) == [name for name in recipe_names() if name.startswith("tam/")]
+    assert find_recipes(["all"]) == recipe_names()
+
+
+@pytest.mark.parametrize(
+    ("printed", "table", "matches"),
+    [
+        ("Tables 3 to 5", "Table 4", True),
+        ("Tables 3 to 5", "Table 6", False),
+        ("Tables 6d and 6e", "table 6e", True),
+        ("Tables 2, 5 and 7", "Table 5", True),
+        ("Table 1, README", "Table 1", True),
+        ("Figure 5a", "Table 5a", False),
+        ("Figure 5a", "figure 5a", True),
+        ("README", "readme", True),
+    ],
+)
+def test_a_row_belongs_to_every_table_that_prints_it(printed, table, matches, monkeypatch):
+    row = replace(load_recipe("tam/k400-r50-8f"), table=printed)
+    monkeypatch.setattr("kinoclip.training.recipe.recipe_names", lambda: ["tam/k400-r50-8f"])
+    monkeypatch.setattr("kinoclip.training.recipe.load_recipe", lambda name: row)
+    if matches:
+        assert find_recipes([f"tam/{table}"]) == ["tam/k400-r50-8f"]
+    else:
+        with pytest.raises(ValueError, match=rf"tam has no row of '{table}'. Its rows are of: {printed}."):
+            find_recipes([f"tam/{table}"])
+
+
+def test_an_unknown_row_is_refused_with_the_nearest_one():
+    with pytest.raises(ValueError, match=r"The nearest known one is 'bike/t6a-vcs'"):
+        find_recipes(["bike/t6a-vsc"])

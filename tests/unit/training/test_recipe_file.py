@@ -117,36 +117,36 @@ def test_a_matrix_takes_some_values_of_an_axis_and_single_rows_have_settings_of_
 ERRORS = {
     "an unknown axis": (
         '[t1]\nrows = "t1-{date}"',
-        r"\[t1\]: there is no axis 'date'. The nearest known one is 'data'",
+        r"\[t1\]: unknown axis 'date'. The nearest known one is 'data'",
     ),
     "an unknown axis in a title": (
         '[t1]\nrows = "t1-{data}"\ntitle = "{clip}"',
-        r"\[t1\], '\{clip\}': there is no axis in `rows` 'clip'",
+        r"\[t1\], '\{clip\}': unknown axis in `rows` 'clip'",
     ),
     "an unknown value": (
         '[t1]\nrows = "t1-{data}"\nonly.data = ["hmdb"]',
-        r"no value of the axis 'data': 'hmdb'. The nearest known one is 'hmdb51'",
+        r"unknown value of the axis 'data': 'hmdb'. The nearest known one is 'hmdb51'",
     ),
     "values of an axis that is not used": (
         '[t1]\nrows = "t1-{data}"\nonly.clip = ["b16"]',
-        r"there is no axis in `rows` 'clip'",
+        r"unknown axis in `rows` 'clip'",
     ),
-    "a value that is no table": ('[axes.a]\nx = 3\n[t1]\nrows = "t1-{a}"', r"axes.a.x is 3. It is a table"),
+    "a value that is no table": ('[axes.a]\nx = 3\n[t1]\nrows = "t1-{a}"', r"axes.a.x must be a table, got 3"),
     "too few numbers": (
         '[t1]\nrows = "t1-{clip}-{data}"\npaper.top1 = [1.0, 2.0, 3.0]',
-        r"paper.top1 has 3 numbers for 4 rows. Give one for each row, the last axis of 't1-\{clip\}-\{data\}' fastest, and nan",
+        r"paper.top1 must have one number for each of 4 rows, got 3. The last axis of 't1-\{clip\}-\{data\}' varies fastest",
     ),
     "a row that is there already": (
         '[t1-b16]\n[t1]\nrows = "t1-{clip}"',
-        r"\[t1\]: there is a row 't1-b16' above. Each row needs a name of its own",
+        r"\[t1\]: the name 't1-b16' is used twice",
     ),
     "an exception without its row": (
         '[t1]\nrows = "t1-{data}"\nexcept.t1-hmdb.note = "x"',
-        r"there is no row 't1-hmdb'. The nearest known one is 't1-hmdb51'",
+        r"unknown row 't1-hmdb'. The nearest known one is 't1-hmdb51'",
     ),
-    "a row like none": ('[t1]\nlike = "t0"', r"\[t1\]: t1 is like 't0', and no row above it has that name"),
-    "a row that is no table": ("[defaults.model]\n[other]\nrows = 1", r"\[other\]: rows is 1. It is a text"),
-    "text that is no TOML": ("[t1", r"mine.toml is no TOML file"),
+    "a row like none": ('[t1]\nlike = "t0"', r"\[t1\]: t1 is like 't0', but no row above it has that name"),
+    "a row that is no table": ("[defaults.model]\n[other]\nrows = 1", r"\[other\]: rows must be a text, got 1"),
+    "text that is no TOML": ("[t1", r"mine.toml is not valid TOML"),
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoclip.video import clips
+from kinoclip.video import _clip
 
 WIDTH, HEIGHT = 112, 64
 
@@ -100,13 +100,13 @@ def h264(make_video: Callable[..., Path]) -> Path:
 @pytest.fixture(params=["counted", "along_packets", "side_by_side"])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test as videos are read that are decoded whole on opening, and as others are on one core and on several."""
-    look = clips.FileClip._look
+    look = _clip.FileClip._inspect
     if request.param == "counted":
-        monkeypatch.setattr(clips.FileClip, "_look", lambda clip, exact: look(clip, True))
+        monkeypatch.setattr(_clip.FileClip, "_inspect", lambda clip, exact: look(clip, True))
     else:
-        monkeypatch.setattr(clips, "_KEPT_BYTES", 0)
-        monkeypatch.setattr(clips, "_SHARED_PIXELS", 0)
-        monkeypatch.setattr(clips, "num_cores", lambda threads: 3 if request.param == "side_by_side" else 1)
+        monkeypatch.setattr(_clip, "_KEPT_BYTES", 0)
+        monkeypatch.setattr(_clip, "_MIN_PARALLEL_PIXELS", 0)
+        monkeypatch.setattr(_clip, "num_cores", lambda threads: 3 if request.param == "side_by_side" else 1)
     return str(request.param)
 
 

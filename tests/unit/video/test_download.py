@@ -2,12 +2,15 @@
 
 import tempfile
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpcore
 import pytest
+from chaos.dripping import DRIPS, FLOODS, Server
 
-from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError
+from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError, VideoTimeoutError, time_limit
 from kinoclip.video.download import _check_address, download
 
 
@@ -53,7 +56,7 @@ def server(h264):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.seen = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
@@ -93,54 +96,115 @@ def test_this_machine_is_refused_before_anything_is_sent(server, host):
     assert server.seen == []
 
 
-@pytest.mark.parametrize(
-    "inside",
-    [
-        *("10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "0.0.0.0"),
-        *("::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::"),
-    ],
-)
+INSIDE = {
+    "IPv4": "10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 127.0.0.1 127.255.0.1 0.0.0.0 0.1.2.3",
+    "link-local": "169.254.169.254 169.254.0.1 fe80::1%eth0 fe80::1 febf::1",
+    "shared": "100.64.0.1 100.100.100.200 100.127.255.255",
+    "special": "192.0.0.1 192.0.0.192 192.0.2.1 192.88.99.1 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.9",
+    "multicast and reserved": "224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 ff02::1",
+    "cloud": "168.63.129.16 fd00:ec2::254 fd20:ce::254",
+    "IPv6": "::1 :: fc00::1 fdff::1 fec0::1 feff::1 100::1 2001:db8::1 3fff::1 5f00::1 2001:2::1 2001:10::1 2001:20::1",
+    "IPv4 mapped and compatible": "::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::127.0.0.1 ::ffff:0:127.0.0.1",
+    "NAT64": "64:ff9b::7f00:1 64:ff9b::10.0.0.1 64:ff9b::169.254.169.254 64:ff9b:1::8.8.8.8 64:ff9b::168.63.129.16",
+    "6to4": "2002:7f00:1:: 2002:a00:1::1 2002:a9fe:a9fe::1 2002:c0a8:101::",
+    # a client of 192.168.1.1 behind 8.8.8.8, and one of 8.8.8.8 behind 127.0.0.1; the client is inverted
+    "Teredo": "2001:0:808:808::3f57:fefe 2001:0:7f00:1::f7f7:f7f7",
+}
+OUTSIDE = {
+    "IPv4": "93.184.215.14 8.8.8.8 1.1.1.1 172.32.0.1 100.128.0.1 169.253.0.1 192.0.1.1 168.63.129.17 223.255.255.255",
+    "IPv6": "2606:2800:21f:cb07:6820:80da:af6b:8b2c 2001:4860:4860::8888 2001:200::1 2a00:1450::1",
+    "IPv4 in IPv6": "::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1 2001:0:808:808::f7f7:f7f7",
+}
+
+
+def each(groups):
+    return [address for group in groups.values() for address in group.split()]
+
+
+@pytest.mark.parametrize("inside", each(INSIDE))
 def test_addresses_inside_a_network_are_refused(inside):
-    with pytest.raises(VideoRefusedError):
+    with pytest.raises(VideoRefusedError, match="in the local network"):
         _check_address("host", inside)
 
 
-@pytest.mark.parametrize("outside", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"])
+@pytest.mark.parametrize("outside", each(OUTSIDE))
 def test_addresses_of_the_internet_are_not_refused(outside):
     _check_address("host", outside)
 
 
-def test_a_name_that_answers_differently_the_second_time_is_refused_when_connected(server, monkeypatch):
-    monkeypatch.setattr("kinoclip.video.download._check_host", lambda host, port, allow_local: None)
-    with pytest.raises(VideoRefusedError, match=r"leads to 127\.0\.0\.1"):
-        VideoReader(f"http://127.0.0.1:{server.server_address[1]}/video.mp4")
+@pytest.fixture
+def names(monkeypatch):
+    """What the host names of a test resolve to; no name resolves to anything else."""
+    found: dict[str, list[str]] = {}
+    monkeypatch.setattr("kinoclip.video.download._resolve", lambda host, port, seconds: found[host])
+    return found
+
+
+@pytest.fixture
+def connected(monkeypatch, server):
+    """Connect to the server instead of any address; the addresses that were wanted."""
+    connect, wanted = httpcore.SyncBackend.connect_tcp, []
+
+    def reach(backend, host, port, timeout, **options):
+        wanted.append(host)
+        return connect(backend, "127.0.0.1", server.server_address[1], timeout, **options)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", reach)
+    return wanted
+
+
+def test_a_name_with_one_address_inside_is_not_connected_to(names, connected, server):
+    names["host"] = ["8.8.8.8", "10.0.0.1"]
+    with pytest.raises(VideoRefusedError, match=r"host: resolves to 10\.0\.0\.1"):
+        VideoReader("http://host/video.mp4")
+    assert connected == server.seen == []
+
+
+def test_the_address_that_was_checked_is_connected_to_and_checked_again(names, connected, server):
+    names["host"] = ["8.8.8.8"]
+    with pytest.raises(VideoRefusedError, match=r"resolves to 127\.0\.0\.1"):
+        VideoReader("http://host/video.mp4")
+    assert connected == ["8.8.8.8"]
     assert server.seen == []
+
+
+def test_the_next_address_of_a_host_is_tried(names, h264, server, monkeypatch):
+    names["host"] = ["203.0.113.1", "127.0.0.1"]
+    connect = httpcore.SyncBackend.connect_tcp
+
+    def reach(backend, host, port, timeout, **options):
+        if host != "127.0.0.1":
+            raise httpcore.ConnectTimeout("timed out")
+        return connect(backend, host, server.server_address[1], timeout, **options)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", reach)
+    with VideoReader("http://host/video.mp4", allow_local=True) as reader:
+        assert reader.num_frames == 50
+
+
+def test_a_redirect_into_the_network_is_refused(names, connected, server, monkeypatch):
+    names |= {"host": ["8.8.8.8"], "10.0.0.1": ["10.0.0.1"]}
+    peer = {"server_addr": ("8.8.8.8", 80)}
+    monkeypatch.setattr("httpcore._backends.sync.SyncStream.get_extra_info", lambda stream, info: peer.get(info))
+    with pytest.raises(VideoRefusedError, match=r"10\.0\.0\.1"):
+        VideoReader("http://host/to-private")
+    assert server.seen == ["/to-private"]
+    assert connected == ["8.8.8.8"]
 
 
 @pytest.mark.parametrize("path", ["/to-file", "/to-ftp"])
 def test_a_redirect_away_from_http_is_refused(address, path):
-    with pytest.raises(VideoDecodeError, match=r"only http and https|is not allowed"):
+    with pytest.raises(VideoDecodeError, match="must be http or https"):
         VideoReader(address + path, allow_local=True)
-
-
-def test_a_redirect_into_the_network_is_refused(address, monkeypatch):
-    monkeypatch.setattr("kinoclip.video.download._check_peer", lambda connection, allow_local: None)
-    seen = []
-
-    def check(host, port, allow_local):
-        seen.append(host)
-        if host != "127.0.0.1":
-            _check_address(host, host)
-
-    monkeypatch.setattr("kinoclip.video.download._check_host", check)
-    with pytest.raises(VideoRefusedError, match=r"10\.0\.0\.1"):
-        VideoReader(address + "/to-private")
-    assert seen == ["127.0.0.1", "10.0.0.1"]
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("/loop", "infinite loop"), ("/missing", "HTTP Error 404: Not Found"), ("/cut", "the connection broke off")],
+    [
+        ("/loop", "more than 5 redirects"),
+        ("/missing", "the server answered 404 Not Found"),
+        ("/cut", "the connection broke off"),
+    ],
 )
 def test_what_cannot_be_fetched_is_a_decode_error_that_says_why(address, path, message):
     with pytest.raises(VideoDecodeError, match=message):
@@ -158,6 +222,45 @@ def test_a_download_stops_at_its_time_limit(address):
         download(address + "/video.mp4", max_bytes=10**6, timeout_seconds=1e-6, allow_local=True)
 
 
+@pytest.mark.parametrize("what", ["the status line", "a header", "the body", "chunks", "the header of a redirect"])
+def test_a_server_that_drips_does_not_exceed_the_time_limit(what):
+    begin = time.monotonic()
+    with Server(DRIPS[what], 0.02) as server, pytest.raises(VideoDecodeError, match="takes too long"):
+        download(server.address, max_bytes=10**6, timeout_seconds=0.2, allow_local=True)
+    assert time.monotonic() - begin < 1.2
+
+
+def test_a_time_limit_around_the_reader_holds_for_its_download():
+    begin = time.monotonic()
+    with Server(DRIPS["the body"], 0.02) as server, pytest.raises(VideoTimeoutError), time_limit(0.2):
+        VideoReader(server.address, allow_local=True)
+    assert time.monotonic() - begin < 1.2
+
+
+def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args, **options: time.sleep(3))
+    begin = time.monotonic()
+    with pytest.raises(VideoDecodeError, match="takes too long"):
+        download("http://host/a.mp4", max_bytes=10**6, timeout_seconds=0.2)
+    assert time.monotonic() - begin < 1.2
+
+
+def test_the_body_of_a_redirect_is_not_read():
+    with Server(FLOODS["the body of a redirect"]) as server:
+        with pytest.raises(VideoDecodeError, match="more than 5 redirects"):
+            download(server.address, max_bytes=1000, timeout_seconds=60, allow_local=True)
+        # of the six answers of 3 GB, no more than the buffers of the network take
+        assert server.sent < 30_000_000
+
+
+@pytest.mark.parametrize("what", ["informational responses", "headers", "trailers", "the body"])
+def test_a_flood_stops_at_the_size_limit_wherever_it_is(what):
+    with Server(FLOODS[what]) as server:
+        with pytest.raises(VideoDecodeError, match=r"larger than max_bytes|Receive buffer too long"):
+            download(server.address, max_bytes=1000, timeout_seconds=60, allow_local=True)
+        assert server.sent < 30_000_000
+
+
 def test_a_page_instead_of_a_video_is_refused_under_its_address(address):
     with pytest.raises(VideoRefusedError, match=f"{address}/page: this is an HTML page"):
         VideoReader(address + "/page", allow_local=True)
@@ -170,7 +273,7 @@ def test_a_host_that_does_not_exist_is_a_decode_error():
 
 @pytest.mark.parametrize("url", ["http://", "http:///x.mp4", "https://:80/"])
 def test_an_address_without_a_host_is_refused(url):
-    with pytest.raises(VideoRefusedError, match="only http and https"):
+    with pytest.raises(VideoRefusedError, match="must be http or https"):
         VideoReader(url)
 
 

@@ -1,24 +1,34 @@
 """Motion curves and what is taken along them; the arithmetic is compared with the authors' in `parity/test_mgsampler.py`."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 
 from kinoclip import RecognizerVideoProcessor, VideoReader
+from kinoclip.kinoshapes import write_video
+from kinoclip.video.errors import VideoDecodeError
 from kinoclip.video.motion import (
-    cumulative_motion,
+    encoder_curve,
     feature_distance,
+    load_curve,
     measure_motion,
     motion_curve,
     pixel_distance,
-    sample_by_motion,
     ssim_distance,
 )
-from kinoclip.video.sampling import sample_indices
+from kinoclip.video.sampling import cumulative_motion, sample_by_motion, sample_indices
 
 
 def _gray(level: int) -> torch.Tensor:
     return torch.full((3, 8, 8), level, dtype=torch.uint8)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -33,25 +43,9 @@ def processor():
     return RecognizerVideoProcessor(num_frames=4, sampling="motion", **sizes)
 
 
-def test_motion_is_the_difference_of_neighbors():
-    curve = motion_curve([_gray(10), _gray(13), _gray(11)])
-    assert curve.tolist() == [3 * 192, 2 * 192]  # 3 x 8 x 8 values each
-
-
 @pytest.mark.parametrize("num_frames", [0, 1])
 def test_fewer_than_two_frames_have_no_motion(num_frames):
     assert motion_curve([_gray(10)] * num_frames).tolist() == []
-
-
-def test_equal_frames_have_structural_distance_zero():
-    noise = torch.randint(0, 256, (3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert ssim_distance(noise, noise).item() == pytest.approx(0, abs=1e-12)
-
-
-def test_structural_distance_of_two_plain_frames_is_that_of_their_means():
-    # one minus (2 * 50 * 100 + 2.55^2) / (50^2 + 100^2 + 2.55^2); the variances are zero
-    expected = 1 - (10000 + 2.55**2) / (12500 + 2.55**2)
-    assert ssim_distance(_gray(50), _gray(100)).item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_structural_distance_of_one_window_is_the_formula_with_sample_covariance():
@@ -64,30 +58,6 @@ def test_structural_distance_of_one_window_is_the_formula_with_sample_covariance
     expected = 1 - luminance * (2 * covariance + 58.5225) / (variance_x + variance_y + 58.5225)
     found = ssim_distance(x.expand(3, 7, 7), y.expand(3, 7, 7)).item()
     assert found == pytest.approx(expected, abs=1e-9)
-
-
-def test_feature_distance_is_the_length_of_the_difference_at_each_pixel():
-    # two output channels that copy red and green: (3, 4) has length 5, at 64 pixels
-    weight = torch.zeros(2, 3, 1, 1)
-    weight[0, 0], weight[1, 1] = 1, 1
-    other = _gray(10)
-    other[0] += 3
-    other[1] += 4
-    # 1e-6 is added to each difference
-    assert feature_distance(weight)(_gray(10), other).item() == pytest.approx(5 * 64, abs=1e-3)
-
-
-def test_frames_are_taken_where_it_moves():
-    # cumulative: 0, 0, 0.5, 1; heights 1/4 and 3/4 are equally near to two points each, and the first wins
-    assert cumulative_motion([0, 0, 9, 9]).tolist() == [0, 0, 0.5, 1]
-    assert sample_by_motion([0, 0, 9, 9], 2) == [0, 2]
-
-
-def test_a_low_exponent_smooths_the_curve():
-    # 1, 9 of 10 against 1, 3 of 4 with the default exponent 1/2, against halves with 0
-    assert cumulative_motion([1, 9], exponent=1).tolist() == [0.1, 1]
-    assert cumulative_motion([1, 9]).tolist() == [0.25, 1]
-    assert cumulative_motion([1, 9], exponent=0).tolist() == [0.5, 1]
 
 
 @pytest.mark.parametrize(
@@ -108,20 +78,14 @@ def test_extreme_motion_gives_a_climb_to_one(motion, exponent):
 
 @pytest.mark.parametrize("motion", [[1, float("nan")], [1, float("inf")], [1, -1], [[1, 2]]])
 def test_motion_that_cannot_be_is_refused(motion):
-    with pytest.raises(ValueError, match="finite numbers of at least 0"):
+    with pytest.raises(ValueError, match="finite values of at least 0"):
         sample_by_motion(motion, 4)
 
 
 @pytest.mark.parametrize("exponent", [-0.5, float("nan"), float("inf")])
 def test_an_exponent_that_cannot_be_is_refused(exponent):
-    with pytest.raises(ValueError, match=f"exponent is {exponent}"):
+    with pytest.raises(ValueError, match="exponent must be at least 0"):
         sample_by_motion([1, 2], 4, exponent=exponent)
-
-
-def test_training_draws_one_height_from_each_part():
-    asked = []
-    sample_by_motion([1.0] * 8, 4, uniform=lambda low, high: asked.append((low, high)) or low)
-    assert asked == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
 
 
 def test_the_rule_draws_from_a_generator():
@@ -136,11 +100,11 @@ def test_the_rule_draws_from_a_generator():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"motion": None}, ValueError, "motion curve of the 10 frames, 9 numbers, and got none"),
-        ({"motion": [1.0] * 10}, ValueError, "9 numbers, and got 10 numbers"),
-        ({"num_clips": 2}, ValueError, "Rule 'motion' knows one clip per video, not 2"),
+        ({"motion": None}, ValueError, "motion curve of 9 values for 10 frames, got none"),
+        ({"motion": [1.0] * 10}, ValueError, "9 values for 10 frames, got 10 values"),
+        ({"num_clips": 2}, ValueError, "num_clips must be 1 for rule 'motion', got 2"),
         ({"training": True}, ValueError, "pass rng="),
-        ({"training": True, "rng": lambda low, high: low}, TypeError, "'motion' draws fractions"),
+        ({"training": True, "rng": lambda low, high: low}, TypeError, "'motion' needs a numpy generator"),
     ],
 )
 def test_what_the_rule_cannot_do_is_an_error(arguments, error, message):
@@ -187,13 +151,97 @@ def test_the_processor_takes_files_and_folders(processor, video_path, tmp_path):
 
 
 def test_the_processor_refuses_several_clips(processor, frames):
-    with pytest.raises(ValueError, match="Rule 'motion' knows one clip per video, not 3"):
+    with pytest.raises(ValueError, match="num_clips must be 1 for rule 'motion', got 3"):
         processor.sample(frames, num_clips=3)
 
 
 def test_another_rule_can_be_asked_for_and_measures_nothing(processor, frames, monkeypatch):
-    monkeypatch.setattr("kinoclip.video_processing.measure_motion", None)
+    monkeypatch.setattr("kinoclip.modeling.video_processing.load_curve", None)
     assert processor.sample(frames, sampling="segment_start").indices == [0, 5, 10, 15]
+
+
+@pytest.fixture
+def still_then_moving(tmp_path):
+    """A file of 48 frames, in which a textured square moves from frame 24 on."""
+    rng = np.random.default_rng(0)
+    square, video = rng.integers(0, 255, (24, 24, 3), np.uint8), np.full((48, 64, 96, 3), 90, np.uint8)
+    for number, frame in enumerate(video):
+        left = 2 * max(0, number - 23)
+        frame[20:44, left : left + 24] = square
+    return write_video(tmp_path / "moving.mp4", video)
+
+
+@pytest.mark.parametrize("motion", ["pixels", "ssim", "packets", "vectors"])
+def test_every_curve_finds_the_half_that_moves(still_then_moving, motion):
+    with VideoReader(still_then_moving) as reader:
+        curve = load_curve(still_then_moving, reader, motion)
+    assert curve.shape == (47,)
+    assert np.median(curve[24:]) > 3 * np.median(curve[:23])
+
+
+def test_a_curve_of_an_encoder_compares_pictures_of_one_type():
+    cues = [("I", 900.0), ("B", 10.0), ("P", 100.0), ("B", 30.0), ("P", 100.0), ("I", 900.0), ("P", math.nan)]
+    # B by its median 20, P by 100; the second I, and what has no vectors, take the last known value
+    assert encoder_curve(cues).tolist() == [0.5, 1.0, 1.5, 1.0, 1.0, 1.0]
+    assert encoder_curve([("I", 5.0)] * 3).tolist() == [0, 0]
+
+
+def test_a_curve_is_measured_once_for_the_content_of_a_file(processor, still_then_moving, tmp_path, monkeypatch):
+    first = processor.sample(still_then_moving).indices
+    assert min(first) >= 23
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(still_then_moving.read_bytes())
+    monkeypatch.setattr("kinoclip.video.motion.motion_curve", None)
+    assert processor.sample(copy).indices == processor.sample(copy.read_bytes()).indices == first
+    other = RecognizerVideoProcessor(**{**processor.to_dict(), "motion": "ssim"})
+    with pytest.raises(TypeError):
+        other.sample(copy)
+
+
+def test_a_curve_that_cannot_be_kept_is_measured_again(still_then_moving, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "file"))
+    with VideoReader(still_then_moving) as reader:
+        assert len(load_curve(still_then_moving, reader, "pixels")) == 47
+    assert "is not kept" in caplog.text
+
+
+@pytest.mark.parametrize("motion", ["packets", "vectors"])
+def test_what_no_codec_wrote_has_no_cues(processor, frames, motion):
+    processor.motion = motion
+    with pytest.raises(
+        VideoDecodeError, match=r'no codec wrote its frames. Measure its motion in pixels, with motion="pixels"'
+    ):
+        processor.sample(frames)
+
+
+def test_features_are_those_of_the_saved_filter(processor, frames, tmp_path):
+    weight = torch.ones(1, 3, 1, 1)
+    options = {**processor.to_dict(), "motion": "features", "motion_filter": weight.tolist()}
+    RecognizerVideoProcessor(**options).save_pretrained(tmp_path)
+    loaded = RecognizerVideoProcessor.from_pretrained(tmp_path)
+    expected = motion_curve(torch.from_numpy(frames).permute(0, 3, 1, 2), feature_distance(weight))
+    assert loaded.sample(frames).indices == sample_by_motion(expected, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"motion": "magic"}, "motion must be one of pixels, ssim, packets, vectors, features, got 'magic'"),
+        ({"motion": "features"}, "needs motion_filter"),
+        ({"motion": "features", "motion_filter": [[[[1.0, 1.0]]] * 3]}, r"shape \(1, 3, 1, 2\)"),
+        ({"motion_filter": [[[[1.0]]] * 3]}, "others need none"),
+        ({"motion_exponent": -1}, "exponent must be at least 0"),
+    ],
+)
+def test_settings_of_motion_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RecognizerVideoProcessor(**settings)
+
+
+def test_the_exponent_of_the_processor_decides_how_much_motion_counts(processor, frames):
+    processor.motion_exponent = 0.0
+    assert processor.sample(frames).indices == sample_by_motion([1.0] * 19, 4)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kinoclip.video.packets import PacketInfo, PacketTable
+from kinoclip.video._packets import PacketInfo, PacketTable
 
 # Two groups, I P B B with the B-frames shown before the P, then an open group: two B-frames after its key packet are
 # shown before it. Time stamps by packet, keys in upper case:  I0 p3 b1 b2 | I6 b4 b5 p9 b7 b8

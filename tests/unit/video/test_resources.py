@@ -24,10 +24,10 @@ def held() -> tuple[int, int]:
 @pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("close", [True, False])
-def test_300_readers_leave_no_file_and_no_thread_open(h264, each_way, threads, close):
+def test_many_readers_leave_no_file_and_no_thread_open(h264, each_way, threads, close):
     VideoReader(h264, threads=threads).frames([0])
     before = held()
-    for _ in range(300):
+    for _ in range(60):
         reader = VideoReader(h264, threads=threads)
         reader.frames([20])
         if close:
@@ -41,7 +41,7 @@ def test_videos_that_cannot_be_read_leave_no_file_open(h264, tmp_path):
     (tmp_path / "cut.mp4").write_bytes(h264.read_bytes()[:2000])
     before = held()
     for _ in range(100):
-        with pytest.raises(ValueError, match="FFmpeg finds no video"):
+        with pytest.raises(ValueError, match="FFmpeg cannot open it as a video"):
             VideoReader(tmp_path / "cut.mp4")
     assert held() == before
 
@@ -110,7 +110,7 @@ print(" ".join(sorted(name for name in ("torch", "transformers", "av", "torchvis
 
 @pytest.mark.parametrize(
     ("module", "loaded"),
-    [("kinoclip.video", ""), ("kinoclip.video.sampling", ""), ("kinoclip.video.decoding", "torch")],
+    [("kinoclip.video", ""), ("kinoclip.video.sampling", ""), ("kinoclip.video.reader", "torch")],
 )
 def test_a_module_of_this_folder_imports_only_what_it_needs(module, loaded):
     root = str(Path(kinoclip.video.__file__).parents[1])

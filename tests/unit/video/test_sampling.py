@@ -62,14 +62,14 @@ def test_another_seed_draws_other_frames(rule):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "linear"}, "'linear' is no sampling rule; choose one of segment_start,"),
-        ({"num_frames": 0}, "num_frames is 0"),
-        ({"num_samples": 0}, "num_samples is 0"),
-        ({"num_clips": 0}, "num_clips is 0"),
+        ({"rule": "linear"}, "rule must be one of segment_start, .*, got 'linear'"),
+        ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
+        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"num_clips": 0}, "num_clips must be at least 1, got 0"),
         ({"training": True}, "pass rng="),
-        ({"training": True, "rng": np.random.default_rng(0), "num_clips": 2}, "one clip per video"),
-        ({"rule": "segment_center", "num_clips": 2}, "knows one clip"),
-        ({"rule": "dense", "num_samples": 129}, "128 or fewer"),
+        ({"training": True, "rng": np.random.default_rng(0), "num_clips": 2}, "num_clips must be 1 in training"),
+        ({"rule": "segment_center", "num_clips": 2}, "num_clips must be 1 for rule"),
+        ({"rule": "dense", "num_samples": 129}, "at most 128"),
     ],
 )
 def test_what_cannot_be_sampled_is_an_error(arguments, message):

@@ -70,13 +70,13 @@ def test_a_range_may_end_after_the_video(h264):
 
 @pytest.mark.parametrize("seconds", [-0.1, 2.1, float("nan")])
 def test_a_time_outside_the_video_is_an_error(h264, seconds):
-    with VideoReader(h264) as reader, pytest.raises(ValueError, match=r"lasts from 0 to 2\.0 s"):
+    with VideoReader(h264) as reader, pytest.raises(ValueError, match=r"out of range for a video of 2\.0 s"):
         reader.indices_at([seconds])
 
 
 @pytest.mark.parametrize(("start", "end"), [(1.0, 1.0), (1.0, 0.5), (2.0, 3.0), (-1.0, 1.0), (float("nan"), 1.0)])
 def test_a_range_that_is_empty_or_begins_outside_is_an_error(h264, start, end):
-    with VideoReader(h264) as reader, pytest.raises(ValueError, match="the range"):
+    with VideoReader(h264) as reader, pytest.raises(ValueError, match="start_seconds"):
         reader.indices_between(start, end)
 
 

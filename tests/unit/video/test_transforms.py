@@ -93,24 +93,25 @@ def test_ten_views_are_five_each_followed_by_its_mirror(photo):
 
 
 def test_another_number_of_views_is_an_error(photo):
-    with pytest.raises(ValueError, match="choose 1, 3, 5 or 10"):
+    with pytest.raises(ValueError, match="must be 1, 3, 5 or 10"):
         view_crops(photo[None], (100, 100), 4)
 
 
 @pytest.mark.parametrize("num_crops", [1, 3])
 def test_a_crop_larger_than_the_frame_is_an_error(photo, num_crops):
-    with pytest.raises(ValueError, match="Cannot cut 145 x 100 out of frames of 144 x 256"):
+    with pytest.raises(ValueError, match="as large as the crop of 145 x 100, got 144 x 256"):
         view_crops(photo[None], (145, 100), num_crops)
 
 
 @pytest.mark.parametrize("draw", [draw_augmentation, draw_multi_scale_crop])
 @pytest.mark.parametrize("size", [(144, 256), (256, 144), (100, 100), (100, 900)])
-@pytest.mark.parametrize("seed", range(20))
-def test_a_drawn_crop_lies_inside_the_frame(draw, size, seed):
-    drawn = draw(*size, 96, np.random.default_rng(seed))
+def test_a_drawn_crop_lies_inside_the_frame(draw, size):
     frames = torch.zeros(1, 3, *size, dtype=torch.uint8)
-    assert augment_frames(frames, drawn, 96).shape == (1, 3, 96, 96)
-    assert drawn.box is None or (drawn.box[0] + drawn.box[2] <= size[0] and drawn.box[1] + drawn.box[3] <= size[1])
+    for seed in range(20):
+        drawn = draw(*size, 96, np.random.default_rng(seed))
+        assert augment_frames(frames, drawn, 96).shape == (1, 3, 96, 96)
+        box = drawn.box
+        assert box is None or (box[0] + box[2] <= size[0] and box[1] + box[3] <= size[1])
 
 
 class NeverFits:
@@ -131,12 +132,6 @@ def test_ten_crops_that_do_not_fit_give_a_resize_and_a_random_crop():
     # The short side goes to 40 and the long one to 160; the last position is 120.
     assert drawn == Augmentation(None, (120, 0), flip=False, grayscale=False)
     assert augment_frames(torch.zeros(2, 3, 200, 50, dtype=torch.uint8), drawn, 40).shape == (2, 3, 40, 40)
-
-
-def test_every_frame_of_a_clip_gets_the_same(photo):
-    clip = torch.stack([photo, photo])
-    out = augment_frames(clip, draw_augmentation(144, 256, 96, np.random.default_rng(1)), 96)
-    assert torch.equal(out[0], out[1])
 
 
 def test_probabilities_of_zero_and_one_are_certain():
@@ -161,9 +156,3 @@ def test_normalizing_gives_contiguous_float32(photo):
     out = normalize_frames(resize_frame(photo, 64)[None], [0.5, 0.5, 0.5], [0.25, 0.5, 1.0])
     assert out.dtype == torch.float32
     assert out.is_contiguous()
-
-
-def test_normalizing_subtracts_the_mean_and_divides_by_the_deviation():
-    frames = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
-    out = normalize_frames(frames, [0.5, 0.5, 0.0], [0.25, 0.5, 1.0])
-    torch.testing.assert_close(out.flatten(), torch.tensor([2.0, 1.0, 1.0]))  # (1 - mean) / std

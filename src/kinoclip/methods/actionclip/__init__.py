@@ -1,8 +1,7 @@
 """ActionCLIP (2021)."""
 
-from .configuration_actionclip import ActionClipConfig
-from .convert_actionclip import convert_actionclip
-from .modeling_actionclip import ActionClipModel
-from .processing_actionclip import ActionClipProcessor
+from kinoclip.methods.actionclip.configuration_actionclip import ActionClipConfig, ActionClipProcessor
+from kinoclip.methods.actionclip.convert_actionclip import convert_actionclip
+from kinoclip.methods.actionclip.modeling_actionclip import ActionClipModel
 
 __all__ = ["ActionClipConfig", "ActionClipModel", "ActionClipProcessor", "convert_actionclip"]

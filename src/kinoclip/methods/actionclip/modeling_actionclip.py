@@ -3,7 +3,7 @@
 Mengmeng Wang, Jiazheng Xing, Yong Liu; 2021; https://arxiv.org/abs/2109.08472.
 
 A video is matched with sentences about its action instead of numbered classes. CLIP encodes each frame, a temporal head
-joins the frames to one vector, and 16 templates each give their own probabilities, which are averaged.
+joins the frames to one vector, and the probabilities under 16 templates are averaged.
 
 Differences from the official code
 - Logits are multiplied by `exp(logit_scale)` at test time too. The official test multiplies the cosines by 100, whatever
@@ -23,29 +23,27 @@ Where the paper says one thing and the default is another (`ActionClipConfig.str
 | sec. 3.3: the 1-D convolution runs over time | `transpose_conv1d` | False, as the code and its weights | True |
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 from transformers import CLIPTextConfig
 from transformers import initialization as init
-from transformers.models.clip.modeling_clip import (
-    CLIPAttention,
-    CLIPEncoder,
-    CLIPEncoderLayer,
-    CLIPPreTrainedModel,
+from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPEncoderLayer, CLIPPreTrainedModel
+
+from kinoclip.methods.actionclip.configuration_actionclip import ActionClipConfig
+from kinoclip.modeling.clip_recognizer import ClipRecognizer
+from kinoclip.modeling.layers.temporal_shift import TemporalShiftLayer, replace_layers
+from kinoclip.modeling.layers.temporal_transformer import (
+    TemporalTransformer,
+    check_length,
+    frame_blocks_config,
+    initialize_blocks,
+    mark_fused,
 )
-
-from kinoclip.clip_recognizer import ClipRecognizer
-from kinoclip.components.temporal_shift import TemporalShiftLayer, replace_layers
-from kinoclip.components.temporal_transformer import TemporalTransformer, frame_blocks_config
-from kinoclip.outputs import FrameFeatures, TextFeatures
-
-from .configuration_actionclip import ActionClipConfig
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 
 
 class PostNormLayer(CLIPEncoderLayer):
@@ -64,13 +62,12 @@ class PostNormLayer(CLIPEncoderLayer):
 
 
 class ClassTokenTransformer(CLIPPreTrainedModel):
-    """Let a class token look at the frames of a video.
+    """Attention of a class token to the frames of a video.
 
     Source: official `modules/fusion_module.py`, `TAggregate`.
     """
 
     config: CLIPTextConfig
-    config_class = CLIPTextConfig
     main_input_name = "frames"
 
     def __init__(self, config: CLIPTextConfig):
@@ -80,12 +77,13 @@ class ClassTokenTransformer(CLIPPreTrainedModel):
         self.encoder = CLIPEncoder(config)
         self.encoder.layers = nn.ModuleList([PostNormLayer(config) for _ in range(config.num_hidden_layers)])
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        mark_fused(self.encoder)
         self.post_init()
 
-    @staticmethod
-    def derive_config(config: ActionClipConfig) -> CLIPTextConfig:
-        """Give the head's shape; heads and inner width are fixed, whatever CLIP is below."""
-        return frame_blocks_config(
+    @classmethod
+    def for_config(cls, config: ActionClipConfig) -> Self:
+        """Build the head of a recognizer; heads and inner width are fixed, whatever the CLIP."""
+        shape = frame_blocks_config(
             hidden_size=config.projection_dim,
             intermediate_size=2048,
             num_hidden_layers=config.temporal_layers,
@@ -96,54 +94,30 @@ class ClassTokenTransformer(CLIPPreTrainedModel):
             attention_dropout=config.temporal_dropout,
             attn_implementation=config._attn_implementation,
         )
-
-    def _fused_projections(self) -> list[nn.Linear]:
-        """Give the projections that are one tensor in the official code."""
-        blocks = [module for module in self.modules() if isinstance(module, CLIPAttention)]
-        return [projection for block in blocks for projection in (block.q_proj, block.k_proj, block.v_proj)]
+        return cls._from_config(shape)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        std = self.config.initializer_range
-        if isinstance(module, nn.Linear | nn.Embedding):
-            if any(module is projection for projection in self._fused_projections()):
-                # torch's fused in_proj is no Linear, and keeps its xavier-uniform; its fan is E in and 3E out
-                bound = math.sqrt(6 / (4 * self.config.hidden_size))
-                init.uniform_(module.weight, -bound, bound)
-            else:
-                _init_folded_normal(module.weight, std)
-            if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif module is self:
-            _init_folded_normal(self.class_embedding, std)
+        initialize_blocks(module, self.config, _draw_folded_normal)
+        if module is self:
+            _draw_folded_normal(self.class_embedding, self.config.initializer_range)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Join (B, T, D) frames to (B, D).
-
-        Raises:
-            ValueError: T is larger than the position table.
-        """
-        length, limit = frames.shape[1], self.position_embedding.num_embeddings - 1
-        if length > limit:
-            raise ValueError(
-                f"The temporal transformer has positions for {limit} frames, but the video has {length}. "
-                "Sample fewer frames (`num_frames`)."
-            )
+        """Pool frames (B, T, D), one less than positions or fewer, to (B, D)."""
+        length = frames.shape[1]
+        check_length(length, self.position_embedding.num_embeddings - 1)
         token = self.class_embedding.to(frames.dtype).expand(frames.shape[0], 1, -1)
         tokens = torch.cat([token, frames], dim=1) + self.position_embedding.weight[: length + 1].to(frames.dtype)
         return self.layer_norm(self.encoder(tokens, None).last_hidden_state[:, 0])
 
 
-def _init_folded_normal(weight: Tensor, std: float) -> None:
+def _draw_folded_normal(weight: Tensor, std: float) -> None:
     # the official `trunc_normal_` takes the remainder of a normal by 2, instead of cutting it off
     init.copy_(weight, torch.randn_like(weight).fmod(2) * std)
 
 
 class RecurrentHead(nn.Module):
-    """Add to each frame what a recurrent network remembers at it.
+    """Add the output of a recurrent network over the frames to each frame.
 
     Source: official `modules/fusion_module.py`, `visual_prompt` with `LSTM`.
     """
@@ -153,12 +127,12 @@ class RecurrentHead(nn.Module):
         self.lstm = nn.LSTM(width, width, batch_first=True)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Give (B, T, D) frames that know of the earlier ones."""
+        """Return the frames (B, T, D) plus the output of the LSTM."""
         return self.lstm(frames)[0] + frames
 
 
 class ConvolutionalHead(nn.Module):
-    """Add to each frame a mix of its neighbors, each channel by itself.
+    """Add a depthwise convolution over neighboring frames to each frame.
 
     Source: official `modules/fusion_module.py`, `visual_prompt` with `Conv_1D`.
     """
@@ -169,39 +143,25 @@ class ConvolutionalHead(nn.Module):
         self.conv = nn.Conv1d(width, width, 3, padding=1, groups=width, bias=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Give (B, T, D) frames after the convolution, plus the frames."""
+        """Return the frames (B, T, D) plus the output of the convolution."""
         batch, length, width = frames.shape
-        # without the transpose, position t of channel c holds number c * T + t of the video: a fault that was trained with
+        # without the transpose, position t of channel c holds number c * T + t of the video, as in training
         channels = frames.transpose(1, 2) if self.transpose else frames.reshape(batch, width, length)
         return self.conv(channels).transpose(1, 2) + frames
 
 
 class ActionClipModel(ClipRecognizer):
-    """ActionCLIP: frames joined by a temporal head, and the mean probability of several templates."""
+    """ActionCLIP: a temporal head joins the frames; the probabilities of several templates are averaged."""
 
     config: ActionClipConfig
-    config_class = ActionClipConfig
     _no_split_modules = [*ClipRecognizer._no_split_modules, "PostNormLayer"]
 
     def __init__(self, config: ActionClipConfig):
         super().__init__(config)
-        if config.temporal_shift:
+        if config.temporal_shift != "none":
             replace_layers(self.vision_model, TemporalShiftLayer)
         self.temporal_head = _build_head(config)
         self.post_init()
-
-    @property
-    def encodes_frames_alone(self) -> bool:
-        """Whether patches see no other frame."""
-        return not self.config.temporal_shift
-
-    def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
-        """Encode each frame, with patches that see its neighbors where they are shifted: embeds (B, T, D)."""
-        if not self.config.temporal_shift:
-            return super().encode_frames(pixel_values_videos)
-        shape = pixel_values_videos.shape[:2]
-        pooled = self.vision_model(pixel_values=pixel_values_videos.flatten(0, 1), num_frames=shape[1]).pooler_output
-        return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, shape))
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Pool the frames: (B, D), not unit length."""
@@ -209,21 +169,16 @@ class ActionClipModel(ClipRecognizer):
         return joined if self.config.temporal_head == "transformer_cls" else joined.mean(1)
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Give the cosine of each video (B, D) and candidate, averaged over templates: (B, K)."""
+        """Compute the cosine of each video (B, D) and candidate, averaged over templates: (B, K)."""
         return match_templates(video, text).mean(0)
 
     def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
-        """Give the scaled cosines of one template, or the log of the mean probability of several: (B, K)."""
+        """Scale the cosines of one template, or compute the log of the mean probability of several: (B, K)."""
         scaled = super().scale_votes(votes, video, text)
         if video is not None and len(text.embeds) > 1:
-            logits = self.scales()["video"] * match_templates(video, text)
+            logits = self.logit_scale.exp() * match_templates(video, text)
             scaled["video"] = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
         return scaled
-
-    def frozen_prefixes(self) -> tuple[str, ...]:
-        """Name the text tower where it is kept as it is."""
-        text = ("text_model.", "text_projection.") if self.config.freeze_text else ()
-        return (*super().frozen_prefixes(), *text)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -240,18 +195,16 @@ class ActionClipModel(ClipRecognizer):
 
 
 def match_templates(video: Tensor, text: TextFeatures) -> Tensor:
-    """Give the cosine of each video (B, D) and candidate under each template: (P, B, K)."""
+    """Compute the cosine of each video (B, D) and candidate in each template: (P, B, K)."""
     return torch.einsum("bd,pkd->pbk", normalize(video, dim=-1), normalize(text.embeds, dim=-1))
 
 
 def _build_head(config: ActionClipConfig) -> nn.Module | None:
     match config.temporal_head:
         case "transformer":
-            width, layers = config.projection_dim, config.temporal_layers
-            shape = TemporalTransformer.derive_config(config.text_config, width, layers, config._attn_implementation)
-            return TemporalTransformer._from_config(shape)
+            return TemporalTransformer.for_config(config)
         case "transformer_cls":
-            return ClassTokenTransformer._from_config(ClassTokenTransformer.derive_config(config))
+            return ClassTokenTransformer.for_config(config)
         case "lstm":
             return RecurrentHead(config.projection_dim)
         case "conv1d":

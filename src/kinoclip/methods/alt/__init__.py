@@ -1,7 +1,6 @@
 """ALT, "Align before Adapt" (CVPR 2024)."""
 
-from .configuration_alt import AltConfig
-from .modeling_alt import AltModel
-from .processing_alt import AltProcessor
+from kinoclip.methods.alt.configuration_alt import AltConfig, AltProcessor
+from kinoclip.methods.alt.modeling_alt import AltModel
 
 __all__ = ["AltConfig", "AltModel", "AltProcessor"]

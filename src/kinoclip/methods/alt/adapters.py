@@ -4,21 +4,19 @@ Taojiannan Yang, Yi Zhu, Yusheng Xie, Aston Zhang, Chen Chen, Mu Li: AIM: Adapti
 Recognition; ICLR 2023; https://arxiv.org/abs/2302.03024. An adapter is two linear layers with a quarter of the width between.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 from transformers.activations import ACT2FN
 
-from kinoclip.components.token_merging import MergingLayer
+from kinoclip.modeling.layers.token_merging import MergingLayer
 
 _MLP_SCALE = 0.5  # of the adapter beside the MLP: AIM section 3.4
 
 
 class Adapter(nn.Module):
-    """Down to a quarter of the width and up again; the last layer starts at zero, so that it adds nothing at first."""
+    """Two linear layers with a quarter of the width between them; the last one is initialized with zeros."""
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
@@ -27,15 +25,15 @@ class Adapter(nn.Module):
         self.up = nn.Linear(config.hidden_size // 4, config.hidden_size)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Give what is to be added: (..., D)."""
+        """Compute the residual: (..., D)."""
         return self.up(self.activation(self.down(hidden_states)))
 
 
 class AdaptedLayer(MergingLayer):
-    """A layer with adapters: S after attention, M beside the MLP, T after a first attention over the frames.
+    """A layer with adapters: S after attention, M parallel to the MLP, T after a first attention over the frames.
 
-    Token i of all frames attend to each other in T. Where tokens were merged they are no longer the same patch: the paper
-    combines both and says no more.
+    In T, token i of each frame attends to token i of the others. Merged tokens are no longer the same patch; the paper
+    combines both without a rule for that.
     """
 
     def __init__(self, config: CLIPVisionConfig, kind: Literal["S", "SM", "STM"]):
@@ -51,7 +49,7 @@ class AdaptedLayer(MergingLayer):
         num_frames: int = 1,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Let tokens look at each other over time, if adapted to, and then over space; (B * T, num_queries, D) and keys."""
+        """Compute attention over time, if there is an adapter for it, and over space: (B * T, num_queries, D), and keys."""
         if "temporal" in self.adapters:
             videos = self.layer_norm1(hidden_states).unflatten(0, (-1, num_frames)).transpose(1, 2)
             attended = self.self_attn(videos.flatten(0, 1), **kwargs)[0].unflatten(0, videos.shape[:2])
@@ -60,7 +58,7 @@ class AdaptedLayer(MergingLayer):
         return hidden_states[:, :num_queries] + attended + self.adapters["spatial"](attended), keys
 
     def transform(self, hidden_states: Tensor) -> Tensor:
-        """Pass each token through the MLP and its adapter: (N, n, D)."""
+        """Apply the MLP and its adapter with the residual: (N, n, D)."""
         normed = self.layer_norm2(hidden_states)
         transformed = hidden_states + self.mlp(normed)
         return transformed + _MLP_SCALE * self.adapters["mlp"](normed) if "mlp" in self.adapters else transformed

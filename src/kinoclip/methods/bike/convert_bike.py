@@ -1,49 +1,37 @@
-"""BIKE's official checkpoints: what they hold, and where it goes."""
+"""Conversion of BIKE's official checkpoints."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kinoclip.conversion import (
+from kinoclip.methods.bike.configuration_bike import BikeConfig
+from kinoclip.methods.bike.modeling_bike import BikeModel
+from kinoclip.modeling.checkpoints import (
     StateDict,
     clip_to_transformers,
+    count_parts,
     head_to_transformers,
     infer_clip_config,
     load_strictly,
-    read_checkpoint,
-    strip_prefix,
+    split_checkpoint,
 )
-
-from .configuration_bike import BikeConfig
-from .modeling_bike import BikeModel
-
-_TEXT_TOWER = ("text_model.", "text_projection.")
+from kinoclip.modeling.clip_recognizer import TEXT_TOWER
 
 
 def convert_bike(checkpoint: str | Path, attributes: str | Path | None = None, **fields: Any) -> BikeModel:
-    """Build BIKE from the official checkpoints.
+    """Build BIKE from the official checkpoints of `train.py` and, for the attributes branch, `train_attributes.py`.
 
-    Args:
-        checkpoint: of the video branch (`train.py`): `model_state_dict` and `fusion_model_state_dict`.
-        attributes: of the attributes branch (`train_attributes.py`), if there is one.
-        fields: config fields that a checkpoint does not tell, such as `num_frames` or `interaction`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no BIKE checkpoint, or weights are missing or left over.
+    `fields` are config fields that cannot be inferred from a checkpoint, such as `num_frames` or `interaction`.
     """
-    clip, head = _read_parts(checkpoint)
+    clip, head = split_checkpoint(checkpoint, "BikeModel")
     if "query_fc.0.weight" in head:
-        raise ValueError(f"{checkpoint} is an attributes branch. Give the video branch first, and this as attributes.")
+        raise ValueError(f"{checkpoint} is an attributes branch. Pass the video branch first, and this as attributes.")
     clip_config = infer_clip_config(clip)
     state = clip_to_transformers(clip) | head_to_transformers(head)
     fields = {"temporal_head": "transformer" if head else "none"} | fields
     if head:
-        fields["temporal_layers"] = len({name.split(".")[2] for name in head if name.startswith("transformer.")})
+        fields["temporal_layers"] = count_parts(head, r"transformer\.resblocks\.(\d+)\.")
     if attributes is not None:
         branch, branch_fields = _attributes_to_transformers(attributes, state)
         state, fields = state | branch, branch_fields | fields
@@ -51,29 +39,16 @@ def convert_bike(checkpoint: str | Path, attributes: str | Path | None = None, *
     return load_strictly(BikeModel, config, state, source=str(checkpoint))
 
 
-def _read_parts(path: str | Path) -> tuple[StateDict, StateDict]:
-    """Split a checkpoint in its CLIP and its head, without any `module.` in the names."""
-    content = read_checkpoint(path)
-    parts = [content.get(name) for name in ("model_state_dict", "fusion_model_state_dict")]
-    if not all(isinstance(part, Mapping) for part in parts):
-        raise ValueError(
-            f"{path} is no BIKE checkpoint: it has no `model_state_dict` and `fusion_model_state_dict`, but "
-            f"{', '.join(map(str, list(content)[:4]))}. For a plain CLIP file use `BikeModel.from_clip`."
-        )
-    clip, head = (strip_prefix(part) for part in parts)
-    return clip, head
-
-
 def _attributes_to_transformers(path: str | Path, video: StateDict) -> tuple[StateDict, dict[str, Any]]:
-    """Name the weights of the attributes branch; its text tower is left out where it equals the video branch's."""
-    clip, head = _read_parts(path)
+    """Rename the weights of the attributes branch; its text tower is left out if it equals that of the video branch."""
+    clip, head = split_checkpoint(path, "BikeModel")
     if "query_fc.0.weight" not in head:
         raise ValueError(
-            f"{path} is no attributes branch: it has no `query_fc`. Give the file of `train_attributes.py`."
+            f"{path} is not an attributes branch: it lacks `query_fc`. Name the file of `train_attributes.py`."
         )
     branch = {f"attributes.{name}": tensor for name, tensor in head.items()}
     branch["attributes.logit_scale"] = clip["logit_scale"]
-    tower = {name: t for name, t in clip_to_transformers(clip).items() if name.startswith(_TEXT_TOWER)}
+    tower = {name: t for name, t in clip_to_transformers(clip).items() if name.startswith(TEXT_TOWER)}
     shared = tower.keys() <= video.keys() and all(
         video[name].shape == tensor.shape and torch.equal(video[name], tensor) for name, tensor in tower.items()
     )

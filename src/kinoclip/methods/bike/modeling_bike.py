@@ -4,13 +4,13 @@ Wenhao Wu, Xiaohan Wang, Haipeng Luo, Jingdong Wang, Yi Yang, Wanli Ouyang; CVPR
 
 A video branch weighs the frames by how well they match the words of each candidate (Video Concept Spotting) and matches
 the weighed video with the candidate's sentence. An attributes branch describes the video by phrases of a lexicon that
-CLIP finds in it (Video-Attributes Association), and matches that sentence with the candidate. Both vote.
+CLIP finds in it (Video-Attributes Association), and matches that sentence with the candidate. The votes are fused.
 
 Differences from the official code
 - Logits are multiplied by `exp(logit_scale)` at test time too, so that softmax gives usable probabilities. The official
   test scripts take the softmax of the unscaled scores (`output.votes`); those rules are in `kinoclip.evaluation`.
-- Both branches live in one model; `train_branch` says which one trains. The official code trains two models in turn.
-- Several templates per candidate are averaged; the official code knows one.
+- Both branches are in one model; `train_branch` selects the one that is trained. The official code trains two models in turn.
+- Several templates per candidate are averaged; the official code has one.
 
 Differences from the paper (the code made the numbers, so it is the default; `BikeConfig.strict_settings` is the paper)
 
@@ -28,36 +28,29 @@ Differences from the paper (the code made the numbers, so it is the default; `Bi
 - `train_branch="both"` is eq. 9; paper and code train one branch after the other.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kinoclip.clip_recognizer import ClipRecognizer
-from kinoclip.components.saliency import frame_saliency
-from kinoclip.components.temporal_transformer import TemporalTransformer
-from kinoclip.components.text_features import ensemble
-from kinoclip.losses import symmetric_cross_entropy, symmetric_kl
-from kinoclip.outputs import FrameFeatures, TextFeatures
-
-from .configuration_bike import BikeConfig
+from kinoclip.methods.bike.configuration_bike import BikeConfig
+from kinoclip.modeling.clip_recognizer import ClipRecognizer
+from kinoclip.modeling.layers.saliency import frame_saliency
+from kinoclip.modeling.layers.temporal_transformer import TemporalTransformer
+from kinoclip.modeling.layers.text_features import ensemble
+from kinoclip.modeling.losses import symmetric_cross_entropy, symmetric_kl
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 
 
 class BikeModel(ClipRecognizer):
-    """BIKE: frames weighed by the words of each candidate, and a second vote from attributes."""
+    """BIKE: frames are weighed by the words of each candidate; attributes vote too."""
 
     config: BikeConfig
-    config_class = BikeConfig
 
     def __init__(self, config: BikeConfig):
         super().__init__(config)
         self.temporal_head = None
         if config.temporal_head == "transformer":
-            shape = TemporalTransformer.derive_config(
-                config.text_config, config.projection_dim, config.temporal_layers, config._attn_implementation
-            )
-            self.temporal_head = TemporalTransformer._from_config(shape)
+            self.temporal_head = TemporalTransformer.for_config(config)
         self.post_init()
 
     @property
@@ -68,15 +61,11 @@ class BikeModel(ClipRecognizer):
         return weighs_by_words or config.recognition_query == "words"
 
     def contextualize(self, frames: FrameFeatures) -> Tensor:
-        """Give the frames (B, T, D) after the temporal head."""
+        """Return the frames (B, T, D) after the temporal head."""
         return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
 
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
-        """Tell how much each frame counts for each candidate: (B, K, T), or None where frames are averaged.
-
-        Raises:
-            ValueError: the label's words are asked for, but the features do not say which they are.
-        """
+        """Compute the weight of each frame for each candidate: (B, K, T), or None where frames are averaged."""
         if self.config.interaction == "mean":
             return None
         return self._saliency(self._frames(frames), text)
@@ -90,28 +79,32 @@ class BikeModel(ClipRecognizer):
         return frame_saliency(embeds, queries, self.config.saliency_temperature, mask, cosine=cosine)
 
     def _label_words(self, text: TextFeatures) -> Tensor | None:
-        """Return which positions (K, L) are read of the text; None for all."""
-        if self.config.saliency_words == "all":
+        """Return which positions (K, L) of the text are read; None for all."""
+        if not self.config.reads_label_words:
             return None
         if text.word_mask is None:
             raise ValueError('saliency_words="label" needs `word_mask`: make the inputs with the BIKE processor.')
         return text.word_mask
 
     def _frames(self, frames: FrameFeatures) -> Tensor:
-        """Return the frames (B, T, D) that saliency weighs, of unit length unless the config has them raw."""
+        """Return the frames (B, T, D) that are weighed, of unit length if `normalize_saliency`."""
         embeds = self.contextualize(frames)
         return normalize(embeds, dim=-1) if self.config.normalize_saliency else embeds
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Pool the frames: (B, K, D) weighed per candidate (eq. 5-6), or their mean (B, D)."""
         if self.config.interaction == "mean":
-            return self.contextualize(frames).mean(1)
+            return self.embed_video(frames)
         embeds = self._frames(frames)
         video = torch.einsum("bkt,btd->bkd", self._saliency(embeds, text), embeds)
         return normalize(video, dim=-1) if self.config.normalize_video else video
 
+    def embed_video(self, frames: FrameFeatures) -> Tensor:
+        """Average the frames: (B, D), not unit length."""
+        return self.contextualize(frames).mean(1)
+
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Score the pooled video with each candidate: a cosine after the mean; after saliency its length counts."""
+        """Score the pooled video with each candidate: the cosine of a mean; the product of a weighed video."""
         candidates = ensemble(text.embeds)
         if self.config.recognition_query == "words" and text.words is not None:
             words, mask = normalize(text.words, dim=-1), self._label_words(text)
@@ -123,14 +116,9 @@ class BikeModel(ClipRecognizer):
         return torch.einsum("bkd,kd->bk", video, candidates)
 
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
-        """Give the symmetric loss between videos and candidates (eq. 7-8), or cross-entropy if the config says so."""
+        """Compute the symmetric loss between videos and candidates (eq. 7-8), or cross-entropy if `loss` says so."""
         if self.config.loss != "symmetric_kl":
             return super().criterion(logits, match)
         if self.config.loss_targets == "uniform":
             return symmetric_cross_entropy(logits, match)
         return symmetric_kl(logits, match, use_dual_softmax=self.config.dual_softmax)
-
-    def frozen_prefixes(self) -> tuple[str, ...]:
-        """Name what the official training keeps: the text tower, and the branch that is not being trained."""
-        text = ("text_model.", "text_projection.") if self.config.freeze_text else ()
-        return (*super().frozen_prefixes(), *text)

@@ -1,7 +1,6 @@
 """DSTPR (Electronics 2024)."""
 
-from .configuration_dstpr import DstprConfig
-from .modeling_dstpr import DstprModel
-from .processing_dstpr import DstprProcessor
+from kinoclip.methods.dstpr.configuration_dstpr import DstprConfig, DstprProcessor
+from kinoclip.methods.dstpr.modeling_dstpr import DstprModel
 
 __all__ = ["DstprConfig", "DstprModel", "DstprProcessor"]

@@ -2,9 +2,9 @@
 
 Lujuan Deng, Jieqing Tan, Fangmei Liu; Electronics 2024, 13(16), 3348; https://doi.org/10.3390/electronics13163348.
 
-CLIP stays as it is. Prompts tell each layer of its vision tower, for every frame, what the other frames show; a small
-network re-encodes them first. Frames are weighed by the words of each candidate, and the video is matched with the
-candidate's English and Chinese names. There is no official code.
+CLIP is frozen. Prompts carry information about the other frames into each layer of its vision tower; a small network
+re-encodes them first. Frames are weighed by the words of each candidate, and the video is matched with the candidate's
+English and Chinese names. The authors published no code.
 
 What the paper leaves open, and the choice made
 - The network of eq. 12: widths, kernels and norms are not printed. Half the width, kernels of 3 over the prompts of a
@@ -25,6 +25,8 @@ What the paper leaves open, and the choice made
   language (eq. 18) is 0.5 (`fusion_weight`).
 - Eq. 15-16 print sums without brackets and exchange the names of their lines; they are read as the mean over all matches
   of a text, and over all matches of a video. Texts without a video in the batch are left out.
+- Table 3 puts an LSTM or a transformer in place of the network and prints no sizes: here they are inside of the bottleneck, or
+  instead of it, of the width of the tower (`reparam_bottleneck=False`).
 - The text side is frozen; Table 5 may also mean a learned context that starts at a phrase (`learnable_text_context`).
 
 Where the paper prints one thing and the default is another (`DstprConfig.strict_settings` is the paper)
@@ -35,29 +37,28 @@ Where the paper prints one thing and the default is another (`DstprConfig.strict
 | eq. 15-16: cosine of video and name | `renormalize_video` | False, the pooled video keeps its length | True |
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
+from transformers import CLIPTextConfig, CLIPTextModel
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 
-from kinoclip.clip_recognizer import ClipRecognizer
-from kinoclip.components.saliency import frame_saliency
-from kinoclip.components.temporal_shift import replace_layers
-from kinoclip.components.text_features import end_of_text, ensemble
-from kinoclip.losses import symmetric_cross_entropy
-from kinoclip.outputs import FrameFeatures, TextFeatures
-
-from .configuration_dstpr import DstprConfig
-from .prompts import PromptedLayer, TemporalPrompts
+from kinoclip.methods.dstpr.configuration_dstpr import DstprConfig
+from kinoclip.methods.dstpr.prompts import PromptedLayer, TemporalPrompts
+from kinoclip.modeling.clip_recognizer import ClipRecognizer
+from kinoclip.modeling.layers.saliency import frame_saliency
+from kinoclip.modeling.layers.temporal_shift import replace_layers
+from kinoclip.modeling.layers.text_features import end_of_text, ensemble
+from kinoclip.modeling.losses import symmetric_cross_entropy
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.shim import OwnCodeMixin
 
 
 class ContextEmbeddings(CLIPTextEmbeddings):
-    """The embeddings of CLIP's text tower, with a learned offset on the tokens behind the start token."""
+    """The embeddings of CLIP's text tower, with a learned offset on the tokens after the start token."""
 
     def __init__(self, config: Any, length: int):
         super().__init__(config)
@@ -70,11 +71,25 @@ class ContextEmbeddings(CLIPTextEmbeddings):
         return embeds + pad(self.text_context, (0, 0, 1, length))[:length]
 
 
+class ContextTextModel(OwnCodeMixin, CLIPTextModel):
+    """CLIP's text tower with such embeddings; Transformers asks the tower, not the recognizer, for their first values."""
+
+    def __init__(self, config: CLIPTextConfig, length: int):
+        super().__init__(config)
+        self.embeddings = ContextEmbeddings(config, length)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ContextEmbeddings):
+            init.zeros_(module.text_context)
+
+
 class DstprModel(ClipRecognizer):
-    """DSTPR: prompts in a frozen vision tower, frames weighed by words, and a second vote in Chinese."""
+    """DSTPR: prompts in a frozen vision tower, frames weighed by words, and a vote by Chinese names."""
 
     config: DstprConfig
-    config_class = DstprConfig
     _no_split_modules = [*ClipRecognizer._no_split_modules, "PromptedLayer"]
 
     def __init__(self, config: DstprConfig):
@@ -84,8 +99,14 @@ class DstprModel(ClipRecognizer):
             replace_layers(self.vision_model, PromptedLayer)
             self.prompts = TemporalPrompts(config)
         if config.learnable_text_context and self.text_model is not None:
-            self.text_model.embeddings = ContextEmbeddings(config.text_config, config.text_context_length)
+            length = config.text_context_length
+            self.text_model = ContextTextModel._from_config(config.text_config, length=length)
         self.post_init()
+
+    @property
+    def constant_prefixes(self) -> tuple[str, ...]:
+        """CLIP's scale, if only attributes would use it: the temperature is fixed."""
+        return ("logit_scale",) if self.config.attributes == "none" else ()
 
     @property
     def reads_words(self) -> bool:
@@ -94,15 +115,11 @@ class DstprModel(ClipRecognizer):
 
     @property
     def encodes_frames_alone(self) -> bool:
-        """Whether no prompt tells a frame about the others."""
+        """Whether the model has no prompts, which depend on all frames."""
         return self.prompts is None
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
-        """Encode each frame, told about the others by prompts: (B, T, 3, H, W) -> embeds (B, T, D).
-
-        Raises:
-            ValueError: T is not the number of frames that exchange prompts.
-        """
+        """Encode each frame with prompts that depend on all frames: (B, T, 3, H, W) -> embeds (B, T, D)."""
         if self.prompts is None:
             return super().encode_frames(pixel_values_videos)
         class_tokens = self.encode_tokens(pixel_values_videos, class_token_only=True)[:, 0]
@@ -110,7 +127,7 @@ class DstprModel(ClipRecognizer):
         return FrameFeatures(embeds=embeds.unflatten(0, pixel_values_videos.shape[:2]))
 
     def encode_tokens(self, pixel_values_videos: Tensor, *, class_token_only: bool = False) -> Tensor:
-        """Give the tokens (B * T, 1 + M, C), or class tokens (B * T, 1, C), after the last layer of the prompted tower."""
+        """Return the tokens (B * T, 1 + M, C), or class tokens (B * T, 1, C), of the last layer of the prompted tower."""
         shape, tower = pixel_values_videos.shape[:2], self.vision_model
         tokens = tower.embeddings(pixel_values_videos.flatten(0, 1))
         tokens = tower.pre_layrnorm(self.prompts.add_time(tokens.unflatten(0, shape)).flatten(0, 1))
@@ -129,31 +146,26 @@ class DstprModel(ClipRecognizer):
         word_mask: Tensor | None = None,
         **inputs: Tensor,
     ) -> TextFeatures:
-        """Encode the candidates as CLIP does: (P, K, L) -> embeds (P, K, D), words (K, P*L, D) and which of them count."""
+        """Encode the candidates: (P, K, L) -> embeds (P, K, D), words (K, P*L, D) and their mask; Chinese words too."""
         if self.config.word_tokens == "valid":
             end = end_of_text(input_ids, self.config.text_config.eos_token_id)
             word_mask = torch.arange(input_ids.shape[-1], device=input_ids.device) <= end[..., None]
-        return super().encode_text(input_ids, attention_mask, word_mask, **inputs)
-
-    def _encode_branches(self, input_ids: Tensor, chinese_input_ids: Tensor | None) -> dict[str, Tensor] | None:
-        """Encode the candidates for further branches, Chinese words (L, K, D) too where they weigh the frames."""
-        branches = super()._encode_branches(input_ids, chinese_input_ids) or {}
-        if self.config.chinese_word_weights and chinese_input_ids is not None:
-            words, present = self.chinese.read(chinese_input_ids[0])
-            # padding is zero, which no word is
-            words = self.chinese.text_projection(words) * present[..., None]
-            branches["chinese_words"] = words.transpose(0, 1)
-        return branches or None
+        text = super().encode_text(input_ids, attention_mask, word_mask, **inputs)
+        chinese = inputs.get("chinese_input_ids")
+        if self.config.chinese_word_weights and chinese is not None:
+            words, present = self.chinese.encode_words(chinese[0], self)
+            text.branches = {
+                **(text.branches or {}),
+                "chinese_words": words.transpose(0, 1),  # (L, K, D)
+                "chinese_word_mask": present.T[..., None].to(words.dtype),  # (L, K, 1)
+            }
+        return text
 
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
-        """Tell how much each frame counts for each candidate (eq. 6): (B, K, T), or None where frames are averaged.
-
-        Raises:
-            ValueError: the label's words are asked for, but the features do not say which they are.
-        """
+        """Compute the weight of each frame for each candidate (eq. 6): (B, K, T), or None where frames are averaged."""
         if self.config.frame_aggregation == "mean":
             return None
-        if self.config.word_tokens == "label" and text.word_mask is None:
+        if self.config.reads_label_words and text.word_mask is None:
             raise ValueError('word_tokens="label" needs `word_mask`: make the inputs with the DSTPR processor.')
         mask = None if self.config.word_tokens == "all" else text.word_mask
         return self._weigh(frames, text.words, mask)
@@ -164,70 +176,68 @@ class DstprModel(ClipRecognizer):
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Pool the frames: (B, K, D) weighed per candidate (eq. 7), or their mean (B, D).
 
-        Where Chinese words weigh the frames too, (B, K, 2 * D): as English words weigh them, and as Chinese ones do.
+        With `chinese_word_weights`, (B, K, 2 * D): the frames weighed by English words, and by Chinese ones.
         """
         weights = self.saliency(frames, text)
         if weights is None:
-            return frames.embeds.mean(1)
+            return self.embed_video(frames)
         video = self._pool(frames, weights)
         if self.config.chinese_word_weights:
-            words = (text.branches or {}).get("chinese_words")
-            chinese = video
-            if words is not None:
-                words = words.transpose(0, 1)
-                present = words.abs().sum(-1) > 0
-                named = present.any(-1, keepdim=True)  # without a name, the English words weigh the frames
-                chinese = self._pool(frames, self._weigh(frames, words, present | ~named))
-                chinese = torch.where(named, chinese, video)
+            chinese = self._pool_by_chinese(frames, text.branches or {}, video)
             video = torch.cat([video, chinese], -1)
         return video
+
+    def embed_video(self, frames: FrameFeatures) -> Tensor:
+        """Average the frames: (B, D), not unit length."""
+        return frames.embeds.mean(1)
+
+    def _pool_by_chinese(self, frames: FrameFeatures, branches: dict[str, Tensor], english: Tensor) -> Tensor:
+        """Pool the frames by Chinese words, or by English ones (B, K, D) for candidates without a name."""
+        if "chinese_words" not in branches:
+            return english
+        words = branches["chinese_words"].transpose(0, 1)
+        if "chinese_word_mask" in branches:
+            present = branches["chinese_word_mask"][..., 0].T > 0
+        else:  # features saved before there was a mask: padding is zero
+            present = words.abs().sum(-1) > 0
+        named = present.any(-1, keepdim=True)
+        return torch.where(named, self._pool(frames, self._weigh(frames, words, present | ~named)), english)
 
     def _pool(self, frames: FrameFeatures, weights: Tensor) -> Tensor:
         video = torch.einsum("bkt,btd->bkd", weights, normalize(frames.embeds, dim=-1))
         return normalize(video, dim=-1) if self.config.renormalize_video else video
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Score the pooled video with each candidate: a cosine after the mean; after weighing its length counts."""
-        candidates = ensemble(text.embeds)
+        """Score the pooled video with each candidate: the cosine of a mean; the product of a weighed video."""
         if video.ndim == 2:
-            return normalize(video, dim=-1) @ candidates.T
-        return torch.einsum("bkd,kd->bk", video[..., : candidates.shape[-1]], candidates)
+            return super().match(video, text)
+        return torch.einsum("bkd,kd->bk", video[..., : self.frame_width], ensemble(text.embeds))
 
-    def branches(self, video: Tensor | None, text: TextFeatures, **inputs: Tensor) -> dict[str, Tensor]:
-        """Vote by English and Chinese names, and by attributes where they are given."""
-        votes = super().branches(video, text, **inputs)
-        names = (text.branches or {}).get("chinese")
-        if self.config.chinese_word_weights and names is not None and video is not None:
-            votes["chinese"] = self._vote_in_chinese(video[..., self.frame_width :], votes["video"], text, names)
-        return votes
+    def _vote_in_chinese(self, video: Tensor, english: Tensor, text: TextFeatures) -> Tensor:
+        """Score the video that Chinese words weigh, if they do: (B, K)."""
+        chinese = video[..., self.frame_width :] if self.config.chinese_word_weights else video
+        return super()._vote_in_chinese(chinese, english, text)
 
-    def scales(self) -> dict[str, Tensor]:
-        """Give one over the temperature for the names in both languages; attributes have their own factor."""
+    def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
+        """Divide the scores of the names in both languages by the temperature; attributes have their own factor."""
         scale = self.logit_scale.new_tensor(1 / self.config.temperature)
-        return super().scales() | {"video": scale, "chinese": scale}
+        return super().scale_votes(votes, video, text) | {
+            name: scale * vote for name, vote in votes.items() if name != "attributes"
+        }
 
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
-        """Give the symmetric loss between videos and candidates (eq. 15-16), or another if the config says so."""
+        """Compute the symmetric loss between videos and candidates (eq. 15-16), or another if `loss_targets` says so."""
         if self.config.loss == "symmetric_kl" and self.config.loss_targets == "uniform":
             return symmetric_cross_entropy(logits, match)
         return super().criterion(logits, match)
 
     def frozen_prefixes(self) -> tuple[str, ...]:
-        """Name CLIP and the Chinese tower: only prompts and what makes them are trained."""
+        """Return CLIP and the Chinese tower: only the prompts and their networks are trained."""
         if self.config.train_branch == "attributes":
             return super().frozen_prefixes()
         text = ("text_model.encoder.", "text_model.final_layer_norm.", "text_projection.", "logit_scale")
         tables = ("text_model.embeddings.token_embedding.", "text_model.embeddings.position_embedding.")
         vision = ("vision_model.", "visual_projection.")
-        return (*super().frozen_prefixes(), *vision, *text, *tables, *self._frozen_projections())
-
-    def _frozen_projections(self) -> tuple[str, ...]:
-        if self.prompts is None or not self.config.freeze_cls_proj:
-            return ()
-        return tuple(f"prompts.layers.{layer}.class_projection." for layer in self.prompts.layers)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, ContextEmbeddings):
-            init.zeros_(module.text_context)
+        prompted = self.prompts.layers if self.prompts is not None and self.config.freeze_cls_proj else ()
+        projections = (f"prompts.layers.{layer}.class_projection." for layer in prompted)
+        return (*super().frozen_prefixes(), *vision, *text, *tables, *projections)

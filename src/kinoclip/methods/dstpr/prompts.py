@@ -1,6 +1,7 @@
-"""The temporal prompts of DSTPR: what each layer of the frozen vision tower is told about the other frames."""
+"""The temporal prompts of DSTPR: information about the other frames for each layer of the frozen vision tower.
 
-from __future__ import annotations
+A network of `reparameterization` re-encodes them, beta of eq. 12.
+"""
 
 import math
 from typing import Any
@@ -9,72 +10,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import initialization as init
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPPreTrainedModel
+from transformers.models.clip.modeling_clip import CLIPPreTrainedModel
 
-from kinoclip.components.class_token import LastLayer
-
-from .configuration_dstpr import DstprConfig
-from .reparameterization import Reparameterization, TemporallyAdaptiveConvolution
+from kinoclip.methods.dstpr.configuration_dstpr import DstprConfig
+from kinoclip.methods.dstpr.prompt_kinds import PROMPT_KINDS
+from kinoclip.methods.dstpr.reparameterization import Reparameterization
+from kinoclip.modeling.layers.class_token import LastLayer
 
 
 class LayerPrompts(nn.Module):
-    """Make the prompts of one layer, the P of eq. 10, from the class tokens that enter it."""
+    """Compute the prompts of one layer, the P of eq. 10, from its input class tokens: those of all kinds that are on."""
 
     def __init__(self, config: DstprConfig):
         super().__init__()
-        vision = config.vision_config
-        width = vision.hidden_size
+        width = config.vision_config.hidden_size
         self.interchange = config.interchange
-        self.class_projection = self.class_norm = self.class_attention = None
-        self.global_prompts = self.interchange_prompts = None
-        if config.class_prompts or config.interchange != "none":
-            self.class_projection = nn.Linear(width, width)
-        if config.class_prompts:
-            self.class_norm = nn.LayerNorm(width, eps=vision.layer_norm_eps)
-            self.class_attention = CLIPAttention(vision)
-        if config.num_global_prompts:
-            self.global_prompts = nn.Embedding(config.num_global_prompts, width)
-        if config.interchange != "none":
-            self.interchange_prompts = nn.Embedding(config.num_frames, width)
+        self.kinds = [kind for kind in PROMPT_KINDS.values() if kind.is_on(config)]
+        reads = any(kind.reads_tokens for kind in self.kinds)
+        self.class_projection = nn.Linear(width, width) if reads else None
+        for kind in self.kinds:
+            for name, module in kind.build(config).items():
+                self.add_module(name, module)
 
     def forward(self, class_tokens: Tensor) -> Tensor:
-        """Give (B, T, P, C) prompts for class tokens (B, T, C): class prompt, global ones, interchange.
-
-        Raises:
-            ValueError: T is not the number of frames that exchange prompts.
+        """Compute prompts (B, T, P, C) of class tokens (B, T, C): class prompt, global ones, interchange.
 
         Source: DSTPR eq. 8-10.
         """
-        batch, length, _ = class_tokens.shape
         projected = class_tokens if self.class_projection is None else self.class_projection(class_tokens)
-        kinds = []
-        if self.class_attention is not None:
-            attended, _ = self.class_attention(self.class_norm(projected))
-            kinds.append((projected + attended)[:, :, None])
-        if self.global_prompts is not None:
-            kinds.append(self.global_prompts.weight.expand(batch, length, -1, -1))
-        if self.interchange_prompts is not None:
-            slots = self.interchange_prompts.weight
-            if len(slots) != length:
-                raise ValueError(
-                    f"This DSTPR exchanges prompts between {len(slots)} frames, but the video has {length}. Sample "
-                    f'{len(slots)} frames (`num_frames`), or train a model with interchange="none".'
-                )
-            # every frame gets the tokens of all, or its own token in every slot
-            told = projected[:, :, None] if self.interchange == "own" else projected[:, None]
-            kinds.append((slots + told).expand(-1, length, -1, -1))
-        return torch.cat(kinds, 2)
+        return torch.cat([kind.compute(self, projected) for kind in self.kinds], 2)
 
 
 class TemporalPrompts(CLIPPreTrainedModel):
-    """All that DSTPR adds to CLIP's vision tower: prompts for its layers, re-encoded, and vectors for the frames.
+    """The additions of DSTPR to CLIP's vision tower: re-encoded prompts for its layers, and vectors for the frames.
 
-    It stands outside of the layers, and of what is computed twice with gradient checkpointing: a batch norm must see
-    each batch once.
+    They are not part of the layers, which gradient checkpointing computes twice: a batch norm must count each batch once.
     """
 
     config: DstprConfig
-    config_class = DstprConfig
 
     def __init__(self, config: DstprConfig):
         super().__init__(config)
@@ -88,7 +61,7 @@ class TemporalPrompts(CLIPPreTrainedModel):
         self.post_init()
 
     def add_time(self, tokens: Tensor) -> Tensor:
-        """Add to the tokens (B, T, M, C) the vector of their frame; with another T, that of the nearest frame."""
+        """Add the vector of their frame to tokens (B, T, M, C); with another T, that of the nearest frame."""
         if self.time_embedding is None:
             return tokens
         table = self.time_embedding.weight
@@ -97,7 +70,7 @@ class TemporalPrompts(CLIPPreTrainedModel):
         return tokens + table[:, None]
 
     def forward(self, class_tokens: Tensor, layer: int) -> Tensor | None:
-        """Give the prompts (B, T, P, C) of a layer that class tokens (B, T, C) enter, or None if it has none."""
+        """Compute the prompts (B, T, P, C) of a layer with input class tokens (B, T, C); None if it has none."""
         name = str(layer)
         if name not in self.layers:
             return None
@@ -108,34 +81,25 @@ class TemporalPrompts(CLIPPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super(CLIPPreTrainedModel, self)._init_weights(module)  # not as CLIP's attention
         if isinstance(module, nn.Embedding) and module is not self.time_embedding:
-            # as Vita-CLIP starts its prompts
+            # as Vita-CLIP initializes its prompts
             vision = self.config.vision_config
             pixels = 3 * int(vision.patch_size) ** 2
             bound = math.sqrt(6 / (pixels + vision.hidden_size))
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv3d | nn.LSTM):
-            module.reset_parameters()  # as torch starts it
-            parents = [parent for parent in self.modules() if module in parent.children()]
-            if any(isinstance(parent, CLIPAttention) for parent in parents):
+            module.reset_parameters()  # as torch does
+            if getattr(module, "starts_xavier", False):
                 init.xavier_uniform_(module.weight)
                 init.zeros_(module.bias)
-            if any(_starts_at_zero(module, parent, self.config) for parent in parents):
+            if getattr(module, "starts_at_zero", False):
                 for parameter in module.parameters():
                     init.zeros_(parameter)
 
 
-def _starts_at_zero(module: nn.Module, parent: nn.Module, config: DstprConfig) -> bool:
-    """Tell whether a module is the last of a network that changes nothing at first."""
-    if isinstance(parent, TemporallyAdaptiveConvolution):
-        return module is parent.expand
-    is_last = isinstance(parent, Reparameterization) and module is parent.up
-    return is_last and config.reparam_zero_init and config.reparam_residual
-
-
 class PromptedLayer(LastLayer):
-    """A layer of CLIP's vision tower with prompts in its attention, which are gone before its MLP (eq. 13-14)."""
+    """A layer of CLIP's vision tower with prompts in its attention, but not in its MLP (eq. 13-14)."""
 
     def forward(
         self,
@@ -145,7 +109,7 @@ class PromptedLayer(LastLayer):
         class_token_only: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        """Give the (N, 1 + M, C) tokens, or the first, after attention to themselves and the prompts (N, P, C), and MLP."""
+        """Return tokens (N, 1 + M, C), or class tokens, after attention to themselves and prompts (N, P, C), and MLP."""
         if prompts is not None:
             kwargs["prompts"] = self.layer_norm1(prompts)
         return super().forward(hidden_states, attention_mask, class_token_only, **kwargs)

@@ -1,45 +1,60 @@
-"""The network that re-encodes prompts, beta of eq. 12, and what can stand in its middle (Table 3)."""
+"""The networks that re-encode DSTPR's prompts (Tables 3 and 4). A new one is a class and a row of `MIXERS`."""
 
-from __future__ import annotations
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from .configuration_dstpr import DstprConfig
-
 
 class Reparameterization(nn.Module):
-    """Re-encode the prompts of a layer: down, a block that mixes frames and prompts, up.
+    """Re-encode the prompts of a layer: linear down, a mixer of frames and prompts, linear up; or the mixer alone.
 
     Source: DSTPR eq. 12 and Fig. 4; widths, kernels and norms are not printed.
     """
 
-    def __init__(self, config: DstprConfig):
+    def __init__(self, config: Any):
         super().__init__()
-        outer = config.vision_config.hidden_size
+        outer, mixer = config.vision_config.hidden_size, MIXERS[config.reparam]
         width = config.reparam_width or outer // 2
         self.residual = config.reparam_residual
-        self.down = nn.Linear(outer, width)
-        self.mixer = None if config.reparam == "mlp" else MIXERS[str(config.reparam)](width, config)
-        self.up = nn.Linear(width, outer)
+        self.down = nn.Linear(outer, width) if config.reparam_bottleneck else None
+        self.mixer = mixer(width if config.reparam_bottleneck else outer, config)
+        self.up = nn.Linear(width, outer) if config.reparam_bottleneck else None
+        if self.up is not None:
+            self.up.starts_at_zero = config.reparam_zero_init and config.reparam_residual
 
     def forward(self, prompts: Tensor) -> Tensor:
-        """Give prompts (B, T, P, C) for prompts (B, T, P, C)."""
-        hidden = relu(self.down(prompts))
-        if self.mixer is not None:
-            hidden = self.mixer(hidden)
-        added = self.up(hidden)
+        """Re-encode prompts (B, T, P, C): (B, T, P, C)."""
+        added = self.mixer(prompts if self.down is None else relu(self.down(prompts)))
+        added = added if self.up is None else self.up(added)
         return prompts + added if self.residual else added
 
 
-class FactorizedConvolution(nn.Module):
+class Mixer(nn.Module):
+    """A network over the frames and prompts of a layer, the base class of `MIXERS`; this one mixes nothing (the MLP).
+
+    Attributes:
+        width_step: its width must be a multiple of it.
+    """
+
+    width_step: ClassVar[int] = 1
+
+    def __init__(self, width: int, config: Any):
+        super().__init__()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Mix (B, T, P, W)."""
+        return hidden
+
+
+class FactorizedConvolution(Mixer):
     """Convolve over the prompts of a frame, then over the frames of a prompt.
 
     Source: R(2+1)D (CVPR 2018), the paper's default.
     """
 
-    def __init__(self, width: int, config: DstprConfig):
-        super().__init__()
+    def __init__(self, width: int, config: Any):
+        super().__init__(width, config)
         kernel = _spatial_kernel(config)
         # as many parameters as one convolution over time and space would have
         area = kernel[0] * kernel[1]
@@ -54,11 +69,11 @@ class FactorizedConvolution(nn.Module):
         return _from_volume(self.temporal(volume))
 
 
-class JointConvolution(nn.Module):
+class JointConvolution(Mixer):
     """Convolve over frames and prompts at once (C3D, ICCV 2015)."""
 
-    def __init__(self, width: int, config: DstprConfig):
-        super().__init__()
+    def __init__(self, width: int, config: Any):
+        super().__init__(width, config)
         self.convolution = _convolution(width, width, 3, *_spatial_kernel(config))
         self.norm = _norm(width, config)
 
@@ -67,22 +82,25 @@ class JointConvolution(nn.Module):
         return _from_volume(relu(self.norm(self.convolution(_to_volume(hidden)))))
 
 
-class TemporallyAdaptiveConvolution(nn.Module):
+class TemporallyAdaptiveConvolution(Mixer):
     """Convolve over the prompts of a frame, with a weight that is calibrated for each frame (TAdaConv, ICLR 2022).
 
-    The calibration looks at the means of the neighboring frames and of the video, and starts at one.
+    The calibration depends on the means of the neighboring frames and of the video, and is initially one.
     """
 
-    def __init__(self, width: int, config: DstprConfig):
-        super().__init__()
+    width_step = 4
+
+    def __init__(self, width: int, config: Any):
+        super().__init__(width, config)
         self.convolution = _convolution(width, width, 1, config.st_kernel_spatial, 1)
         self.video = nn.Linear(width, width)
         self.squeeze = nn.Conv1d(width, width // 4, 3, padding=1)
         self.norm = nn.BatchNorm1d(width // 4)
         self.expand = nn.Conv1d(width // 4, width, 3, padding=1, bias=False)
+        self.expand.starts_at_zero = True
 
     def calibrate(self, hidden: Tensor) -> Tensor:
-        """Give the factor of each input channel in each frame: (B, T, P, W) -> (B, T, W)."""
+        """Compute the factor of each input channel in each frame: (B, T, P, W) -> (B, T, W)."""
         frames = hidden.mean(2)
         frames = frames + self.video(frames.mean(1, keepdim=True))
         squeezed = relu(self.norm(self.squeeze(frames.transpose(1, 2))))
@@ -95,11 +113,13 @@ class TemporallyAdaptiveConvolution(nn.Module):
         return _from_volume(self.convolution(_to_volume(calibrated)))
 
 
-class RecurrentMixer(nn.Module):
-    """Read all prompts, frame by frame, in both directions."""
+class RecurrentMixer(Mixer):
+    """Bidirectional LSTM over all prompts, frame by frame."""
 
-    def __init__(self, width: int, config: DstprConfig):
-        super().__init__()
+    width_step = 2
+
+    def __init__(self, width: int, config: Any):
+        super().__init__(width, config)
         self.lstm = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -107,11 +127,11 @@ class RecurrentMixer(nn.Module):
         return self.lstm(hidden.flatten(1, 2))[0].unflatten(1, hidden.shape[1:3])
 
 
-class AttentiveMixer(nn.Module):
-    """Let all prompts of a video look at each other, in two layers."""
+class AttentiveMixer(Mixer):
+    """Self-attention over all prompts of a video, in two layers."""
 
-    def __init__(self, width: int, config: DstprConfig):
-        super().__init__()
+    def __init__(self, width: int, config: Any):
+        super().__init__(width, config)
         heads = width // 64 if width % 64 == 0 else 1
         layers = [
             nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
@@ -128,11 +148,13 @@ class ChannelLayerNorm(nn.LayerNorm):
     """Normalize the channels (B, W, ...) of each position."""
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Give a volume of the same shape."""
+        """Normalize; the shape stays the same."""
         return super().forward(volume.movedim(1, -1)).movedim(-1, 1)
 
 
-MIXERS: dict[str, type[nn.Module]] = {
+# value of `reparam` to the network
+MIXERS: dict[str, type[Mixer]] = {
+    "mlp": Mixer,
     "lstm": RecurrentMixer,
     "transformer": AttentiveMixer,
     "r2plus1d": FactorizedConvolution,
@@ -142,7 +164,7 @@ MIXERS: dict[str, type[nn.Module]] = {
 
 
 def _to_volume(hidden: Tensor) -> Tensor:
-    """Make of prompts (B, T, P, W) a volume (B, W, T, P, 1): the prompts are the only axis of space."""
+    """Rearrange prompts (B, T, P, W) to a volume (B, W, T, P, 1), with the prompts as the only axis of space."""
     return hidden.movedim(-1, 1)[..., None]
 
 
@@ -150,17 +172,17 @@ def _from_volume(volume: Tensor) -> Tensor:
     return volume[..., 0].movedim(1, -1)
 
 
-def _spatial_kernel(config: DstprConfig) -> tuple[int, int]:
+def _spatial_kernel(config: Any) -> tuple[int, int]:
     size = config.st_kernel_spatial
     return size, size if config.st_kernel_2d else 1
 
 
 def _convolution(inputs: int, outputs: int, *kernel: int) -> nn.Conv3d:
-    """Give a convolution over (T, P, 1) that keeps the shape."""
+    """Build a convolution over (T, P, 1) that keeps the shape."""
     return nn.Conv3d(inputs, outputs, kernel, padding=tuple(size // 2 for size in kernel))
 
 
-def _norm(width: int, config: DstprConfig) -> nn.Module:
+def _norm(width: int, config: Any) -> nn.Module:
     if config.st_norm == "batch":
         return nn.BatchNorm3d(width)
     return ChannelLayerNorm(width) if config.st_norm == "layer" else nn.Identity()

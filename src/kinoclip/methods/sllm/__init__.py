@@ -1,8 +1,7 @@
 """SLLM (ACM Multimedia 2023)."""
 
-from .configuration_sllm import SllmConfig
-from .convert_sllm import convert_sllm
-from .modeling_sllm import SllmModel
-from .processing_sllm import SllmProcessor
+from kinoclip.methods.sllm.configuration_sllm import SllmConfig, SllmProcessor
+from kinoclip.methods.sllm.convert_sllm import convert_sllm
+from kinoclip.methods.sllm.modeling_sllm import SllmModel
 
 __all__ = ["SllmConfig", "SllmModel", "SllmProcessor", "convert_sllm"]

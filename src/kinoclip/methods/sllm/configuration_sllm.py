@@ -1,14 +1,16 @@
-"""The config of SLLM."""
+"""The config and the processor of SLLM."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from kinoclip.recognizer_config import RecognizerConfig, check_settings
+from kinoclip.modeling.configuration import RecognizerConfig, check_settings
+from kinoclip.modeling.processing import RecognizerProcessor
 
-# settings of the wrapped recognizer that its wrapper repeats
+# settings of the wrapped recognizer that are repeated here
 _WRAPPED = ("fusion", "fusion_rule", "gather_features", "initializer_range", "loss")
 
 
@@ -16,55 +18,57 @@ _WRAPPED = ("fusion", "fusion_rule", "gather_features", "initializer_range", "lo
 class SllmConfig(RecognizerConfig):
     """The config of SLLM around any recognizer of this package.
 
-    `fusion`, `fusion_rule`, `gather_features`, `initializer_range` and `loss` are those of the wrapped recognizer. Given here
-    too, they must agree with it.
+    `fusion`, `fusion_rule`, `gather_features`, `initializer_range` and `loss` are those of the wrapped recognizer; a value
+    passed here must agree with it.
 
     Args:
         recognizer_config: of the recognizer that is wrapped.
-        num_frames: T, frames that are sampled, of which every r-th is encoded; that of the wrapped recognizer when left out.
+        num_frames: T, frames that are sampled, of which every r-th is encoded; None is that of the wrapped recognizer.
         rate: r, every r-th of the `num_frames` sampled frames is encoded.
         restored_per_gap: how many frames are restored between two encoded ones: "all" r - 1, "one" in the middle of the gap or
             "none" (Table 12).
-        restoration: "ffres" blends two directions of a small transformer over the pair (code); "attention" those of attention
-            without parameters (eq. 7); "placeholders" lets the transformer fill learned placeholders between the pair (Table
-            13); "frozen_encoder" encodes the frames with a frozen copy instead (Table 11), so that it takes all T frames.
-        pair_output: what one direction gives: the "mean" of its two tokens (code), or its "first" token.
+        restoration: a row of `restorers.RESTORERS`: "ffres" blends two directions of a small transformer over the pair;
+            "attention" those of attention without parameters; "placeholders" fills learned placeholders between the pair with
+            the transformer (Table 13); "linear" interpolates and "nearest" repeats, as controls. Or "frozen_encoder", which
+            encodes the frames with a frozen copy instead (Table 11), so that it takes all T frames.
+        time_aware: restore each frame for its time between its neighbors, not for its number in the gap; random and motion
+            sampling leave uneven gaps.
+        pair_output: the output of one direction: the "mean" of its two tokens, or its "first" token.
         restorer_layers: depth of the transformer, or how many times eq. 7 is applied.
-        restoration_loss: "kl" between softmaxed features (code), or "none".
-        restoration_weight: of that loss beside the matching loss.
-        teacher: which encoder makes the targets: the "live" one (code), or a "frozen" copy (paper).
+        restoration_loss: a row of `restorers.RESTORATION_LOSSES`: "kl" between softmaxed features, "mse" or "cosine"; or
+            "none".
+        restoration_weight: of that loss relative to the matching loss.
+        teacher: the encoder of the targets: the "live" one, or a "frozen" copy.
         stop_gradient: keep the gradient of the restoration loss out of the targets.
     """
 
     model_type = "kinoclip_sllm"
     sub_configs_defaults = {"recognizer_config": SubConfigSpec(AutoConfig, model_type="kinoclip_text4vis")}
-    shim_classes: ClassVar[dict[str, str]] = {
-        "AutoConfig": "SllmConfig",
-        "AutoModel": "SllmModel",
-        "AutoModelForVideoClassification": "SllmModel",
-    }
-
     strict_settings: ClassVar[dict[str, Any]] = {
         "restoration": "attention",
         "pair_output": "first",
         "teacher": "frozen",
     }
 
+    # Architecture
     recognizer_config: dict[str, Any] | PreTrainedConfig | None = None
     num_frames: int | None = None
+    rate: int = 2
+    restored_per_gap: Literal["all", "one", "none"] = "all"
+    restoration: str = "ffres"  # paper, eq. 7: "attention"
+    pair_output: Literal["mean", "first"] = "mean"  # paper, eq. 6: "first"
+    restorer_layers: int = 3
+    time_aware: bool = False
+    # Loss
+    restoration_loss: str = "kl"
+    restoration_weight: float | int = 1.0
+    teacher: Literal["live", "frozen"] = "live"  # paper: "frozen"
+    stop_gradient: bool = True
+    # Those of the wrapped recognizer
     fusion_rule: Literal["probabilities", "scores"] | None = None
     gather_features: bool | None = None
     initializer_range: float | int | None = None
     loss: Literal["symmetric_kl", "cross_entropy"] | None = None
-    rate: int = 2
-    restored_per_gap: Literal["all", "one", "none"] = "all"
-    restoration: Literal["ffres", "attention", "placeholders", "frozen_encoder"] = "ffres"
-    pair_output: Literal["mean", "first"] = "mean"
-    restorer_layers: int = 3
-    restoration_loss: Literal["kl", "none"] = "kl"
-    restoration_weight: float | int = 1.0
-    teacher: Literal["live", "frozen"] = "live"
-    stop_gradient: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -73,7 +77,7 @@ class SllmConfig(RecognizerConfig):
             given, found = getattr(self, name), getattr(wrapped, name)
             if given is not None and given != found:
                 raise ValueError(
-                    f"{name} is {given!r}, but {found!r} in recognizer_config, where it counts. Set it there alone."
+                    f"{name} must be {found!r} as in recognizer_config, got {given!r}. Set it in recognizer_config only."
                 )
             setattr(self, name, found)
         if self.num_frames is None:
@@ -83,33 +87,54 @@ class SllmConfig(RecognizerConfig):
 
     def validate_architecture(self) -> None:
         """Check fields against each other."""
+        from kinoclip.methods.sllm.restorers import RESTORATION_LOSSES, RESTORERS  # slow to import
+
+        for name, known in (
+            ("restoration", (*RESTORERS, "frozen_encoder")),
+            ("restoration_loss", (*RESTORATION_LOSSES, "none")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if self.rate < 2:
-            raise ValueError(f"rate is {self.rate}. Keep every second frame or fewer: 2, 3 or 4.")
+            raise ValueError(f"rate must be at least 2 (every second frame is kept), got {self.rate}.")
         if not isinstance(self.recognizer_config, RecognizerConfig) or isinstance(self.recognizer_config, SllmConfig):
-            raise ValueError("recognizer_config must be that of a recognizer of this package, and not SLLM's own.")
-        reason = getattr(self.recognizer_config, "unrestorable_reason", None)
+            raise ValueError("recognizer_config must be that of a recognizer of this package other than SLLM.")
+        reason = self.recognizer_config.unrestorable_reason
         if reason is not None:
             raise ValueError(f"SLLM restores one vector for each frame, but {reason}")
 
     @classmethod
     def settings(cls) -> list[str]:
-        """Name the fields that a user may choose here; the others are settings of the wrapped recognizer."""
+        """Return the names of the fields that a user may choose here; the others belong to the wrapped recognizer."""
         return [name for name in super().settings() if name not in _WRAPPED]
 
+    def with_settings(self, **changes: Any) -> Self:
+        """Return a copy with other settings; those that SLLM does not have are changed in the wrapped recognizer."""
+        own = {name: changes.pop(name) for name in self.settings() if name in changes}
+        check_settings(type(self), own)
+        inner = self.recognizer_config.with_settings(**changes)
+        return type(self)(**{**self.to_dict(), **own, "recognizer_config": inner})
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields without those of the wrapped recognizer, which it holds itself."""
+        """Return the fields without those of the wrapped recognizer."""
         content: dict[str, Any] = super().to_dict()
         return {name: value for name, value in content.items() if name not in _WRAPPED}
 
-    def encoded_frames(self, num_frames: int) -> int:
-        """Give how many of the frames that are sampled are decoded and encoded: every r-th."""
-        return num_frames if self.restoration == "frozen_encoder" else -(-num_frames // self.rate)
+    @property
+    def keep_every(self) -> int:
+        """Every how many sampled frames one is decoded; the frozen encoder needs the others too."""
+        return 1 if self.restoration == "frozen_encoder" else self.rate
+
+    @property
+    def restored_frames(self) -> int:
+        """Number of frames that are restored between two kept ones."""
+        return {"all": self.rate - 1, "one": 1, "none": 0}[self.restored_per_gap]
 
     @classmethod
-    def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> "SllmConfig":
-        """Return the config around a recognizer on a CLIP; `recognizer` names its method, "text4vis" when left out.
+    def from_clip_fields(cls, clip: dict[str, Any], **settings: Any) -> Self:
+        """Build the config around a recognizer on a CLIP; `recognizer` names its method, by default "text4vis".
 
-        `num_frames` counts for both; what is not a setting of SLLM is one of the recognizer.
+        `num_frames` is a setting of both; settings that SLLM does not have are those of the recognizer.
         """
         wrapped: Any = type(AutoConfig.for_model(f"kinoclip_{settings.pop('recognizer', 'text4vis')}"))
         outer = {name: settings.pop(name) for name in cls.settings() if name in settings}
@@ -119,25 +144,43 @@ class SllmConfig(RecognizerConfig):
 
     @property
     def reads_text(self) -> bool:
-        """Whether the wrapped recognizer does."""
+        """Whether the wrapped recognizer reads text."""
         return bool(self.recognizer_config.reads_text)
 
     @property
     def frame_size(self) -> int:
-        """Pixels on a side of the frames that go in."""
+        """Height and width of the input frames, in pixels."""
         return int(self.recognizer_config.frame_size)
 
     @property
     def text_config(self) -> Any:
-        """The text tower of the wrapped recognizer."""
+        """Config of the text tower of the wrapped recognizer."""
         return self.recognizer_config.text_config
 
     @property
     def vision_config(self) -> Any:
-        """The vision tower of the wrapped recognizer."""
+        """Config of the vision tower of the wrapped recognizer."""
         return self.recognizer_config.vision_config
 
     @property
     def projection_dim(self) -> int:
-        """The width of the shared space of the wrapped recognizer."""
+        """Width of the shared space of the wrapped recognizer."""
         return self.recognizer_config.projection_dim
+
+
+class SllmProcessor(RecognizerProcessor):
+    """The processor of the wrapped recognizer, which decodes the kept frames only."""
+
+    @classmethod
+    def for_config(cls, config: Any, tokenizer: Any | None, **options: Any) -> RecognizerProcessor:
+        """Build the processor of the wrapped recognizer and skip frames; see `RecognizerProcessor.for_config`."""
+        wrapped: Any = PROCESSOR_MAPPING[type(config.recognizer_config)]
+        base = wrapped.for_config(config.recognizer_config, tokenizer, **options)
+        videos = base.video_processor
+        videos.num_frames = config.num_frames
+        videos.keep_every = config.keep_every
+        videos.return_frame_times = config.time_aware
+        if tokenizer is None:
+            return base
+        saved = ("templates", "context_length", "return_word_mask", "attribute_template", "num_attributes")
+        return cls(videos, tokenizer, **{name: getattr(base, name) for name in saved})

@@ -27,41 +27,40 @@ Differences from the paper (the code made the numbers, so it is the default; `Sl
 - The loss is KL(softmax(target) || softmax(restored)); eq. 10 as printed has the other sign, and would be maximized.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Self
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize, pad
 from transformers import AutoModel
 
-from kinoclip.outputs import Explanation, FrameFeatures, TextFeatures
-from kinoclip.recognizer import VideoRecognizer
+from kinoclip.methods.sllm.configuration_sllm import SllmConfig
+from kinoclip.methods.sllm.restorers import RESTORATION_LOSSES, RESTORERS, Restorer
+from kinoclip.modeling.layers.text_features import ensemble
+from kinoclip.modeling.outputs import Explanation, FrameFeatures, TextFeatures
+from kinoclip.modeling.recognizer import VideoRecognizer, evaluation_mode
+from kinoclip.modeling.video_processing import frame_inputs
 from kinoclip.video.sampling import split_kept_frames
-
-from .configuration_sllm import SllmConfig
-from .restorer import FrameRestorer, restored_per_gap
 
 
 class SllmModel(VideoRecognizer):
-    """SLLM: any recognizer, with fewer frames encoded and the others restored."""
+    """SLLM: any recognizer, with fewer frames encoded and the others restored.
+
+    The wrapped recognizer (`unwrap`) encodes, aggregates, scores and computes the matching loss.
+    """
 
     config: SllmConfig
-    config_class = SllmConfig
     supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_attention_backend = True
     _no_split_modules = ["CLIPEncoderLayer", "CLIPTextEmbeddings", "CLIPVisionEmbeddings"]
-    loss_inputs: ClassVar[tuple[str, ...]] = ("discarded_pixel_values",)
 
     def __init__(self, config: SllmConfig):
         super().__init__(config)
         self.recognizer = AutoModel.from_config(config.recognizer_config)
         self.restorer = None
         if config.restoration != "frozen_encoder" and config.restored_per_gap != "none":
-            shape = FrameRestorer.derive_config(config, self.recognizer.frame_width)
-            self.restorer = FrameRestorer._from_config(shape)
+            self.restorer = RESTORERS[config.restoration].for_config(config, self.recognizer.frame_width)
         self.teacher = None
         if config.teacher == "frozen" or config.restoration == "frozen_encoder":
             self.teacher = AutoModel.from_config(config.recognizer_config)
@@ -69,66 +68,69 @@ class SllmModel(VideoRecognizer):
         self.post_init()
 
     @classmethod
-    def from_recognizer(cls, recognizer: VideoRecognizer, **fields: object) -> SllmModel:
-        """Wrap a trained recognizer; only the restorer is left to initialize.
-
-        Args:
-            recognizer: any of this package; its weights are copied.
-            fields: of `SllmConfig`.
-        """
+    def from_recognizer(cls, recognizer: VideoRecognizer, **fields: object) -> Self:
+        """Wrap a copy of a trained recognizer, with fields of `SllmConfig`; only the restorer is initialized."""
         model = cls(SllmConfig(recognizer_config=recognizer.config, **fields))
         model.recognizer.load_state_dict(recognizer.state_dict())
         if model.teacher is not None:
             model.teacher.load_state_dict(recognizer.state_dict())
         return model.to(recognizer.device, recognizer.dtype)
 
-    @property
-    def branch_inputs(self) -> tuple[str, ...]:
-        """The inputs of the wrapped recognizer's branches."""
-        return self.recognizer.branch_inputs
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.restorer and isinstance(module, Restorer):  # the others initialize themselves
+            module.reset_parameters()
 
     @property
-    def text_inputs(self) -> tuple[str, ...]:
-        """The further texts that the wrapped recognizer reads."""
-        return self.recognizer.text_inputs
+    def constant_prefixes(self) -> tuple[str, ...]:
+        """The teacher."""
+        return ("teacher.",)
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """Initialize the modules, and what a wrapped recognizer initializes as a whole."""
+        super().initialize_weights()
+        for wrapped in filter(None, (self.recognizer, self.teacher)):
+            wrapped.initialize_weights()
+
+    def unwrap(self) -> VideoRecognizer:
+        """Return the wrapped recognizer."""
+        return self.recognizer
+
+    @property
+    def further_inputs(self) -> dict[str, str]:
+        """Those of the wrapped recognizer, the times of the frames, and the discarded frames for the restoration loss."""
+        return {**self.recognizer.further_inputs, "frame_times": "frames", "discarded_pixel_values": "loss"}
+
+    def used_inputs(self) -> tuple[str, ...]:
+        """Return those of the wrapped recognizer, the discarded frames and, if `time_aware`, the times of the frames."""
+        times = ("frame_times",) if self.config.time_aware else ()
+        return (*self.recognizer.used_inputs(), "discarded_pixel_values", *times)
 
     @property
     def frame_width(self) -> int:
-        """D of the frames."""
+        """D of the wrapped recognizer."""
         return self.recognizer.frame_width
 
-    @property
-    def logit_scale(self) -> Tensor:
-        """The wrapped recognizer's."""
-        return self.recognizer.logit_scale
-
-    def drop_text_tower(self) -> SllmModel:
-        """Leave out the text tower: the candidates that the checkpoint carries are then the only ones."""
-        self.recognizer.drop_text_tower()
+    def drop_text_tower(self) -> Self:
+        """Remove the text tower; only the candidates that the checkpoint carries remain."""
+        for wrapped in filter(None, (self.recognizer, self.teacher)):
+            wrapped.drop_text_tower()
         return self
 
-    def used_branch_inputs(self) -> tuple[str, ...]:
-        """Name the branch inputs that the wrapped recognizer can use."""
-        return self.recognizer.used_branch_inputs()
-
-    def used_text_inputs(self) -> tuple[str, ...]:
-        """Name the further texts that the wrapped recognizer can read."""
-        return self.recognizer.used_text_inputs()
-
-    def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
+    def encode_frames(self, pixel_values_videos: Tensor, frame_times: Tensor | None = None) -> FrameFeatures:
         """Encode the kept frames and restore the others: (B, K, 3, H, W) -> embeds (B, K + restored, D).
 
-        With `restoration="frozen_encoder"` all frames are given, (B, T, 3, H, W), and a frozen copy encodes the others.
-
-        Raises:
-            ValueError: the wrapped recognizer does not give one vector for each frame.
+        With `restoration="frozen_encoder"` all frames (B, T, 3, H, W) are passed, and a frozen copy encodes the others.
+        `frame_times` (B, T), of all sampled frames in any unit, are for `time_aware`; without them all gaps are even.
         """
         if self.config.restoration == "frozen_encoder":
             return self._encode_all(pixel_values_videos)
         frames = self._encode(self.recognizer, pixel_values_videos)
         if self.restorer is None or frames.shape[1] < 2:
             return FrameFeatures(embeds=frames)
-        restored = self.restorer(frames, self._shares())
+        restored = self.restorer(frames, self._shares(frame_times))
         gaps = torch.cat([frames[:, :-1, None], restored], 2).flatten(1, 2)
         return FrameFeatures(embeds=torch.cat([gaps, frames[:, -1:]], 1))
 
@@ -136,8 +138,8 @@ class SllmModel(VideoRecognizer):
         embeds = recognizer.encode_frames(pixels).embeds
         if embeds.shape[1] != pixels.shape[1]:
             raise ValueError(
-                f"{type(recognizer).__name__} gives {embeds.shape[1]} vectors for {pixels.shape[1]} frames. "
-                "SLLM can restore only what is encoded frame by frame: configure it without joint or pooled time."
+                f"SLLM needs one vector per frame, but {type(recognizer).__name__} returns {embeds.shape[1]} vectors for "
+                f"{pixels.shape[1]} frames. Configure it without joint or pooled time."
             )
         return embeds
 
@@ -150,54 +152,38 @@ class SllmModel(VideoRecognizer):
         order = torch.tensor([*kept, *between]).argsort().to(pixels.device)
         return FrameFeatures(embeds=torch.cat(embeds, 1)[:, order])
 
-    def _shares(self) -> Tensor:
-        count = restored_per_gap(self.config)
-        return torch.arange(1, count + 1) / (count + 1)
+    def _shares(self, times: Tensor | None = None) -> Tensor:
+        """Return lambda of the restored frames: (R,) of even gaps, or (B, K - 1, R) by the times (B, T) of the frames."""
+        count, rate = self.config.restored_frames, self.config.rate
+        even = torch.arange(1, count + 1) / (count + 1)
+        if times is None or not self.config.time_aware:
+            return even
+        last = (times.shape[1] - 1) // rate * rate  # the last kept frame
+        start, end = times[:, :last:rate, None], times[:, rate : last + 1 : rate, None]
+        between = times[:, :last].unflatten(1, (-1, rate))[:, :, 1:]
+        if self.config.restored_per_gap == "one":
+            between = middle_frames(between[..., None])[..., 0]
+        # a short video repeats frames, and a window may continue at the begin of the video
+        return torch.where(end > start, (between - start) / (end - start), even.to(times))
 
-    def encode_text(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        word_mask: Tensor | None = None,
-        **inputs: Tensor,
-    ) -> TextFeatures:
-        """Encode the candidates as the wrapped recognizer does."""
-        return self.recognizer.encode_text(input_ids, attention_mask, word_mask, **inputs)
+    def encode_text(self, *args: Tensor, **inputs: Tensor) -> TextFeatures:
+        """Encode the candidates with the wrapped recognizer."""
+        return self.recognizer.encode_text(*args, **inputs)
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
-        """Pool encoded and restored frames as the wrapped recognizer pools its own."""
+        """Pool encoded and restored frames with the wrapped recognizer."""
         return self.recognizer.aggregate(frames, text)
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Score as the wrapped recognizer does."""
+        """Score with the wrapped recognizer."""
         return self.recognizer.match(video, text)
 
-    def branches(self, video: Tensor | None, text: TextFeatures, **inputs: Tensor) -> dict[str, Tensor]:
-        """Vote as the wrapped recognizer does."""
-        return self.recognizer.branches(video, text, **inputs)
-
-    def scales(self) -> dict[str, Tensor]:
-        """Give the factors of the wrapped recognizer."""
-        return self.recognizer.scales()
-
-    def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
-        """Scale as the wrapped recognizer does."""
-        return self.recognizer.scale_votes(votes, video, text)
-
-    def fuse(self, scaled: dict[str, Tensor]) -> Tensor:
-        """Fuse the branches as the wrapped recognizer does."""
-        return self.recognizer.fuse(scaled)
-
-    def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
-        """Give the wrapped recognizer's loss."""
-        return self.recognizer.criterion(logits, match)
-
     def candidates(self) -> TextFeatures | None:
-        """Give the candidates that this checkpoint carries, or those of the wrapped recognizer."""
+        """Return the candidates that this checkpoint carries, or those of the wrapped recognizer."""
         return super().candidates() or self.recognizer.candidates()
 
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
-        """Tell how much each kept frame counts, (B, K, T); a restored frame counts for the two it was restored from."""
+        """Compute the weight of each kept frame (B, K, T); that of a restored frame is divided among its two neighbors."""
         whole = self.recognizer.saliency(frames, text)
         step = self._step
         if whole is None or step == 1:
@@ -211,14 +197,14 @@ class SllmModel(VideoRecognizer):
 
     @property
     def _step(self) -> int:
-        """From one frame that is given to the next, among those that are matched."""
-        return 1 if self.config.restoration == "frozen_encoder" else restored_per_gap(self.config) + 1
+        """Distance of two input frames among the frames that are matched."""
+        return 1 if self.config.restoration == "frozen_encoder" else self.config.restored_frames + 1
 
     @torch.no_grad()
     def explain(
         self, frames: FrameFeatures, text: TextFeatures, pixel_values_videos: Tensor | None = None
     ) -> Explanation:
-        """Explain the frames that are given, as the wrapped recognizer does; there is nothing to see in restored ones."""
+        """Collect the evidence of the wrapped recognizer for the input frames; restored ones have none."""
         if self.config.restoration == "frozen_encoder" and pixel_values_videos is not None:
             return self._explain_all(frames, text, pixel_values_videos)
         explanation = self.recognizer.explain(frames, text, pixel_values_videos)
@@ -232,9 +218,9 @@ class SllmModel(VideoRecognizer):
         return explanation
 
     def _explain_all(self, frames: FrameFeatures, text: TextFeatures, pixels: Tensor) -> Explanation:
-        """Explain frames of which the frozen copy encoded some, and looked at them itself.
+        """Collect the evidence for frames of which the frozen copy encoded some, with its attention maps.
 
-        What comes behind the last kept frame takes no part, and gets zeros; entities are not looked up.
+        Frames after the last kept one do not take part and get zeros; entities are left out.
         """
         kept, between, _ = split_kept_frames(pixels.shape[1], self.config.rate)
         own = self.recognizer.explain(frames, text, pixels[:, kept])
@@ -252,10 +238,7 @@ class SllmModel(VideoRecognizer):
     def extra_losses(
         self, frames: FrameFeatures | None, text: TextFeatures, discarded_pixel_values: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Compare restored frames with what the teacher makes of the discarded ones (B, (K - 1)(r - 1), 3, H, W).
-
-        Raises:
-            ValueError: the number of discarded frames does not fit the number of kept ones.
+        """Compare restored features with the teacher's for the discarded frames (B, (K - 1)(r - 1), 3, H, W).
 
         Source: SLLM eq. 9-10; official `train.py`.
         """
@@ -263,24 +246,19 @@ class SllmModel(VideoRecognizer):
         if discarded_pixel_values is None or self.restorer is None or config.restoration_loss == "none":
             return {}
         restored, targets = self.restoration_pairs(frames, discarded_pixel_values)
-        return {
-            "restoration": config.restoration_weight * restoration_kl(restored.flatten(0, 2), targets.flatten(0, 2))
-        }
+        compare = RESTORATION_LOSSES[config.restoration_loss]
+        return {"restoration": config.restoration_weight * compare(restored.flatten(0, 2), targets.flatten(0, 2))}
 
     def restoration_pairs(self, frames: FrameFeatures, discarded_pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the restored features of each gap and what the teacher makes of the discarded frames: (B, G, R, D) each.
-
-        Raises:
-            ValueError: the number of discarded frames does not fit the number of kept ones.
-        """
+        """Return the restored features of each gap and the teacher's for the discarded frames: (B, G, R, D) each."""
         config = self.config
-        step = restored_per_gap(config) + 1
+        step = config.restored_frames + 1
         restored = frames.embeds[:, :-1].unflatten(1, (-1, step))[:, :, 1:]
         gaps, given = restored.shape[1], discarded_pixel_values.shape[1]
         if given != gaps * (config.rate - 1):
             raise ValueError(
-                f"{given} discarded frames were given for {gaps} gaps of {config.rate - 1}. "
-                "Make both with this model's processor."
+                f"There must be {config.rate - 1} discarded frames for each of {gaps} gaps, got {given} in all. Make both with "
+                "this model's processor."
             )
         targets = self._teach(discarded_pixel_values).unflatten(1, (gaps, -1))
         if config.restored_per_gap == "one":
@@ -289,22 +267,19 @@ class SllmModel(VideoRecognizer):
 
     def _teach(self, pixels: Tensor) -> Tensor:
         teacher = self.recognizer if self.teacher is None else self.teacher
-        was_training = teacher.training
-        teacher.eval()  # a backbone with batch norm must not count these frames
-        try:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.stop_gradient):
-                return self._encode(teacher, pixels)
-        finally:
-            teacher.train(was_training)
+        differentiates = torch.is_grad_enabled() and not self.config.stop_gradient
+        # a backbone with batch norm must not count these frames
+        with evaluation_mode(teacher), torch.set_grad_enabled(differentiates):
+            return self._encode(teacher, pixels)
 
     def frozen_prefixes(self) -> tuple[str, ...]:
-        """Name what the wrapped recognizer does not train, and the teacher."""
+        """Return what the wrapped recognizer does not train, and the teacher."""
         teacher = () if self.teacher is None else ("teacher.",)
         return (*teacher, *(f"recognizer.{prefix}" for prefix in self.recognizer.frozen_prefixes()))
 
 
 def middle_frames(frames: Tensor) -> Tensor:
-    """Return what lies in the middle of each gap (B, G, R, D), where lambda is 0.5: (B, G, 1, D).
+    """Return the middle of each gap (B, G, R, D), where lambda is 0.5: (B, G, 1, D).
 
     The middle frame where R is odd, the mean of the two middle ones where it is even.
     """
@@ -312,12 +287,36 @@ def middle_frames(frames: Tensor) -> Tensor:
     return frames[:, :, (count - 1) // 2 : count // 2 + 1].mean(2, keepdim=True)
 
 
-def restoration_kl(restored: Tensor, targets: Tensor) -> Tensor:
-    """Give KL(softmax(target) || softmax(restored)) over the features (N, D), averaged over N.
+@torch.inference_mode()
+def restored_cosine(
+    model: SllmModel, processor: Any, batches: Iterable[Mapping[str, Tensor]], texts: Sequence[str]
+) -> float | None:
+    """Return the mean cosine of restored features and those of the discarded frames; None where nothing is restored.
 
-    A constant added to all features of a frame does not count; matching takes care of that.
-
-    Source: official `train.py`.
+    Source: SLLM Table 7.
     """
-    target = targets.float().log_softmax(-1)
-    return (target.exp() * (target - restored.float().log_softmax(-1))).sum(-1).mean()
+    if model.restorer is None:
+        return None
+    cosines: list[float] = []
+    for batch in batches:
+        frames = model.encode_frames(**frame_inputs(batch, model.device))
+        restored, real = model.restoration_pairs(frames, batch["discarded_pixel_values"].to(model.device))
+        cosines += cosine_similarity(restored, real, dim=-1).flatten(1).mean(1).tolist()
+    return fmean(cosines)
+
+
+@torch.inference_mode()
+def label_similarity(
+    model: SllmModel, processor: Any, batches: Iterable[Mapping[str, Tensor]], texts: Sequence[str]
+) -> float:
+    """Return the mean cosine of the text features of two different labels.
+
+    Source: SLLM section 4.4.5, beside Table 9.
+    """
+    ids = {name: tensor.to(model.device) for name, tensor in processor.encode_labels(list(texts)).items()}
+    embeds = normalize(ensemble(model.encode_text(**ids).embeds), dim=-1)
+    count = len(embeds)
+    return float(((embeds @ embeds.T).sum() - count) / (count * (count - 1)))
+
+
+MEASUREMENTS = {"restored_cosine": restored_cosine, "label_similarity": label_similarity}

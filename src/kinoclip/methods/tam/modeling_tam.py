@@ -2,7 +2,7 @@
 
 Quanfu Fan, Chun-Fu (Richard) Chen, Hilde Kuehne, Marco Pistoia, David Cox; NeurIPS 2019; https://arxiv.org/abs/1912.00869.
 
-A ResNet whose every block first blends each frame with its neighbors, channel by channel with learned weights (the temporal
+A ResNet in which every block first blends each frame with its neighbors, channel by channel with learned weights (the temporal
 aggregation module). It has no CLIP and reads no text: the rows of its classifier are its candidates. This is the ResNet-TAM of
 IBM's `action-recognition-pytorch`, one of the recognizers that SLLM is built on.
 
@@ -10,10 +10,8 @@ Differences from the official code
 - The number of frames is that of the video, not fixed when the model is built; temporal pooling takes any number of them.
 - The classifier reads the mean of the frames, where the code averages the logits of the frames; both are the same sum.
 - A block's neighbors are the list `tam.taps`, earliest first; the code has `prev_se`, `curr_se`, `next_se` for three frames.
-- Of bLVNet-TAM the module and the block are here (`shortcut="pooled"`), the big-little network is not.
+- Of bLVNet-TAM the module and the block are implemented (`shortcut="pooled"`), the big-little network is not.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
@@ -24,14 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import initialization as init
 
-from kinoclip.outputs import FrameFeatures, TextFeatures
-from kinoclip.recognizer import VideoRecognizer, check_candidates
-
-from .configuration_tam import TamConfig
+from kinoclip.methods.tam.configuration_tam import TamConfig
+from kinoclip.modeling.layers.text_features import apply_rows, classifier_rows, read_rows
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.recognizer import VideoRecognizer, check_candidates
 
 
 class TemporalAggregation(nn.Module):
-    """Blend each frame with its neighbors; what lies outside of the video counts as zero.
+    """Blend each frame with its neighbors; frames outside of the video are zero.
 
     Source: official `models/temporal_modeling.py`, TAM.
     """
@@ -45,7 +43,7 @@ class TemporalAggregation(nn.Module):
         )
 
     def forward(self, frames: Tensor, num_frames: int) -> Tensor:
-        """Blend (B * T, C, H, W), the frames of a video one behind another."""
+        """Blend (B * T, C, H, W), the frames of each video in succession."""
         first = -(len(self.taps) // 2)
         neighbors = [
             shift_frames(tap(frames).unflatten(0, (-1, num_frames)), first + number)
@@ -55,34 +53,22 @@ class TemporalAggregation(nn.Module):
 
 
 def shift_frames(frames: Tensor, offset: int) -> Tensor:
-    """Put at each place of (B, T, C, H, W) the frame that is `offset` later, and zeros where there is none."""
+    """Shift (B, T, C, H, W) in time: the frame at t becomes that at t + `offset`, or zeros outside of the video."""
     offset = max(-frames.shape[1], min(offset, frames.shape[1]))
     return functional.pad(frames, (0, 0, 0, 0, 0, 0, -offset, offset))
 
 
 def pool_time(frames: Tensor, kind: str) -> Tensor:
-    """Take the "max" or "avg" of three neighboring frames around every second one.
+    """Pool three neighboring frames of (B, T, C, H, W) around every second one by "max" or "avg": (B, ceil(T / 2), C, H, W).
 
-    Args:
-        frames: (B, T, C, H, W), not negative. Outside of the video are zeros, which count in the average.
-        kind: "max" or "avg".
-
-    Returns:
-        (B, ceil(T / 2), C, H, W).
+    Frames are not negative. Frames outside of the video are zero and count in the average.
     """
     windows = functional.pad(frames, (0, 0, 0, 0, 0, 0, 1, 1)).unfold(1, 3, 2)
     return windows.amax(-1) if kind == "max" else windows.mean(-1)
 
 
 class TamBlock(nn.Module):
-    """A block of a ResNet (torchvision's names) whose residual branch begins with temporal aggregation.
-
-    Args:
-        config: of the model.
-        in_width: channels that come in.
-        width: channels inside.
-        stride: of the first 3 x 3 convolution.
-    """
+    """A block of a ResNet (torchvision's names) whose residual branch begins with temporal aggregation."""
 
     def __init__(self, config: TamConfig, in_width: int, width: int, stride: int):
         super().__init__()
@@ -105,7 +91,7 @@ class TamBlock(nn.Module):
             self.downsample = nn.Sequential(*pool, conv, nn.BatchNorm2d(out_width))
 
     def forward(self, frames: Tensor, num_frames: int) -> Tensor:
-        """Give (B * T, C', H', W') for (B * T, C, H, W)."""
+        """Encode (B * T, C, H, W): (B * T, C', H', W')."""
         residual = blended = self.tam(frames, num_frames)
         for number in range(1, self.num_layers + 1):
             residual = self.get_submodule(f"bn{number}")(self.get_submodule(f"conv{number}")(residual))
@@ -120,11 +106,7 @@ class TamModel(VideoRecognizer):
     """TAM on a ResNet."""
 
     config: TamConfig
-    config_class = TamConfig
     input_modalities = ("video",)
-    # without attention, every implementation of it does
-    _supports_sdpa = True
-    _supports_attention_backend = True
     _no_split_modules = ["TamBlock"]
 
     def __init__(self, config: TamConfig):
@@ -158,32 +140,14 @@ class TamModel(VideoRecognizer):
                 frames, num_frames = pooled.flatten(0, 1), pooled.shape[1]
         return FrameFeatures(embeds=frames.mean((2, 3)).unflatten(0, (num_videos, num_frames)))
 
-    def encode_text(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        word_mask: Tensor | None = None,
-        **inputs: Tensor,
-    ) -> TextFeatures:
-        """Refuse text.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("TAM reads no text: the rows of its classifier are its candidates. Leave input_ids out.")
-
     def candidates(self) -> TextFeatures:
-        """Give the rows of the classifier (1, K, D), and its bias as the branch "bias" (1, K, 1)."""
-        return TextFeatures(embeds=self.fc.weight[None], branches={"bias": self.fc.bias[None, :, None]})
+        """Return the rows of the classifier (1, K, D), and its bias as the branch "bias" (1, K, 1)."""
+        return classifier_rows(self.fc)
 
     def set_candidates(self, names: Sequence[str], text: TextFeatures) -> Self:
-        """Make candidates the rows of the classifier: `model.set_candidates(names, model.candidates())` names those it has.
-
-        Raises:
-            ValueError: names and rows differ in number, or a name comes twice.
-        """
+        """Replace the rows of the classifier; `model.set_candidates(names, model.candidates())` renames them."""
         check_candidates(names, text)
-        weight, bias = _read_rows(text)
+        weight, bias = read_rows(text)
         self.fc = nn.Linear(weight.shape[1], len(names), device=weight.device, dtype=weight.dtype)
         self.fc.load_state_dict({"weight": weight, "bias": bias})
         self.config.id2label = dict(enumerate(names))
@@ -195,12 +159,12 @@ class TamModel(VideoRecognizer):
         return self.dropout(frames.embeds).mean(1)
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Classify: (B, K)."""
-        return functional.linear(video, *_read_rows(text))
+        """Apply the classifier: (B, K)."""
+        return apply_rows(video, text)
 
-    def scales(self) -> dict[str, Tensor]:
-        """Leave the scores as they are: they are logits."""
-        return {"video": self.fc.weight.new_ones(())}
+    def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
+        """Return the scores, which are logits."""
+        return votes
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -218,10 +182,3 @@ def _build_stages(config: TamConfig) -> list[nn.ModuleList]:
             width = config.expansion * inner
         stages.append(stage)
     return stages
-
-
-def _read_rows(text: TextFeatures) -> tuple[Tensor, Tensor]:
-    """Give weight (K, D) and bias (K,) of the classifier that candidates describe."""
-    if text.branches is None or "bias" not in text.branches:
-        raise ValueError("These text_features lack the bias of the classifier. Take them from `candidates()`.")
-    return text.embeds.mean(0), text.branches["bias"].mean(0)[:, 0]

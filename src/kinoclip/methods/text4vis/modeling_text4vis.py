@@ -2,49 +2,50 @@
 
 Wenhao Wu, Zhun Sun, Wanli Ouyang; AAAI 2023; https://arxiv.org/abs/2207.01297.
 
-The classifier of a video model is CLIP's text embeddings of the class names, and stays as it is; frames are averaged,
-after a temporal transformer in the published models, and the video is matched with the classes by cosine. The official
-code can also move channels between frames inside the vision tower (TSM, token shift, a convolution over class tokens),
-read all patches of a video at once, or use CLIP's ResNets.
+The classifier of a video model is CLIP's text embeddings of the class names, which are frozen. Frames are averaged, after a
+temporal transformer in the published models, and the video is matched with the classes by cosine. The official code can
+also shift channels between frames inside the vision tower (TSM, token shift, a convolution over class tokens), attend to
+all patches of a video jointly, or use CLIP's ResNets.
 
 Differences from the official code
-- Logits are multiplied by `exp(logit_scale)` always; the official test scripts multiply by 100 instead, which is where
-  the scale starts.
+- Logits are always multiplied by `exp(logit_scale)`; the official test scripts multiply by 100, the initial scale.
 - The text tower is part of the model unless it is dropped; an official checkpoint has none.
-- Several templates per candidate are averaged; the official code knows one.
-- `joint_space_time` takes any number of frames: the time embedding is interpolated where there are more or fewer.
+- Several templates per candidate are averaged; the official code has one.
+- `joint_space_time` takes any number of frames: the time embedding is interpolated.
 - In contrastive training on several processes features are gathered before the head, as in BIKE, not after it: the
   gradient of the head is then the full one instead of its share. AdamW is indifferent to that factor.
 
 Differences from the paper
-- The classifiers that it compares with (random, orthogonal, LDA) can be given as `text_features`; none is made here.
+- The classifiers that it compares with (random, orthogonal, LDA) can be passed as `text_features`; none is built here.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionEmbeddings
 
-from kinoclip.clip_recognizer import ClipRecognizer
-from kinoclip.components.temporal_shift import TemporalShiftLayer, replace_layers, shift_frames
-from kinoclip.components.temporal_transformer import TemporalTransformer
-from kinoclip.conversion import clip_to_transformers, infer_text_fields, read_checkpoint
-from kinoclip.outputs import FrameFeatures, TextFeatures
-
-from .configuration_text4vis import Text4VisConfig
-from .resnet import ResNetVisionModel
-from .resnet_names import holds_resnet, infer_resnet_fields, resnet_to_transformers
+from kinoclip.methods.text4vis.configuration_text4vis import Text4VisConfig
+from kinoclip.methods.text4vis.resnet import (
+    ResNetVisionModel,
+    holds_resnet,
+    infer_resnet_fields,
+    resnet_to_transformers,
+)
+from kinoclip.modeling.checkpoints import check_keys, clip_to_transformers, infer_text_fields, read_checkpoint
+from kinoclip.modeling.clip_recognizer import ClipRecognizer
+from kinoclip.modeling.layers.attention_maps import map_attention
+from kinoclip.modeling.layers.temporal_shift import TemporalShiftLayer, replace_layers, shift_frames
+from kinoclip.modeling.layers.temporal_transformer import TemporalTransformer, stretch_table
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.shim import OwnCodeMixin
 
 
 class TokenShiftLayer(CLIPEncoderLayer):
-    """A layer that moves a quarter of the class token's channels in either direction, before attention and before MLP.
+    """A layer that shifts a quarter of the class token's channels in each direction, before attention and before MLP.
 
     Source: official `clip/model.py`, `TokenShift`.
     """
@@ -54,7 +55,7 @@ class TokenShiftLayer(CLIPEncoderLayer):
         return shift_frames(tokens, num_frames, fold=tokens.shape[-1] // 4)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None, num_frames: int, **kwargs: Any) -> Tensor:
-        """Give the (B * T, 1 + M, C) tokens after mixing, attention, mixing and MLP."""
+        """Return the (B * T, 1 + M, C) tokens after mixing, attention, mixing and MLP."""
         hidden_states = self._mix(hidden_states, num_frames)
         attended, _ = self.self_attn(self.layer_norm1(hidden_states), attention_mask, **kwargs)
         hidden_states = self._mix(hidden_states + attended, num_frames)
@@ -66,7 +67,7 @@ class TokenShiftLayer(CLIPEncoderLayer):
 
 
 class TokenConvLayer(TokenShiftLayer):
-    """A layer whose class tokens pass through a convolution over time, one kernel for each channel.
+    """A layer whose class tokens pass through a depthwise convolution over time.
 
     Source: official `clip/model.py`, `TokenT1D`.
     """
@@ -83,32 +84,25 @@ class TokenConvLayer(TokenShiftLayer):
 
 
 class SpaceTimeEmbeddings(CLIPVisionEmbeddings):
-    """The patches of all frames of a video in one sequence, behind the class token of the first."""
+    """The class token of the first frame and the patches of all frames of a video in one sequence."""
 
     def __init__(self, config: CLIPVisionConfig, num_frames: int):
         super().__init__(config)
         self.time_embedding = nn.Embedding(num_frames, config.hidden_size)
 
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """Embed videos (B, T, 3, H, W): (B, 1 + M * T, C), the frames of a patch one behind another."""
+        """Embed videos (B, T, 3, H, W): (B, 1 + M * T, C), the frames of a patch in succession."""
         frames = super().forward(pixel_values.flatten(0, 1), interpolate_pos_encoding)
         frames = frames.unflatten(0, pixel_values.shape[:2])
-        patches = frames[:, :, 1:] + self._time(frames.shape[1])[:, None]
+        patches = frames[:, :, 1:] + stretch_table(self.time_embedding.weight, frames.shape[1])[:, None]
         return torch.cat([frames[:, 0, :1], patches.transpose(1, 2).flatten(1, 2)], dim=1)
-
-    def _time(self, num_frames: int) -> Tensor:
-        table = self.time_embedding.weight
-        if len(table) == num_frames:
-            return table
-        # the first and the last frame keep their own embeddings
-        return functional.interpolate(table.T[None], num_frames, mode="linear", align_corners=True)[0].T
 
 
 LAYERS = {"tsm": TemporalShiftLayer, "token_shift": TokenShiftLayer, "token_t1d": TokenConvLayer}
 
 
-class TemporalVisionModel(CLIPVisionModel):
-    """CLIP's ViT whose frames know of each other, under the same parameter names."""
+class TemporalVisionModel(OwnCodeMixin, CLIPVisionModel):
+    """CLIP's ViT with connections between frames, under the same parameter names."""
 
     def __init__(self, config: CLIPVisionConfig, recognizer: Text4VisConfig):
         super().__init__(config)
@@ -123,7 +117,7 @@ class TemporalVisionModel(CLIPVisionModel):
         super()._init_weights(module)
         if isinstance(module, SpaceTimeEmbeddings):
             init.normal_(module.time_embedding.weight, std=self.config.hidden_size**-0.5)
-        elif isinstance(module, nn.Conv1d):  # it starts as the token shift; taps are previous, own, next frame
+        elif isinstance(module, nn.Conv1d):  # initially the token shift; taps are previous, own, next frame
             weight = torch.zeros_like(module.weight)
             fold = len(weight) // 4
             weight[:fold, 0, 2] = weight[fold : 2 * fold, 0, 0] = weight[2 * fold :, 0, 1] = 1
@@ -134,7 +128,6 @@ class Text4VisModel(ClipRecognizer):
     """Text4Vis: the mean of a video's frames, matched with CLIP's own text embeddings of the classes."""
 
     config: Text4VisConfig
-    config_class = Text4VisConfig
     _no_split_modules = [*ClipRecognizer._no_split_modules, "TokenShiftLayer", "TokenConvLayer"]
 
     def __init__(self, config: Text4VisConfig):
@@ -148,24 +141,12 @@ class Text4VisModel(ClipRecognizer):
             self.vision_model = TemporalVisionModel._from_config(config.vision_config, recognizer=config)
         self.temporal_head = None
         if config.temporal_head == "transformer":
-            shape = TemporalTransformer.derive_config(
-                config.text_config, config.projection_dim, config.temporal_layers, config._attn_implementation
-            )
-            self.temporal_head = TemporalTransformer._from_config(shape)
+            self.temporal_head = TemporalTransformer.for_config(config)
         self.post_init()
 
     @classmethod
     def from_clip(cls, clip: str | Path, *, dtype: torch.dtype | None = torch.float32, **fields: Any) -> Self:
-        """Build Text4Vis on a trained CLIP, a ViT or (from a file in OpenAI's layout) a ResNet.
-
-        Args:
-            clip: a CLIP folder or hub id in the Transformers layout, or a file in OpenAI's layout.
-            dtype: of the weights; None keeps the checkpoint's.
-            fields: config fields of the method.
-
-        Raises:
-            ValueError: the checkpoint is no CLIP, or lacks some of its weights, or is a file that holds others too.
-        """
+        """Build Text4Vis on a trained CLIP, a ViT or (a file in OpenAI's layout) a ResNet; see `ClipRecognizer.from_clip`."""
         state = read_checkpoint(clip) if Path(clip).is_file() else {}
         if not holds_resnet(state):
             return super().from_clip(clip, dtype=dtype, **fields)
@@ -179,17 +160,13 @@ class Text4VisModel(ClipRecognizer):
             None, config=cls.config_class(**found, **fields), state_dict=state, dtype=dtype, output_loading_info=True
         )
         own = ("temporal_head.", "attributes.", "chinese.")
-        missing = sorted(name for name in report["missing_keys"] if not name.startswith(own))
-        if missing:
-            raise ValueError(f"{clip} lacks {len(missing)} weights of CLIP, first {missing[0]}. Is the file whole?")
-        unknown = sorted(report["unexpected_keys"])
-        if unknown:
-            raise ValueError(f"{clip} holds {len(unknown)} weights that CLIP does not have, first {unknown[0]}.")
+        missing = [name for name in report["missing_keys"] if not name.startswith(own)]
+        check_keys(missing, report["unexpected_keys"], (), str(clip), "CLIP", "Name a whole CLIP.")
         return model
 
     @property
     def encodes_frames_alone(self) -> bool:
-        """Whether patches see no other frame."""
+        """Whether there is neither temporal shift nor joint attention."""
         return not self.config.joint_space_time and self.config.temporal_shift == "none"
 
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
@@ -200,26 +177,20 @@ class Text4VisModel(ClipRecognizer):
             return FrameFeatures(embeds=self.visual_projection(pooled)[:, None])
         if config.temporal_shift == "none" and config.resnet_layers is None:
             return super().encode_frames(pixel_values_videos)
-        frames, shape = pixel_values_videos.flatten(0, 1), pixel_values_videos.shape[:2]
-        pooled = self.vision_model(pixel_values=frames, num_frames=shape[1]).pooler_output
-        return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, shape))
+        return self.encode_together(pixel_values_videos)
 
-    def _split_frames(self, maps: Tensor, num_frames: int) -> Tensor:
-        """Split the patches of joint space-time, where one class token looks at all frames; each frame sums to one."""
+    def _map_attention(self, pixel_values_videos: Tensor) -> Tensor | None:
+        """Compute the attention to each patch; the one map of joint space-time is split and normalized per frame."""
         if not self.config.joint_space_time:
-            return super()._split_frames(maps, num_frames)
-        frames = maps.unflatten(1, (-1, num_frames)).transpose(1, 2)
+            return super()._map_attention(pixel_values_videos)
+        maps = map_attention(self.vision_model, lambda: self.encode_frames(pixel_values_videos))
+        frames = maps.unflatten(1, (-1, pixel_values_videos.shape[1])).transpose(1, 2)
         return frames / frames.sum(-1, keepdim=True)
 
     def contextualize(self, frames: FrameFeatures) -> Tensor:
-        """Give the frames (B, T, D) after the temporal head."""
+        """Return the frames (B, T, D) after the temporal head."""
         return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Average the frames after the temporal head: (B, D), not unit length."""
         return self.contextualize(frames).mean(1)
-
-    def frozen_prefixes(self) -> tuple[str, ...]:
-        """Name what the official training keeps: the text tower, whose embeddings are the classifier."""
-        text = ("text_model.", "text_projection.") if self.config.freeze_text else ()
-        return (*super().frozen_prefixes(), *text)

@@ -1,9 +1,8 @@
-"""The ResNet of CLIP's RN checkpoints as a vision tower: three stem convolutions, blurred strides, attention pooling."""
+"""The ResNet of CLIP's RN checkpoints as a vision tower, and the names and sizes of its weights in OpenAI's layout."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import cast
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,21 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPPreTrainedModel
 
-from kinoclip.components.temporal_shift import shift_frames
+from kinoclip.modeling.checkpoints import StateDict, count_parts, rename
+from kinoclip.modeling.layers.temporal_shift import shift_frames
+
+_MARK = re.compile(r"visual\.(layer\d|attnpool|bn\d)\.")
+_NAMES = (
+    (r"\.bn(\d)\.", r".norm\1."),
+    (r"^visual\.(conv|norm)(\d)\.", r"vision_model.stem.\1\2."),
+    *((rf"^visual\.layer{stage + 1}\.", f"vision_model.stages.{stage}.") for stage in range(4)),
+    (r"\.downsample\.0\.", ".shortcut.conv."),
+    (r"\.downsample\.1\.", ".shortcut.norm."),
+    (r"^visual\.attnpool\.positional_embedding$", "vision_model.pooling.position_embedding.weight"),
+    (r"^visual\.attnpool\.c_proj\.", "visual_projection."),
+    (r"^visual\.attnpool\.", "vision_model.pooling."),
+)
+_NEEDED = ("visual.attnpool.positional_embedding", "visual.attnpool.c_proj.weight")
 
 
 class Stem(nn.Module):
@@ -29,7 +42,7 @@ class Stem(nn.Module):
         self.norm3 = nn.BatchNorm2d(width)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Give the (N, width, H / 4, W / 4) features of pixels (N, 3, H, W)."""
+        """Encode pixels (N, 3, H, W): (N, width, H / 4, W / 4)."""
         hidden = functional.relu(self.norm1(self.conv1(pixels)))
         hidden = functional.relu(self.norm2(self.conv2(hidden)))
         return functional.avg_pool2d(functional.relu(self.norm3(self.conv3(hidden))), 2)
@@ -45,14 +58,14 @@ class Shortcut(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Give (N, width, H / stride, W / stride)."""
+        """Reduce the size and change the channels: (N, width, H / stride, W / stride)."""
         return self.norm(self.conv(functional.avg_pool2d(hidden, self.stride)))
 
 
 class Bottleneck(nn.Module):
-    """A residual block; its first convolution sees an eighth of the channels of either neighboring frame if it shifts.
+    """A residual block; with `shift`, an eighth of its input channels comes from each neighboring frame.
 
-    It is never recomputed in the backward pass: batch norms would count every batch twice.
+    It is not recomputed in the backward pass: batch norms would count every batch twice.
     """
 
     def __init__(self, channels: int, width: int, stride: int, shift: bool):
@@ -64,11 +77,12 @@ class Bottleneck(nn.Module):
         self.norm2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(4 * width)
+        self.norm3.starts_at_zero = True  # in the official code every block is initially its residual path
         changes = stride > 1 or channels != 4 * width
         self.shortcut = Shortcut(channels, 4 * width, stride) if changes else nn.Identity()
 
     def forward(self, hidden: Tensor, num_frames: int) -> Tensor:
-        """Give (B * T, 4 * width, H / stride, W / stride)."""
+        """Encode (B * T, C, H, W): (B * T, 4 * width, H / stride, W / stride)."""
         residual = self.shortcut(hidden)
         if self.shift:
             hidden = shift_frames(hidden, num_frames, fold=hidden.shape[1] // 8, channel_dim=1)
@@ -79,7 +93,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Pool an image by attention whose query is its mean."""
+    """Attention pooling with the mean of an image as the query."""
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
@@ -106,7 +120,6 @@ class ResNetVisionModel(CLIPPreTrainedModel):
     """
 
     config: CLIPVisionConfig
-    config_class = CLIPVisionConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = False
@@ -115,7 +128,7 @@ class ResNetVisionModel(CLIPPreTrainedModel):
         super().__init__(config)
         width = config.hidden_size // 32
         self.stem = Stem(width)
-        every = 2 if layers[2] >= 23 else 1  # the official code spares every second block of a deep ResNet
+        every = 2 if layers[2] >= 23 else 1  # the official code skips every second block of a deep ResNet
         self.stages = nn.ModuleList()
         channels = width
         for stage, depth in enumerate(layers):
@@ -129,11 +142,7 @@ class ResNetVisionModel(CLIPPreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, num_frames: int) -> BaseModelOutputWithPooling:
-        """Encode frames (B * T, 3, H, W), those of a video one behind another; `pooler_output` is (B * T, C).
-
-        Raises:
-            ValueError: the frames are of another size than the tower has positions for.
-        """
+        """Encode frames (B * T, 3, H, W) of the config's size, video by video; `pooler_output` is (B * T, C)."""
         size = self.config.image_size
         if pixel_values.shape[-2:] != (size, size):
             height, width = pixel_values.shape[-2:]
@@ -152,5 +161,36 @@ class ResNetVisionModel(CLIPPreTrainedModel):
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
-        elif any(module is block.norm3 for block in self.modules() if isinstance(block, Bottleneck)):
-            init.zeros_(module.weight)  # the official code starts every block as its residual path
+        elif getattr(module, "starts_at_zero", False):
+            init.zeros_(module.weight)
+
+
+def holds_resnet(state: Mapping[str, Tensor]) -> bool:
+    """Check whether weights in OpenAI's layout are those of a ResNet."""
+    return any(_MARK.match(name) for name in state)
+
+
+def resnet_to_transformers(state: Mapping[str, Tensor]) -> StateDict:
+    """Rename the weights of a ResNet (`visual.*`) to those of the vision tower and the projection, one-to-one."""
+    return {rename(name, _NAMES): tensor for name, tensor in state.items()}
+
+
+def infer_resnet_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer fields of `Text4VisConfig` from the tensors of a ResNet."""
+    depths = [count_parts(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in range(1, 5)]
+    missing = [name for name in _NEEDED if name not in state]
+    missing += [f"visual.layer{i}" for i, depth in enumerate(depths, 1) if depth == 0]
+    if missing:
+        raise ValueError(f"The checkpoint lacks {missing[0]!r} of CLIP's ResNet. Name a whole CLIP.")
+    positions, width = state["visual.attnpool.positional_embedding"].shape
+    shared = state["visual.attnpool.c_proj.weight"].shape[0]
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": 0,
+        "num_attention_heads": max(1, width // 64),
+        "image_size": 32 * round((positions - 1) ** 0.5),
+        "patch_size": 32,
+        "projection_dim": shared,
+    }
+    return {"vision_config": vision, "projection_dim": shared, "resnet_layers": depths}

@@ -85,10 +85,6 @@ def test_the_head_is_read_off_the_checkpoint_and_every_weight_arrives_bit_for_bi
     assert all(torch.equal(converted.state_dict()[name], t) for name, t in model.state_dict().items())
 
 
-def test_the_depth_of_a_transformer_is_read_off_the_checkpoint(build, parts, write):
-    assert convert_actionclip(write(*parts(build(temporal_layers=3)))).config.temporal_layers == 3
-
-
 def test_the_number_of_frames_of_a_class_token_transformer_is_read_off_its_positions(build, parts, write):
     checkpoint = write(*parts(build(temporal_head="transformer_cls", num_frames=5)))
     assert convert_actionclip(checkpoint).config.num_frames == 5
@@ -100,48 +96,27 @@ def test_layers_in_a_wrapper_are_those_of_a_shifted_tower(build, parts, write):
     wrapped = {re.sub(r"^(visual\.transformer\.resblocks\.\d)", r"\1.net", name): t for name, t in clip.items()}
     assert wrapped.keys() != clip.keys()
     converted = convert_actionclip(write(wrapped, head))
-    assert converted.config.temporal_shift
+    assert converted.config.temporal_shift == "tsm"
     assert all(torch.equal(converted.state_dict()[name], t) for name, t in model.state_dict().items())
-
-
-def test_half_precision_weights_become_single_precision(build, parts, write):
-    clip, head = parts(build())
-    converted = convert_actionclip(write({name: tensor.half() for name, tensor in clip.items()}, head))
-    assert {parameter.dtype for parameter in converted.parameters()} == {torch.float32}
-
-
-def test_other_fields_are_taken_as_given(build, parts, write):
-    checkpoint = write(*parts(build(temporal_head="conv1d")))
-    config = convert_actionclip(checkpoint, num_frames=16, transpose_conv1d=True).config
-    assert (config.num_frames, config.transpose_conv1d) == (16, True)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda clip, head: clip.pop("ln_final.bias"), r"1 missing, first text_model\.final_layer_norm\.bias"),
         (lambda clip, head: head.pop(f"module.{TABLE}"), r"1 missing, first temporal_head\.position"),
-        (lambda clip, head: clip.update({"visual.time_embedding": torch.ones(8)}), r"1 left over, first visual\.time"),
-        (lambda clip, head: head.update({"module.lstm": torch.ones(8)}), r"1 left over, first temporal_head\.lstm"),
-        (lambda clip, head: clip.update({"ln_final.bias": torch.ones(7)}), r"1 of another shape, first text_model\."),
+        (lambda clip, head: head.update({"module.lstm": torch.ones(8)}), r"1 unexpected, first temporal_head\.lstm"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_one_to_one_is_refused_by_name(build, parts, write, change, message):
     clip, head = parts(build())
     change(clip, head)
-    with pytest.raises(ValueError, match=rf"last_model\.pt does not fit ActionClipModel: {message}"):
+    with pytest.raises(ValueError, match=rf"last_model\.pt do not fit ActionClipModel: {message}"):
         convert_actionclip(write(clip, head))
-
-
-def test_a_mean_has_no_position_table(build, parts, write):
-    clip, _ = parts(build(temporal_head="mean"))
-    with pytest.raises(ValueError, match=r"1 left over, first temporal_head\.position_embedding.weight"):
-        convert_actionclip(write(clip, {TABLE: torch.ones(77, 32)}))
 
 
 def test_a_plain_clip_is_sent_to_from_clip(build, parts, tmp_path):
     torch.save(parts(build())[0], tmp_path / "clip.pt")
-    with pytest.raises(ValueError, match=r"is no ActionCLIP checkpoint.*use `ActionClipModel\.from_clip`"):
+    with pytest.raises(ValueError, match=r"not a checkpoint of ActionClip.*use `ActionClipModel\.from_clip`"):
         convert_actionclip(tmp_path / "clip.pt")
 
 

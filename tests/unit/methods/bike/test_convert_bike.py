@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from kinoclip import BikeConfig, BikeModel
 from kinoclip.methods.bike import convert_bike
 
 MLP = ("query_fc", "sentence_fc")
@@ -50,11 +49,6 @@ def test_an_empty_head_means_no_temporal_head(write, parts):
     assert convert_bike(write(parts[0], {})).temporal_head is None
 
 
-def test_other_fields_are_taken_as_given(write, parts):
-    config = convert_bike(write(*parts), num_frames=16, interaction="mean").config
-    assert (config.num_frames, config.interaction) == (16, "mean")
-
-
 def test_an_attributes_branch_on_the_same_text_tower_shares_it(write, parts, mlps):
     scale = parts[0] | {"logit_scale": torch.tensor(3.0)}
     converted = convert_bike(write(*parts), write(scale, mlps, "attributes.pt"))
@@ -73,45 +67,29 @@ def test_an_attributes_branch_on_another_text_tower_brings_it_along(write, parts
     assert torch.equal(converted.text_model.final_layer_norm.bias, parts[0]["ln_final.bias"])
 
 
+def test_a_checkpoint_that_does_not_fit_one_to_one_is_refused_by_name(write, parts):
+    clip, head = parts
+    clip["visual.time_embedding"] = torch.ones(8)
+    with pytest.raises(ValueError, match=r"video\.pt do not fit BikeModel: 1 unexpected, first visual\.time"):
+        convert_bike(write(clip, head))
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("wrong", "message"),
     [
-        (lambda clip, head: clip.pop("ln_final.bias"), r"1 missing, first text_model\.final_layer_norm\.bias"),
-        (lambda clip, head: head.pop("frame_position_embeddings.weight"), r"1 missing, first temporal_head\.position"),
-        (lambda clip, head: clip.update({"visual.time_embedding": torch.ones(8)}), r"1 left over, first visual\.time"),
-        (lambda clip, head: head.update({"lstm.weight": torch.ones(8)}), r"1 left over, first lstm\.weight"),
-        (lambda clip, head: clip.update({"ln_final.bias": torch.ones(7)}), r"1 of another shape, first text_model\."),
+        ("attributes first", r"is an attributes branch\. Pass the video branch first"),
+        ("video as attributes", "is not an attributes branch: it lacks `query_fc`"),
+        ("plain CLIP", r"not a checkpoint of Bike.*use `BikeModel\.from_clip`"),
+        ("ResNet", "is a ResNet CLIP"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_one_to_one_is_refused_by_name(write, parts, change, message):
-    change(*parts)
-    with pytest.raises(ValueError, match=rf"video\.pt does not fit BikeModel: {message}"):
-        convert_bike(write(*parts))
-
-
-def test_an_attributes_branch_given_as_video_branch_is_called_so(write, parts, mlps):
-    with pytest.raises(ValueError, match=r"is an attributes branch\. Give the video branch first"):
-        convert_bike(write(parts[0], mlps))
-
-
-def test_a_video_branch_given_as_attributes_is_called_so(write, parts):
-    with pytest.raises(ValueError, match="is no attributes branch: it has no `query_fc`"):
-        convert_bike(write(*parts), write(*parts, "attributes.pt"))
-
-
-def test_a_plain_clip_is_sent_to_from_clip(parts, tmp_path):
+def test_another_file_is_refused_and_named(write, parts, mlps, tmp_path, wrong, message):
     torch.save(parts[0], tmp_path / "clip.pt")
-    with pytest.raises(ValueError, match=r"is no BIKE checkpoint.*use `BikeModel\.from_clip`"):
-        convert_bike(tmp_path / "clip.pt")
-
-
-def test_a_resnet_checkpoint_is_called_so(write):
-    with pytest.raises(ValueError, match="is a ResNet CLIP"):
-        convert_bike(write({"visual.layer1.0.conv1.weight": torch.ones(1)}, {}))
-
-
-def test_a_converted_model_is_saved_under_this_packages_names(write, parts, tmp_path):
-    convert_bike(write(*parts)).save_pretrained(tmp_path / "saved")
-    loaded, report = BikeModel.from_pretrained(tmp_path / "saved", output_loading_info=True)
-    assert not any(report.values())
-    assert isinstance(loaded.config, BikeConfig)
+    files = {
+        "attributes first": lambda: [write(parts[0], mlps)],
+        "video as attributes": lambda: [write(*parts), write(*parts, "attributes.pt")],
+        "plain CLIP": lambda: [tmp_path / "clip.pt"],
+        "ResNet": lambda: [write({"visual.layer1.0.conv1.weight": torch.ones(1)}, {})],
+    }
+    with pytest.raises(ValueError, match=message):
+        convert_bike(*files[wrong]())

@@ -1,6 +1,5 @@
 """What moves between frames in Text4Vis, and what each field of its config changes."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,10 +9,8 @@ from torch.nn.functional import multi_head_attention_forward
 from transformers import CLIPVisionConfig
 
 from kinoclip import Text4VisConfig, Text4VisModel
-from kinoclip.losses import cross_entropy, label_match, symmetric_kl
 from kinoclip.methods.text4vis.modeling_text4vis import SpaceTimeEmbeddings, TokenConvLayer, TokenShiftLayer
 from kinoclip.methods.text4vis.resnet import AttentionPooling, Bottleneck, ResNetVisionModel
-from kinoclip.training.optimizer import parameter_groups
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
 RESNET = {"hidden_size": 256, "num_hidden_layers": 0, "num_attention_heads": 4, "image_size": 32, "patch_size": 32}
@@ -101,12 +98,6 @@ def test_a_convolution_over_tokens_starts_as_the_token_shift(build, pixels):
     with torch.no_grad():
         expected = TokenShiftLayer.mix_tokens(layer, tokens, num_frames=3)
         torch.testing.assert_close(layer.mix_tokens(tokens, num_frames=3), expected, **EXACT)
-
-
-def test_a_convolution_over_tokens_learns_as_fast_as_the_head(build):
-    groups = parameter_groups(build(temporal_shift="token_t1d"), base_lr=1.0)
-    fast = [parameter for group in groups if group["name"] == "head" for parameter in group["params"]]
-    assert [tuple(parameter.shape) for parameter in fast] == [(64, 1, 3)] * 2
 
 
 @pytest.fixture
@@ -215,38 +206,12 @@ def test_a_resnet_is_saved_and_loaded_with_its_statistics(resnet, pixels, tmp_pa
     torch.testing.assert_close(found, expected, **EXACT)
 
 
-def test_a_resnet_works_in_bfloat16(resnet, pixels):
-    with torch.no_grad():
-        assert resnet().bfloat16().encode_frames(pixels).embeds.dtype == torch.bfloat16
-
-
-def test_temporal_head_lets_frames_look_at_each_other(build, pixels):
-    model = build(temporal_head="transformer", temporal_layers=3)
-    assert len(model.temporal_head.encoder.layers) == 3
-    with torch.no_grad():
-        frames = model.encode_frames(pixels)
-        video = model.aggregate(frames, None)
-        torch.testing.assert_close(video, model.temporal_head(frames.embeds).mean(1), **EXACT)
-
-
 def test_without_a_head_the_video_is_the_mean_of_its_frames(build, pixels):
     model = build()
     with torch.no_grad():
         frames = model.encode_frames(pixels)
     assert torch.equal(model.aggregate(frames, None), frames.embeds.mean(1))
     assert model.saliency(frames, None) is None
-
-
-LOSSES = {"cross_entropy": cross_entropy, "symmetric_kl": symmetric_kl}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_loss_chooses_between_fixed_classes_and_the_batch(build, pixels, loss, tokenizer):
-    ids = torch.full((1, 2, 77), tokenizer.eos_token_id)
-    ids[0, 1, :3] = torch.tensor([1, 2, 3])
-    labels = torch.tensor([1, 0])
-    output = build(loss=loss)(pixels, ids, labels=labels, candidate_labels=torch.arange(2))
-    torch.testing.assert_close(output.loss, LOSSES[loss](output.logits, label_match(labels, torch.arange(2))))
 
 
 @pytest.mark.parametrize("freeze_text", [True, False])
@@ -259,23 +224,15 @@ def test_freeze_text_keeps_the_classifier(build, freeze_text):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temporal_layers": 0}, 'temporal_layers is 0. For no layers set temporal_head="none"'),
-        ({"joint_space_time": True}, "joint_space_time .* needs temporal_head='none', not 'transformer'"),
+        ({"temporal_layers": 0}, 'temporal_layers must be at least 1, got 0. For no layers set temporal_head="none"'),
+        ({"joint_space_time": True}, "joint_space_time .* needs temporal_head='none', got 'transformer'"),
         ({"joint_space_time": True, "temporal_head": "none", "temporal_shift": "tsm"}, "needs temporal_shift='none'"),
-        ({"resnet_layers": [3, 4, 6]}, r"resnet_layers is \[3, 4, 6\]. Give four numbers"),
-        ({"resnet_layers": [3, 4, 6, 0]}, "Give four numbers"),
-        ({"resnet_layers": [3, 4, 6, 3], "temporal_shift": "token_shift"}, "a ResNet has no class token"),
-        ({"resnet_layers": [3, 4, 6, 3]}, "with the vision_config of a ViT"),
+        ({"resnet_layers": [3, 4, 6]}, r"resnet_layers must be four numbers .* got \[3, 4, 6\]"),
+        ({"resnet_layers": [3, 4, 6, 0]}, "must be four numbers"),
+        ({"resnet_layers": [3, 4, 6, 3], "temporal_shift": "token_shift"}, "with a ResNet, which has no class token"),
+        ({"resnet_layers": [3, 4, 6, 3]}, "got that of a ViT"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(Exception, match=message):
         Text4VisConfig(**changes)
-
-
-def test_every_field_of_text4vis_has_a_test_here():
-    own = {field.name for field in fields(Text4VisConfig)} & set(Text4VisConfig.__annotations__)
-    tested = {
-        "temporal_head", "temporal_layers", "temporal_shift", "joint_space_time", "resnet_layers", "loss", "freeze_text",
-    }  # fmt: skip
-    assert own == tested

@@ -1,0 +1,95 @@
+"""The procedural benchmarks by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinoclip.kinoshapes.benchmark import (
+    BENCHMARK_CORPORA,
+    TASKS,
+    benchmark_dataset,
+    benchmark_entities,
+    chinese_names,
+    english_paraphrases,
+)
+from kinoclip.kinoshapes.figures.benchmark import FIGURE_TASKS, figure_chinese, figure_entities, figures_dataset
+from kinoclip.text.entities import Entity
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What the rest of the package needs to know of a procedural benchmark."""
+
+    title: str
+    tasks: Sequence[str]
+    build: Callable[..., Dataset]  # (task, split, clips_per_class=...)
+    names: Mapping[
+        str, tuple[str, Callable[[], dict[str, str]]]
+    ]  # second names of all classes by set, and their language
+    corpora: Sequence[str]
+    entities: Callable[[str], list[Entity]]  # of one of the corpora
+    sources: tuple[Path, ...]  # code that draws the clips
+
+    @cached_property
+    def generator(self) -> str:
+        """16 hex digits that change with the code that draws the clips."""
+        digest = hashlib.blake2b(digest_size=8)
+        for source in self.sources:
+            digest.update(source.read_bytes())
+        return digest.hexdigest()
+
+
+_SHARED = [_FOLDER / "clips.py", _FOLDER / "files.py"]
+BENCHMARKS: dict[str, Benchmark] = {
+    "kinoshapes": Benchmark(
+        "KinoShapes",
+        TASKS,
+        benchmark_dataset,
+        {
+            "kinoshapes": ("Chinese", lambda: chinese_names() | chinese_names("unseen")),
+            "kinoshapes/english": ("English", lambda: english_paraphrases() | english_paraphrases("unseen")),
+        },
+        BENCHMARK_CORPORA,
+        benchmark_entities,
+        (*_SHARED, _FOLDER / "drawing.py", _FOLDER / "benchmark.py"),
+    ),
+    "kinofigures": Benchmark(
+        "KinoFigures",
+        FIGURE_TASKS,
+        figures_dataset,
+        {"kinofigures": ("Chinese", figure_chinese)},
+        ("kinofigures", "kinofigures/parts"),
+        figure_entities,
+        (*_SHARED, *sorted((_FOLDER / "figures").glob("*.py"))),
+    ),
+}
+
+
+def find_corpus(name: str) -> list[Entity] | None:
+    """Return the entities of a benchmark's corpus, or None if no benchmark has this one."""
+    return next((known.entities(name) for known in BENCHMARKS.values() if name in known.corpora), None)
+
+
+def find_names(name: str) -> dict[str, Any] | None:
+    """Return a benchmark's second names of its classes as a dictionary, or None if no benchmark has this set."""
+    for known in BENCHMARKS.values():
+        if name in known.names:
+            language, read = known.names[name]
+            return {"version": 1, "language": language, "names": read()}
+    return None
+
+
+def split_source(source: Any) -> tuple[str, str] | None:
+    """Split "kinoshapes/actions" into benchmark and task; None if no benchmark has the name."""
+    name, slash, task = str(source).partition("/")
+    return (name, task) if slash and name in BENCHMARKS else None

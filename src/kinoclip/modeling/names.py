@@ -1,0 +1,22 @@
+"""Names of models: folders, hub ids and the embedded one."""
+
+from pathlib import Path
+
+# name of the CLIP in the package, which was trained on KinoShapes only
+EMBEDDED = "mini"
+
+
+def check_model_name(source: str) -> None:
+    """Raise a `FileNotFoundError` or a `ValueError` if a name is neither a folder, a hub id nor `EMBEDDED`."""
+    path = Path(source)
+    if path.is_file():
+        raise ValueError(
+            f"{source} is a file. A model is a folder or a hub id; turn an official checkpoint into one with "
+            "`kinoclip convert METHOD CHECKPOINT --output DIR`."
+        )
+    if path.exists() or source == EMBEDDED:
+        return
+    if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
+        raise FileNotFoundError(f"The model folder {source} does not exist.")
+    if "/" not in source:
+        raise ValueError(f"{source!r} is neither a folder nor a hub id such as 'org/bike-vitl14'. Check the name.")

@@ -1,0 +1,177 @@
+"""The batches of each update: the same for any number of processes, micro-batches and workers, and after a resumption."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from kinoclip.data.samples import ReadableSamples, VideoSamples, collate_readable, row_source
+from kinoclip.inference.feature_cache import FeatureStore
+from kinoclip.modeling.recognizer import VideoRecognizer, evaluation_mode
+from kinoclip.modeling.video_processing import frame_inputs
+from kinoclip.storage import hash_tensors
+from kinoclip.video import VideoDecodeError
+
+# videos that are tried in place of an unreadable one before training stops
+_REPLACEMENTS = 10
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the videos of an epoch are distributed over updates, micro-batches and processes."""
+
+    count: int  # videos
+    batch_size: int  # videos per update, over all processes and micro-batches
+    accumulation: int = 1  # micro-batches per update
+    processes: int = 1  # that share each micro-batch
+    repeat: int = 1  # passes over the videos in an epoch
+    seed: int = 0  # of the order
+
+    @classmethod
+    def fitting(cls, count: int, batch_size: int, **parts: int) -> Self:
+        """Plan batches of the given size, or of all videos if there are fewer.
+
+        A batch that is not divisible, or too few videos, are a `ValueError`.
+        """
+        processes, accumulation = parts.get("processes", 1), parts.get("accumulation", 1)
+        shares = accumulation * processes
+        if batch_size % shares:
+            raise ValueError(
+                f"training.batch_size must be divisible by {processes} processes x {accumulation} micro-batches, got "
+                f"{batch_size}. Choose a multiple of {shares}."
+            )
+        total = count * parts.get("repeat", 1)
+        if total < shares:
+            raise ValueError(
+                f"There are {total} videos for {shares} micro-batches. Use fewer processes or micro-batches."
+            )
+        return cls(count, min(batch_size, total // shares * shares), **parts)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates in an epoch; the videos of an incomplete last batch are skipped in this epoch."""
+        return self.count * self.repeat // self.batch_size
+
+    @property
+    def size(self) -> int:
+        """Videos of a micro-batch on one process."""
+        return self.batch_size // (self.accumulation * self.processes)
+
+    def micro_batches(self, epoch: int, process: int, first_update: int = 0) -> list[list[int]]:
+        """Return the items of each micro-batch of a process, `accumulation` of them for each update.
+
+        Pass n over the videos has the items n * count to (n + 1) * count - 1, so that each pass has its own random numbers.
+        """
+        rng = np.random.default_rng((self.seed, epoch))
+        order = np.concatenate([rng.permutation(self.count) + number * self.count for number in range(self.repeat)])
+        shape = (-1, self.accumulation, self.processes, self.size)
+        updates = order[: self.updates_per_epoch * self.batch_size].reshape(shape)
+        return updates[first_update:, :, process].reshape(-1, self.size).tolist()
+
+
+def update_batches(
+    samples: VideoSamples, plan: BatchPlan, epoch: int, process: int, first_update: int = 0, num_workers: int = 0
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the micro-batches of each update of an epoch."""
+    samples.set_epoch(epoch)
+    loader = DataLoader(
+        ReadableSamples(samples, replacements=_REPLACEMENTS),
+        batch_sampler=plan.micro_batches(epoch, process, first_update),
+        num_workers=num_workers,
+        collate_fn=collate_readable,
+        worker_init_fn=_ignore_interrupts if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    micro_batches = []
+    for micro_batch in loader:
+        micro_batches.append(micro_batch)
+        if len(micro_batches) == plan.accumulation:
+            yield micro_batches
+            micro_batches = []
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C to the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def seed_micro_batch(seed: int, update: int, micro_batch: int, process: int) -> None:
+    """Seed torch for a micro-batch, so that dropout, noise and mixing depend on its position in the run only."""
+    state = np.random.SeedSequence((seed, update, micro_batch, process)).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(state >> np.uint64(1)))
+
+
+class UnreadSamples(VideoSamples):
+    """The labels of videos that are not read: item i is `labels`, `index` and `draw`."""
+
+    def __init__(self, samples: VideoSamples):
+        vars(self).update(vars(samples))
+        self.dataset = samples.dataset.remove_columns("video")
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return what is known of one video."""
+        return self._facts(self.dataset[index % len(self)], index)
+
+
+class FeatureSamples(VideoSamples):
+    """The stored frame features of videos instead of their pixels, which must be the same in each epoch.
+
+    Item i is `frames` (name to tensor of all views), `labels`, `index` and `draw`. Several runs may share the folder. The
+    trainable parameters of the model are not part of the key.
+    """
+
+    def __init__(self, samples: VideoSamples, folder: Path, model: VideoRecognizer):
+        vars(self).update(vars(samples))
+        self._samples = samples
+        if samples.augmentation is not None or samples.random_frames or samples.discarded:
+            raise ValueError(
+                "Features can be stored only if the pixels are the same in each epoch and all of them are encoded. Set "
+                "data.augmentation to none and data.random_frames to false, or training.cache_features to false."
+            )
+        frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+        encoder = hash_tensors({**frozen, **dict(model.named_buffers())})
+        self._store = FeatureStore(folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views"])
+        self._keys: dict[int, str] = {}
+        self._failures: dict[int, str] = {}
+
+    def fill(self, model: VideoRecognizer, process: int = 0, processes: int = 1) -> None:
+        """Encode and store every n-th video without features; unreadable ones are skipped."""
+        for index in range(process, len(self), processes):
+            key = self._key(index)
+            if self._store.path(key).exists():
+                continue
+            try:
+                sample = self._samples[index]
+            except VideoDecodeError as error:
+                self._failures[index] = str(error)
+                continue
+            with evaluation_mode(model):
+                frames = model.encode_frames(**frame_inputs(sample, model.device))
+            if frames.embeds.requires_grad:
+                raise ValueError(
+                    'Features can be stored only if the encoder of frames is frozen. Set training.freeze = "towers", or '
+                    "training.cache_features to false."
+                )
+            self._store.save(key, dict(frames.items()))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Load the features of one video; raise a `VideoDecodeError` if they are missing (an unreadable video)."""
+        number = index % len(self)
+        stored = self._store.load(self._key(number))
+        row = self.dataset[number]
+        if stored is None:
+            name = row.get("name") or f"video {index}"
+            unknown = f"{name} could not be read when features were computed."
+            raise VideoDecodeError(self._failures.get(number, unknown))
+        return {"frames": stored[0], **self._facts(row, index)}
+
+    def _key(self, number: int) -> str:
+        if number not in self._keys:  # a key is the hash of a whole file
+            source, options = row_source(self.dataset[number])
+            self._keys[number] = self._store.video_key(source, options)
+        return self._keys[number]

@@ -1,0 +1,80 @@
+"""The embedded CLIP: it loads like any CLIP, it recognizes the objects of KinoShapes, and its training script runs."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+from kinoclip.kinoshapes import OBJECTS, kinoshapes_clips
+from kinoclip.methods.auto import mini_clip_path
+from kinoclip.text.tokens import tokenize_texts
+
+FOLDER = Path(__file__).parents[2] / "examples" / "embedded_clip"
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(FOLDER))
+    yield runpy.run_path(str(FOLDER / "train.py"))
+    sys.path.remove(str(FOLDER))
+
+
+def test_the_folder_loads_completely_like_any_clip():
+    model, report = CLIPModel.from_pretrained(mini_clip_path(), output_loading_info=True)
+    assert not report["missing_keys"] | report["unexpected_keys"]
+    assert model.dtype == torch.float32
+    for tower in (model.config.text_config, model.config.vision_config):
+        assert tower.num_attention_heads * 64 == tower.hidden_size
+    tokenizer = AutoTokenizer.from_pretrained(mini_clip_path())
+    assert tokenizer.eos_token_id == len(tokenizer) - 1 == model.config.text_config.eos_token_id
+    assert sum(file.stat().st_size for file in mini_clip_path().iterdir()) <= 3_000_000
+
+
+@pytest.mark.parametrize("text", ["This is a video about purple triangle", "wow!", "naïve café", "日本"])
+def test_any_text_is_tokenized_without_loss_and_captions_into_words(text):
+    tokenizer = CLIPTokenizer.from_pretrained(mini_clip_path())
+    ids = tokenizer(text).input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.lower().replace(" ", "")
+    assert len(ids) == 9 or "video" not in text  # 7 words, start and end
+
+
+def test_unseen_clips_are_classified_and_saliency_finds_the_object(script):
+    model, tokenizer = (
+        CLIPModel.from_pretrained(mini_clip_path()).eval(),
+        CLIPTokenizer.from_pretrained(mini_clip_path()),
+    )
+    scores = script["measure"](model, tokenizer, num_videos=36, seed=1000)
+    assert scores["accuracy"] >= 0.9
+    assert scores["saliency_hits"] >= 0.95
+    assert scores["saliency_mass"] >= scores["frames_inside"] + 0.3
+
+
+def test_the_image_processor_gives_the_pixels_of_training(script):
+    processor = CLIPImageProcessor.from_pretrained(mini_clip_path(), do_normalize=False, do_rescale=False)
+    frame = next(kinoshapes_clips(1)).frames[0]
+    trained = sys.modules["embedded_clip"].resize_and_crop(torch.from_numpy(frame).permute(2, 0, 1)[None], 48)
+    pixels = processor(images=frame, return_tensors="np")["pixel_values"]
+    # Both scale with an antialiased bicubic filter; rounding may differ by one or two levels.
+    assert np.abs(pixels.astype(int) - trained.numpy().astype(int)).max() <= 2
+
+
+def test_the_training_script_writes_a_reproducible_folder_that_loads(script, tmp_path):
+    for name in ("a", "b"):
+        sizes = {"steps": 2, "pool-clips": 4, "figure-clips": 2, "measured-videos": 2, "measured-figures": 0}
+        words = [word for size, value in sizes.items() for word in (f"--{size}", str(value))]
+        script["main"](["--output", str(tmp_path / name), *words])
+    first, second = (CLIPModel.from_pretrained(tmp_path / name) for name in ("a", "b"))
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), atol=1e-6, rtol=0)  # threads may reorder sums
+    assert (tmp_path / "a" / "model.safetensors").stat().st_size < 4_000_000  # 2 bytes for each parameter
+    assert first.dtype == torch.float32
+    input_ids, _ = tokenize_texts(CLIPTokenizer.from_pretrained(tmp_path / "a"), OBJECTS)
+    output = first(input_ids=input_ids, pixel_values=torch.zeros(1, 3, 48, 48))
+    assert output.logits_per_image.shape == (1, 36)
+    assert json.loads((tmp_path / "a" / "training.json").read_text())["steps"] == 2
+    with pytest.raises(FileExistsError):
+        script["main"](["--output", str(tmp_path / "a"), "--steps", "1"])

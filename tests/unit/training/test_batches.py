@@ -1,0 +1,126 @@
+from itertools import chain
+
+import pytest
+import torch
+
+from kinoclip.data.samples import VideoSamples
+from kinoclip.evaluation.evaluate import evaluate
+from kinoclip.inference.backends import load_recognizer
+from kinoclip.text.attributes import read_attributes, write_attributes
+from kinoclip.training.batches import BatchPlan, seed_micro_batch, update_batches
+from kinoclip.training.trainer import train
+
+
+def _chain(parts) -> list[int]:
+    return list(chain.from_iterable(parts))
+
+
+def _updates(plan: BatchPlan, epoch: int = 0) -> list[list[int]]:
+    """Return the rows of each update, over all processes and micro-batches, in order."""
+    parts = [plan.micro_batches(epoch, process) for process in range(plan.processes)]
+    micro = [_chain(rows) for rows in zip(*parts, strict=True)]
+    return [_chain(micro[i : i + plan.accumulation]) for i in range(0, len(micro), plan.accumulation)]
+
+
+@pytest.mark.parametrize(
+    "parts", [{"processes": 2}, {"accumulation": 4}, {"processes": 2, "accumulation": 2}], ids=str
+)
+def test_an_update_has_the_same_videos_in_the_same_order_for_any_processes_and_micro_batches(parts):
+    assert _updates(BatchPlan.fitting(21, 8, seed=3, **parts)) == _updates(BatchPlan.fitting(21, 8, seed=3))
+
+
+def test_an_epoch_takes_each_video_at_most_once_in_an_order_of_its_own():
+    plan = BatchPlan.fitting(21, 4)
+    first = _chain(_updates(plan, 0))
+    assert len(first) == len(set(first)) == 20  # five updates of four; one video is left
+    assert _chain(_updates(plan, 1)) != first
+
+
+def test_each_pass_of_a_repeated_epoch_has_items_of_its_own():
+    items = _chain(_updates(BatchPlan.fitting(4, 2, repeat=3)))
+    assert sorted(items) == list(range(12))
+    assert {item % 4 for item in items[:4]} == {0, 1, 2, 3}
+
+
+def test_a_resumed_epoch_takes_the_rest_of_its_updates():
+    plan = BatchPlan.fitting(16, 4, accumulation=2)
+    assert plan.micro_batches(1, 0, first_update=2) == plan.micro_batches(1, 0)[4:]
+
+
+def test_a_batch_shrinks_to_the_videos_and_must_be_divisible():
+    assert BatchPlan.fitting(11, 32, accumulation=2, processes=2).batch_size == 8
+    with pytest.raises(ValueError, match="divisible by 3 processes x 1 micro-batches, got 8"):
+        BatchPlan.fitting(20, 8, processes=3)
+    with pytest.raises(ValueError, match="There are 3 videos for 4 micro-batches"):
+        BatchPlan.fitting(3, 8, accumulation=4)
+
+
+def test_random_numbers_of_a_micro_batch_depend_on_its_position_only():
+    draws = []
+    for position in ((0, 5, 1, 0), (0, 5, 1, 1), (0, 5, 1, 0)):
+        seed_micro_batch(*position)
+        draws.append(torch.rand(3).tolist())
+    assert draws[0] == draws[2] != draws[1]
+
+
+def test_batches_are_grouped_by_update_and_list_unreadable_videos(broken, processor):
+    samples = VideoSamples(broken, processor.video_processor, seed=1)
+    updates = list(update_batches(samples, BatchPlan.fitting(12, 4, accumulation=2), epoch=0, process=0))
+    assert [[len(batch["labels"]) for batch in update] for update in updates] == [[2, 2]] * 3
+    failed = [failure for update in updates for batch in update for failure in batch["failed"]]
+    assert [row for row, _ in failed] == [2]  # another video replaces it
+    assert "clip-2.mp4" in failed[0][1]
+
+
+FROZEN = {"training.freeze": "towers", "training.cache_features": True}
+
+
+def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(shapes, recipe, tmp_path, monkeypatch):
+    cached, store = recipe.with_settings(FROZEN), tmp_path / "store"
+    plain = train(recipe.with_settings({"training.freeze": "towers"}), shapes, tmp_path / "pixels")
+    stored = train(cached, shapes, tmp_path / "features", features=store)
+    assert stored.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], abs=1e-6)
+    assert len(list(store.iterdir())) == 12
+    train(cached.with_settings({"model.num_frames": 2}), shapes, tmp_path / "two", features=store)
+    assert len(list(store.iterdir())) == 24
+    monkeypatch.setattr("kinoclip.BikeModel.encode_frames", lambda self, pixels: 1 / 0)
+    assert train(cached, shapes, tmp_path / "again", features=store).history == stored.history
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (FROZEN | {"data.augmentation": "center_crop"}, "only if the pixels are the same in each epoch"),
+        ({"training.cache_features": True}, "only if the encoder of frames is frozen"),
+    ],
+)
+def test_features_that_change_are_not_stored(shapes, recipe, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        train(recipe.with_settings(settings), shapes, tmp_path / "run")
+
+
+def test_training_attributes_decodes_no_video_and_validation_each_once(shapes, broken, recipe, tmp_path, monkeypatch):
+    write_attributes(tmp_path / "known.json", {name: ["a shape", name] for name in shapes["name"]})
+    settings = {"model.attributes": "shared", "model.train_branch": "attributes", "training.epochs": 3}
+    protocol = {
+        "evaluation.protocol": "bike_fused_multi_view",
+        "evaluation.validation_protocol": "bike_fused_multi_view",
+    }
+    described = recipe.with_settings({**settings, **protocol, "data.attributes": str(tmp_path / "known.json")})
+    decoded, read = [], VideoSamples._read
+    monkeypatch.setattr(
+        VideoSamples, "_read", lambda samples, row, index: decoded.append(row["name"]) or read(samples, row, index)
+    )
+    result = train(described, shapes, tmp_path / "run", validation=broken.select(range(4)))
+    assert sorted(decoded) == [f"clip-{number}.mp4" for number in range(4)]
+    assert result.history[0]["loss"] != result.history[2]["loss"]
+    assert list(result.failures) == ["clip-2.mp4"]
+    assert "text, not a video" in result.failures["clip-2.mp4"]
+    # the features of all twelve views give the accuracy of the videos themselves
+    report = evaluate(
+        *load_recognizer(tmp_path / "run"),
+        broken.select(range(4)),
+        described.evaluation["protocol"],
+        attributes=read_attributes(tmp_path / "known.json"),
+    )
+    assert report.metrics == result.history[2]["metrics"]
