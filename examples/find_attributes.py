@@ -4,6 +4,7 @@ Give a plain CLIP with `--clip`; the paper's attributes are those of openai/clip
 """
 
 import argparse
+import sys
 
 from kinoclip.inference.attributes import AttributeFinder
 
@@ -11,6 +12,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("videos", nargs="+")
 parser.add_argument("--clip", default="openai/clip-vit-large-patch14")
 options = parser.parse_args()
-finder = AttributeFinder.load(options.clip, lexicon="kinetics400")
-for video in options.videos:
-    print(video, ", ".join(finder.find(video)))
+try:
+    finder = AttributeFinder.load(options.clip, lexicon="kinetics400")
+    for video in options.videos:
+        print(video, ", ".join(finder.find(video)))
+except (OSError, ValueError) as error:
+    sys.exit(str(error))

@@ -3,10 +3,13 @@
 import sys
 
 import kinoclip
-from kinoclip.inference.explain import draw_explanation, saliency_bar
+from kinoclip.explain.drawing import draw_explanation, saliency_bar
 
 video, picture, model = sys.argv[1], sys.argv[2], (sys.argv[3:] or ["openai/clip-vit-base-patch32"])[0]
-answer = kinoclip.classify(video, ["diving", "archery", "juggling balls"], model=model, explain=True)
+try:
+    answer = kinoclip.classify(video, ["diving", "archery", "juggling balls"], model=model, explain=True)
+except (OSError, ValueError) as error:
+    sys.exit(str(error))
 for label, probability in answer:
     print(f"{probability:6.1%}  |{saliency_bar(answer.saliency[label])}|  {label}")
 draw_explanation(answer).save(picture)

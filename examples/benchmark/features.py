@@ -15,11 +15,11 @@ from measuring import describe_machine, make_video, ratio
 from transformers import AutoModel
 
 from kinoclip import Classifier
+from kinoclip.inference.batch_job import ClassifyJob
 from kinoclip.inference.feature_cache import FeatureCache
-from kinoclip.inference.jobs import Job
 from kinoclip.inference.profile import profile_config
-from kinoclip.outputs import TextFeatures
-from kinoclip.processing import RecognizerProcessor
+from kinoclip.modeling.outputs import TextFeatures
+from kinoclip.modeling.processing import RecognizerProcessor
 
 
 def main() -> None:
@@ -34,10 +34,10 @@ def main() -> None:
         times: dict[str, list[float]] = {}
         for number in range(options.rounds):
             cache = FeatureCache(Path(folder) / str(number), classifier.model, classifier.video_processor)
-            keeping = Job(classifier, None, batch_size=8, features=cache)
+            keeping = ClassifyJob(classifier, None, batch_size=8, features=cache)
             jobs = {
-                "one by one": Job(classifier, None, batch_size=1),
-                "batches of 8": Job(classifier, None, batch_size=8),
+                "one by one": ClassifyJob(classifier, None, batch_size=1),
+                "batches of 8": ClassifyJob(classifier, None, batch_size=8),
             }
             for name, job in (jobs | {"keeping": keeping, "kept": keeping}).items():
                 start = time.perf_counter()

@@ -19,7 +19,7 @@ from towers import (
     vision_towers,
 )
 
-from kinoclip.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 from kinoclip.text.labels import label_set
 
 NUM_FRAMES, NUM_CLASSES, SIZE = 8, 400, 224

@@ -24,13 +24,12 @@ from readers import (
 from towers import authors_saliency, build_kinoclip, build_open_clip, build_xclip, exports, save_models, unless_missing
 
 from kinoclip import Classifier, VideoReader
-from kinoclip.inference.batches import read_batches
-from kinoclip.inference.computing import compute_on_cores, spread
-from kinoclip.inference.jobs import Job
-from kinoclip.outputs import TextFeatures
-from kinoclip.processing import RecognizerProcessor
+from kinoclip.inference.batch_job import ClassifyJob, read_batches
+from kinoclip.inference.encoding import compute_on_cores, threads_per_batch
+from kinoclip.modeling.outputs import TextFeatures
+from kinoclip.modeling.processing import RecognizerProcessor
+from kinoclip.modeling.video_processing import SampledVideo
 from kinoclip.video.errors import VideoDecodeError
-from kinoclip.video_processing import SampledVideo
 
 SHAPES = [
     (width, height, gop, seconds)
@@ -125,7 +124,7 @@ def measure_pixels(options) -> Iterator[dict]:
 
 
 def build_processor() -> RecognizerProcessor:
-    return RecognizerProcessor.for_config(build_kinoclip("vitb32", interaction="mean").config, None)
+    return RecognizerProcessor.for_config(build_kinoclip("vitb32", interaction="mean").config, None).video_processor
 
 
 def build_classifier(clip: str) -> Classifier:
@@ -204,7 +203,7 @@ def measure_files(options, count: int = 16) -> Iterator[dict]:
 
 
 def label_all(classifier: Classifier, paths: list[str]) -> None:
-    for _ in Job(classifier, None).label(paths):
+    for _ in ClassifyJob(classifier, None).label(paths):
         pass
 
 
@@ -215,7 +214,7 @@ def decode_all(classifier: Classifier, paths: list[str]) -> None:
 
 def compute_all(classifier: Classifier, samples: list[SampledVideo]) -> None:
     """Classify decoded videos as a job does."""
-    each = spread(len(samples), classifier.model)
+    each = threads_per_batch(len(samples), classifier.model)
     for _ in compute_on_cores(classifier.answer, samples, each):
         pass
 

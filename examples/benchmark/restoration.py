@@ -18,8 +18,8 @@ from transformers import AutoModel
 
 import kinoclip  # noqa: F401  (makes the models known to transformers)
 from kinoclip.inference.profile import profile_config
-from kinoclip.outputs import TextFeatures
-from kinoclip.processing import RecognizerProcessor
+from kinoclip.modeling.outputs import TextFeatures
+from kinoclip.modeling.processing import RecognizerProcessor
 
 RATES = (2, 4)
 
@@ -82,7 +82,7 @@ def measure_files(models: dict, num_frames: int, video: str, rounds: int) -> dic
     """Time a file to logits: decode, resize, crop, normalize, recognize."""
     jobs = {}
     for rate, model in models.items():
-        processor = RecognizerProcessor.for_config(getattr(model.config, "recognizer_config", model.config), None)
+        processor = RecognizerProcessor.for_config(model.unwrap().config, None).video_processor
         processor.keep_every = rate
         jobs[rate] = partial(recognize_file, model, processor, video, num_frames, text_for(model))
     return compare(jobs, rounds)

@@ -18,7 +18,7 @@ import torch
 from measuring import describe_machine, make_video
 from parts_videos import build_classifier
 
-from kinoclip.outputs import TextFeatures
+from kinoclip.modeling.outputs import TextFeatures
 
 AXES = {
     "frames": (8, 16, 32, 64),

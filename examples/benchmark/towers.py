@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import (
     AutoModel,
+    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     XCLIPConfig,
@@ -19,11 +20,11 @@ from transformers import (
 )
 
 from kinoclip import BikeProcessor
-from kinoclip.data.mini_clip import build_tokenizer
 from kinoclip.export import export_recognizer, load_exported
-from kinoclip.inference.computing import encode_on_cores
+from kinoclip.inference.encoding import encode_on_cores
 from kinoclip.inference.profile import CLIP_SHAPES, clip_fields, profile_config
-from kinoclip.processing import RecognizerProcessor
+from kinoclip.methods.auto import mini_clip_path
+from kinoclip.modeling.processing import RecognizerProcessor
 
 BACKENDS = {"onnxruntime": "float32", "onnxruntime-int8": "int8"}
 OPEN_CLIP = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
@@ -64,7 +65,7 @@ def build_xclip() -> nn.Module:
 
 def save_models(folder: Path) -> tuple[Path, Path]:
     """Write BIKE and X-CLIP of random weights as published models, with the same small tokenizer."""
-    ours, theirs, tokenizer = folder / "bike", folder / "xclip", build_tokenizer()
+    ours, theirs, tokenizer = folder / "bike", folder / "xclip", CLIPTokenizer.from_pretrained(mini_clip_path())
     models = {ours: build_kinoclip("vitb32"), theirs: build_xclip()}
     for place, model in models.items():
         model.config.text_config.eos_token_id = tokenizer.eos_token_id

@@ -1,7 +1,7 @@
 """Measure what an export costs and gains: python examples/export/measure.py [MODEL...] [--rounds 5].
 
-Accuracy of each model that is named on the test clips of KinoShapes "actions", as itself and as graphs. Without a name, the speed of
-the vision tower of a ViT-B/32 of random weights, all kinds in turn, so that a busy machine is busy for all of them.
+Accuracy of the named models and of their graphs on the test clips of KinoShapes "actions". Without a name, the speed of the vision tower of
+a ViT-B/32 with random weights; the kinds take turns, so that other work on the machine affects all of them.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.data import load_videos
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.export import export_recognizer, load_exported
-from kinoclip.inference.loading import load_recognizer
+from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.profile import clip_fields
 
-KINDS = (("onnx", "float32"), ("onnx", "int8"), ("torch", "float32"), ("torch", "bfloat16"))
+DTYPES = ("float32", "int8")
 
 
 def main() -> None:
@@ -39,14 +39,11 @@ def main() -> None:
 
 
 def export_all(model, processor, folder: Path, parts=None) -> dict[str, Path]:
-    """Export a model in all kinds, and give the folder of each."""
+    """Export a model in all data types and return the folder of each."""
     folders = {}
-    for format, dtype in KINDS:
-        folders[f"{format} {dtype}"] = folder / f"{format}-{dtype}"
-        for _ in export_recognizer(
-            model, processor, folders[f"{format} {dtype}"], format=format, dtype=dtype, parts=parts
-        ):
-            pass
+    for dtype in DTYPES:
+        folders[f"onnx {dtype}"] = folder / dtype
+        list(export_recognizer(model, processor, folder / dtype, dtype=dtype, parts=parts))
     return folders
 
 
@@ -59,7 +56,7 @@ def measure_accuracy(name: str, folder: Path) -> None:
     print("|---|---|---|---|---|---|")
     print(row("model", whole, "", "", ""))
     for kind, place in folders.items():
-        recognizer, processor = load_exported(place, trust=True)
+        recognizer, processor = load_exported(place)
         report = evaluate(recognizer, processor, dataset)
         same = (report.scores.argmax(-1) == whole.scores.argmax(-1)).sum()
         difference = f"{recognizer.manifest.difference['logits']:.0e}"
@@ -77,7 +74,7 @@ def line(*cells: str) -> str:
 
 
 def size(folder: Path, name: str) -> int:
-    return sum(path.stat().st_size for path in folder.glob(name) if path.suffix in (".onnx", ".pt2", ".data"))
+    return sum(path.stat().st_size for path in folder.glob(name) if path.suffix in (".onnx", ".data"))
 
 
 def measure_speed(folder: Path, rounds: int) -> None:
@@ -85,7 +82,7 @@ def measure_speed(folder: Path, rounds: int) -> None:
     model, processor = BikeModel(config).eval(), BikeProcessor.for_config(config, None)
     folders = export_all(model, processor, folder, ["frames"])
     runs = {"model float32": model.encode_frames}
-    runs |= {kind: load_exported(place, trust=True)[0].encode_frames for kind, place in folders.items()}
+    runs |= {kind: load_exported(place)[0].encode_frames for kind, place in folders.items()}
     print("| ViT-B/32, 8 frames | 1 video | times the model | 8 videos | times the model | graph |")
     print("|---|---|---|---|---|---|")
     seconds = {batch: time_in_turn(runs, torch.randn(batch, 8, 3, 224, 224), rounds) for batch in (1, 8)}
@@ -104,7 +101,7 @@ def measure_speed(folder: Path, rounds: int) -> None:
 
 @torch.inference_mode()
 def time_in_turn(runs, pixels: torch.Tensor, rounds: int) -> dict[str, float]:
-    """Give the median seconds of each, the first run left out."""
+    """Return the median seconds of each kind; the first run is a warm-up."""
     seconds = {kind: [] for kind in runs}
     for _ in range(rounds + 1):
         for kind, run in runs.items():

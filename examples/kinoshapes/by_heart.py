@@ -7,11 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kinoclip.data.kinoshapes import kinoshapes_dataset
 from kinoclip.evaluation.evaluate import evaluate
-from kinoclip.inference.loading import load_recognizer
-from kinoclip.training.loop import train
+from kinoclip.inference.backends import load_recognizer
+from kinoclip.kinoshapes import kinoshapes_dataset
 from kinoclip.training.recipe import load_recipe
+from kinoclip.training.trainer import train
 
 names = sys.argv[1:] or ["alt-r0", "dstpr"]
 work = Path(tempfile.mkdtemp())

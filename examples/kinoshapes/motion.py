@@ -8,11 +8,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from kinoclip.data.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.evaluation.evaluate import evaluate
-from kinoclip.inference.loading import load_recognizer
-from kinoclip.training.loop import train
+from kinoclip.inference.backends import load_recognizer
+from kinoclip.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.training.recipe import load_recipe
+from kinoclip.training.trainer import train
 
 
 def main() -> None:

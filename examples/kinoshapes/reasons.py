@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from kinoclip import Classification, Classifier
-from kinoclip.data.kinoshapes import OBJECTS, KinoClip, kinoshapes_clips
+from kinoclip.kinoshapes import OBJECTS, KinoClip, kinoshapes_clips
 
 
 def main() -> None:
