@@ -91,7 +91,7 @@ def atomic_file(path: str | Path, *, owns: Owner, shared: bool = False) -> Itera
     path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     check_owned(path, owns)
     if not shared:
-        remove_temporaries(path.parent, _hash_name(path))
+        remove_temporaries(path)
     temporary = _temporary(path)
     try:
         yield temporary
@@ -112,8 +112,17 @@ def _hash_name(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
 
 
-def remove_temporaries(folder: Path, name: str = "[0-9a-f]" * 8) -> None:
-    """Remove what killed processes left in a folder; `name` is the hash of a file's name, by default of any."""
+def remove_temporaries(path: Path) -> None:
+    """Remove what killed processes left of writes to a file or folder that no other process is writing."""
+    _delete_matching(path.parent, _hash_name(path))
+
+
+def remove_all_temporaries(folder: Path) -> None:
+    """Remove what killed processes left of writes to any file of a folder that no other process is using."""
+    _delete_matching(folder, "[0-9a-f]" * 8)
+
+
+def _delete_matching(folder: Path, name: str) -> None:
     for left in folder.glob(f".kinoclip-{name}-{'[0-9a-f]' * 16}.partial"):
         _delete(left)
 
@@ -292,7 +301,7 @@ def atomic_folder(path: str | Path, *, owns: Owner = nothing) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(path):
         _check_folder(path, owns)
-        remove_temporaries(path.parent, _hash_name(path))
+        remove_temporaries(path)
         with temporary_folder(path) as temporary:
             yield temporary
             for file in temporary.rglob("*"):

@@ -14,7 +14,7 @@ from kinoclip.inference.records import (
     read_records,
     write_records,
 )
-from kinoclip.storage import Journal, OutputLock, atomic_file, claimed, file_state
+from kinoclip.storage import Journal, OutputLock, atomic_file, claimed, file_state, remove_temporaries
 
 Retry = Literal["errors", "changed"]
 
@@ -80,9 +80,11 @@ class RecordOutput:
             self._lock.acquire()
         try:
             if self.process == 0:
+                remove_temporaries(self._part(0))
                 for path in self._beside("part-*.lock"):  # of killed jobs, or of processes that outlived the first
                     lock = OutputLock(self.path, path)
                     lock.acquire()
+                    remove_temporaries(path.with_suffix(".jsonl"))
                     lock.release(remove=True)
             self.wait()
             if self.process:
@@ -109,8 +111,7 @@ class RecordOutput:
     def append(self, record: Record) -> None:
         """Append one record to the journal of this process."""
         if self._journal is None:
-            path = self.path.with_name(f".{self.path.name}.part-{self.process:05}.jsonl")
-            self._journal = Journal(path, ("video", "job"))
+            self._journal = Journal(self._part(self.process), ("video", "job"))
         self._journal.append(record)
         self._done.add(record["video"])
 
@@ -147,8 +148,11 @@ class RecordOutput:
     def _beside(self, pattern: str) -> list[Path]:
         return sorted(self.path.parent.glob(f".{escape(self.path.name)}.{pattern}"))
 
+    def _part(self, process: int) -> Path:
+        return self.path.with_name(f".{self.path.name}.part-{process:05}.jsonl")
+
     def _part_lock(self, process: int) -> OutputLock:
-        return OutputLock(self.path, self.path.with_name(f".{self.path.name}.part-{process:05}.lock"))
+        return OutputLock(self.path, self._part(process).with_suffix(".lock"))
 
     def _close_journal(self) -> None:
         if self._journal is not None:

@@ -28,7 +28,8 @@ class TemporaryFolder:
     def _sweep_on(self, every_seconds: float, keep_seconds: float) -> None:
         while self.examples.is_dir():
             time.sleep(every_seconds)
-            sweep(self.examples.parent, keep_seconds, but=self.examples)
+            with suppress(FileNotFoundError):  # closed meanwhile
+                sweep(self.examples.parent, keep_seconds, but=self.examples)
 
     def close(self) -> None:
         """Delete the folder and restore the default one."""

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self
 
 from kinoclip.modeling.processing import RecognizerProcessor
 from kinoclip.modeling.recognizer import VideoRecognizer
-from kinoclip.storage import claimed, escape_text, exclusive, remove, remove_temporaries, temporary_folder, write_json
+from kinoclip.storage import claimed, escape_text, exclusive, remove, remove_all_temporaries, temporary_folder, write_json
 
 # settings and data of a run, its result, and its checkpoints
 RECORD, RESULT, CHECKPOINTS = "run.json", "training.json", "checkpoints"
@@ -68,7 +68,7 @@ def _visible_files(path: Path) -> list[str]:
 def remove_leftovers(path: Path) -> None:
     """Remove what a killed run was writing."""
     for folder in (path, path / CHECKPOINTS):
-        remove_temporaries(folder)
+        remove_all_temporaries(folder)
 
 
 def save_model(path: Path, model: VideoRecognizer, processor: RecognizerProcessor) -> None:

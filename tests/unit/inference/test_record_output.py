@@ -10,7 +10,7 @@ import pytest
 
 from kinoclip.inference.record_output import RecordOutput
 from kinoclip.inference.records import read_records, write_records
-from kinoclip.storage import Journal, OutputLock, file_state
+from kinoclip.storage import Journal, OutputLock, atomic_file, file_state, nothing
 
 VIDEOS = ["a", "b", "c", "d"]
 JOB = "-".join(f"{number:08x}" for number in range(5))
@@ -69,6 +69,19 @@ def test_several_processes_write_what_one_does(suffix, whole, tmp_path):
         outputs[process].__exit__()
     assert path.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_processes_killed_in_their_first_record_left_is_removed_by_a_job_of_fewer_processes(tmp_path):
+    path = tmp_path / "out.jsonl"
+    for process in (0, 2):
+        journal = path.with_name(f".{path.name}.part-{process:05}.jsonl")
+        if process:
+            journal.with_suffix(".lock").touch()  # the first process holds the lock of the output instead
+        atomic_file(journal, owns=nothing).__enter__().write_bytes(b"{")
+    of_another_output = atomic_file(tmp_path / "other.jsonl", owns=nothing).__enter__()
+    of_another_output.write_bytes(b"{")
+    write(path, map(record, VIDEOS))
+    assert {*tmp_path.iterdir()} == {path, of_another_output}
 
 
 def test_the_first_process_does_not_finish_without_the_others(tmp_path):
