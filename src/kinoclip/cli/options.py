@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from kinoclip.storage import encode_json, escape_text
 
@@ -129,6 +129,11 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
     model = "folder, hub id, plain CLIP, or mini, which knows the shapes of the demo (default: %(default)s)"
     add("--model", *aliases, default=DEFAULT, help=model)
     add("--frames", type=int, help="frames per video or window (default: that of the model)")
+    add(
+        "--sampling",
+        metavar="RULE",
+        help="rule that samples the frames, such as cheapest (default: that of the model)",
+    )
     add_device_options(command)
     add_setting_option(command, "setting of the model other than the saved one, such as rate=4 for SLLM")
     if not batches:
@@ -187,6 +192,13 @@ def load_classifier(options: argparse.Namespace, launch: Any = None, **more: Any
         finder = [] if classifier.attributes is None else [classifier.attributes.processor.video_processor]
         for videos in (classifier.video_processor, *finder):
             videos.num_frames = options.frames
+    if options.sampling is not None:
+        from kinoclip.video.sampling import SamplingRule
+
+        if options.sampling not in get_args(SamplingRule):
+            known = ", ".join(get_args(SamplingRule))
+            raise UsageError(f"--sampling must be one of {known}, got {options.sampling!r}.")
+        classifier.video_processor.sampling = options.sampling
     return classifier
 
 
