@@ -123,7 +123,7 @@ def read_names(text: str | None) -> tuple[str, ...]:
 
 def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: bool = True) -> None:
     """Register the options for the model, under `aliases` too, and its device, and those for batches of videos."""
-    from kinoclip.modeling.names import DEFAULT
+    from kinoclip.modeling.names import DEFAULT, Backend
 
     add = command.add_argument
     model = "folder, hub id, plain CLIP, or mini, which knows the shapes of the demo (default: %(default)s)"
@@ -145,8 +145,8 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
     add("--features", metavar="DIR", help=features)
     seconds = "time limit for reading one video, except with --spans (default: %(default)g)"
     add("--timeout", type=float, default=600.0, metavar="SECONDS", help=seconds)
-    backend = "onnxruntime and onnxruntime-int8 run on the CPU, without explanations (default: %(default)s)"
-    add("--backend", default="torch", choices=("torch", "onnxruntime", "onnxruntime-int8"), help=backend)
+    backend = "those other than torch run on the CPU, without explanations; openvino-int8 is the fastest (default: %(default)s)"
+    add("--backend", default="torch", choices=get_args(Backend), help=backend)
 
 
 def add_device_options(command: argparse.ArgumentParser) -> None:
