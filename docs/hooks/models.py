@@ -70,7 +70,8 @@ def describe_clips() -> Iterator[list[str]]:
         patch = shape.partition("-")[0].replace("vitb", "base-patch").replace("vitl", "large-patch")
         hub_id = f"openai/clip-vit-{patch}{shape.partition('vitl14')[2]}"
         config = profile_config(PLAIN_CLIP_METHOD, clip=shape, temporal_head="none")
-        yield [_PLAIN, _clip_name(hub_id), "any labels", "", "", *_cost(config), "1 x 1", f"`{hub_id}`", "MIT"]
+        data = f"any labels<br>`{hub_id}`"
+        yield [_PLAIN, _clip_name(hub_id), data, "", "", *_cost(config), "1 x 1", "on the Hub", "MIT"]
 
 
 def describe_embedded() -> Iterator[list[str]]:
