@@ -58,6 +58,7 @@ def test_a_name_that_a_file_does_not_define_is_an_error(pages):
         ("docs/methods/bike.md", "../attributes.md", "../attributes.md"),
         (".github/FIDELITY.md", "../docs/corpus.md", "../corpus.md"),
         ("docs/export.md", "../examples/export", "https://host/tree/main/examples/export"),
+        ("README.md", "docs/methods", "https://host/tree/main/docs/methods"),
         ("docs/python.md", "../LICENSE", "https://host/blob/main/LICENSE"),
         ("docs/python.md", "https://arxiv.org/abs/2301.00182", "https://arxiv.org/abs/2301.00182"),
     ],

@@ -35,6 +35,7 @@ PAGES = {
     },
     **{f".github/{path.name}": f"assets/{path.name}" for path in (ROOT / ".github").glob("*.[jps][pnv]g")},
 }
+_PICTURES: set[str] = set()  # outputs of notebooks, as if they were files
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(?=\))")
 _CODE_LINK = re.compile(r"^\[`([\w.]+)`\]\(([^)\s]+\.py)\)$", re.M)
 _NOT_RUN = re.compile(r"^```(\w+) no-run \((.*)\)$", re.M)
@@ -62,6 +63,7 @@ def on_files(files: Any, config: Any) -> None:
         for name, content in resources["outputs"].items():
             text = text.replace(f"({name})", f"({Path(uri).name}_{name})")
             files.append(File.generated(config, f"{uri}_{name}", content=content))
+            _PICTURES.add(f"docs/{uri}_{name}")
         files.append(File.generated(config, f"{uri}.md", content=text))
 
 
@@ -86,12 +88,12 @@ def resolve_link(source: str, target: str, repository: str) -> str:
         return target
     path = os.path.normpath(Path(source).parent / target)
     here = PAGES.get(source, source.removeprefix("docs/"))
-    uri = PAGES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
+    if not (ROOT / path).exists() and path not in _PICTURES:
+        raise FileNotFoundError(f"{source} links to {target}, which does not exist. Correct the link.")
+    in_docs = path.startswith("docs/") and not (ROOT / path).is_dir()
+    uri = PAGES.get(path) or (path.removeprefix("docs/") if in_docs else None)
     if uri is None:
-        kind = "tree" if (ROOT / path).is_dir() else "blob"
-        if not (ROOT / path).exists():
-            raise FileNotFoundError(f"{source} links to {target}, which does not exist. Correct the link.")
-        return f"{repository}/{kind}/main/{path}"
+        return f"{repository}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}"
     return os.path.relpath(re.sub(r"\.ipynb$", ".md", uri), Path(here).parent)
 
 
