@@ -33,7 +33,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Run the notebooks and store their outputs, which the tests compare with.
-notebooks: $(VENV)/.docs
+notebooks: $(VENV)/.docs $(VENV)/.dev
 	$(BIN)/python docs/hooks/notebooks.py docs/notebooks/*.ipynb
 
 lint: $(VENV)/.dev
