@@ -11,6 +11,8 @@ import av
 import numpy as np
 import torch
 
+from kinoclip.inference.budget import processor_name
+
 
 def take_turns(jobs: dict[Hashable, Callable], rounds: int) -> dict[Hashable, list[float]]:
     """Give the seconds of each job in each round; all jobs take part in a round, each time in another order.
@@ -38,20 +40,13 @@ def ratio(longer: list[float], shorter: list[float]) -> float:
 def describe_machine() -> dict:
     """Say what the numbers were measured on."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "bf16_instructions": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    named = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    return f"{named[0]}, {torch.backends.cpu.get_cpu_capability()}" if named else platform.machine()
 
 
 def make_video(path: Path, gop: int, seconds: int = 10, width: int = 340, height: int = 256) -> str:

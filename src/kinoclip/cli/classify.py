@@ -1,6 +1,9 @@
 """`kinoclip classify`: name the actions in videos."""
 
 import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,14 @@ def add_commands(commands: Any) -> None:
     shared.add_corpus_option(classify)
     add("--lexicon", help="phrases for BIKE's attributes branch, see kinoclip attributes")
     add("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds the phrases (default: the model)")
+    add(
+        "--clips",
+        type=int,
+        metavar="N",
+        help="clips per video, whose answers are averaged (default: that of the model)",
+    )
+    budget = "the most accurate measured setting within a time per video (50ms), a time for the job (20min, 3h), or a share of"
+    add("--budget", help=f"{budget} the full cost (0.25); see kinoclip profile --measure")
     shared.add_model_options(classify)
     classify.set_defaults(run=_classify)
 
@@ -46,13 +57,19 @@ def _classify(options: argparse.Namespace) -> int:
         raise shared.UsageError("Several processes need a file for their records: give --output.")
     if options.isolate is None:
         options.isolate = len(videos) >= shared.ISOLATED_FROM and not options.spans
+    chosen = None if options.budget is None else _choose_setting(options, videos)
     job = _build_job(options, labels, launch)
     process = {} if launch is None else {"process": launch.process_index, "processes": launch.num_processes}
     plan = job.plan(videos, **process)
+    with nullcontext() if chosen is None else _compare_time(*chosen, job, options.model):
+        return _write(options, job, plan, launch)
+
+
+def _write(options: argparse.Namespace, job: Any, plan: Any, launch: Any) -> int:
     if options.output is not None:
         top_k = 0 if options.spans else min(options.top_k, len(plan.labels))
         return shared.write_records(job, plan, options.output, launch, top_k=top_k, retry=options.retry)
-    progress = shared.Progress(len(videos))
+    progress = shared.Progress(len(plan.videos))
     for record in job.label(plan):
         shared.show_json(record)
         progress(record)
@@ -60,12 +77,18 @@ def _classify(options: argparse.Namespace) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    shared.check_least(options, top_k=1)
+    shared.check_least(options, top_k=1, clips=1)
     shared.check_rate(options)
     threshold, picture = options.threshold, options.picture_format
     needs_frames = options.explain or options.pictures or options.lexicon
     no_spans = needs_frames or options.features
     no_labels = not (options.labels or options.labels_file)
+    chosen = options.frames or options.clips or options.set or options.dtype != "auto" or options.backend != "torch"
+    if options.budget is not None:
+        from kinoclip.inference.budget import Budget
+
+        Budget.parse(options.budget)
+        shared.refuse_distributed("classify --budget")
     for is_wrong, message in (
         (not 0 <= (threshold or 0) <= 1, f"--threshold must be a probability from 0 to 1, got {threshold}."),
         (options.retry and not options.output, "--retry continues a file of records: give --output."),
@@ -76,9 +99,65 @@ def _check_options(options: argparse.Namespace) -> None:
         (options.spans and no_spans, "--spans cannot be used with --explain, --pictures, --lexicon and --features."),
         (options.features and needs_frames, "--explain, --pictures and --lexicon cannot be used with --features."),
         (options.isolate and options.spans, "--isolate cannot be used with --spans."),
+        (
+            options.budget and (options.spans or no_spans),
+            "--budget cannot be used with --spans, --explain, --pictures, --lexicon and --features, which cost more or less.",
+        ),
+        (
+            options.budget and chosen,
+            "--budget chooses --frames, --clips, --set, --dtype and --backend: leave them out.",
+        ),
+        (options.clips and options.spans, "--clips cannot be used with --spans."),
     ):
         if is_wrong:
             raise shared.UsageError(message)
+
+
+def _choose_setting(options: argparse.Namespace, videos: list[str]) -> tuple[Any, int]:
+    """Set the options of the most accurate setting within --budget; return it and the number of videos that are left.
+
+    A budget for a whole job depends on what is left of it, so a job that is continued keeps the setting of its records.
+    """
+    from kinoclip.inference.budget import Budget, format_time, read_curve
+
+    budget, curve = Budget.parse(options.budget), read_curve(options.model)
+    records: dict[str, Any] = {}
+    if options.output is not None and options.retry != "changed":
+        from kinoclip.inference.record_output import RecordOutput
+
+        records = RecordOutput(options.output, "").read()
+    done = {video for video, record in records.items() if not (options.retry and "error" in record)}
+    left = len(set(videos) - done)
+    job = next((record["job"] for record in records.values()), "")
+    kept = next((point for point in curve.points if budget.is_of_job and job.startswith(point.job)), None)
+    point = kept or curve.choose(budget.seconds_per_video(curve.points[0].seconds, left))
+    setting = point.setting
+    options.set = [f"{name}={value}" for name, value in setting.fields.items()]
+    for name in ("frames", "clips", "dtype", "backend"):
+        setattr(options, name, getattr(setting, name))
+    measured = f"{curve.metric} {point.accuracy:.2%} of {curve.data['videos']} videos of {curve.data['source']}"
+    expected = f"{format_time(point.seconds)} per video, {format_time(point.seconds * left)} for {left} videos"
+    shared.notify(f"--budget {options.budget}: {'continues with ' if kept else ''}{setting}: {measured}; {expected}")
+    return point, left
+
+
+@contextmanager
+def _compare_time(point: Any, left: int, job: Any, model: str) -> Iterator[None]:
+    """Check that a chosen setting is the one that was measured, and report the time that the job took."""
+    from kinoclip.inference.budget import curve_path, format_time
+    from kinoclip.inference.records import compare_jobs
+
+    if changed := compare_jobs(point.job, job.identity):
+        raise shared.UsageError(
+            f"{curve_path(model)} was measured with {changed}. Measure again: kinoclip profile {model} --data VALIDATION "
+            "--measure; or leave --budget out."
+        )
+    start = time.perf_counter()
+    yield
+    if left:
+        seconds = (time.perf_counter() - start) / left
+        difference = seconds / point.seconds - 1
+        shared.notify(f"took {format_time(seconds)} per video, {difference:+.1%} of what was expected")
 
 
 def _build_job(options: argparse.Namespace, labels: tuple[str, ...] | None, launch: Any) -> Any:
@@ -92,6 +171,8 @@ def _build_job(options: argparse.Namespace, labels: tuple[str, ...] | None, laun
     )
     from kinoclip.inference.batch_job import ClassifyJob, SpanJob  # it imports torch, after the checks
 
+    if options.clips is not None:
+        classifier.video_processor.num_clips = options.clips
     common = (classifier, labels, shared.read_names(options.background))
     if options.spans:
         threshold = 0.5 if options.threshold is None else options.threshold

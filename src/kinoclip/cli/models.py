@@ -5,16 +5,19 @@ from dataclasses import asdict
 from typing import Any
 
 from kinoclip.cli.options import (
+    ISOLATED_FROM,
     REPEATABLE,
+    UsageError,
     add_label_options,
     add_setting_option,
+    notify,
     read_label_options,
     read_settings,
     show,
     show_json,
 )
 from kinoclip.modeling.names import EMBEDDED, check_model_name
-from kinoclip.storage import check_exists
+from kinoclip.storage import check_exists, check_owned, exclusive, write_text
 
 
 def add_commands(commands: Any) -> None:
@@ -54,7 +57,9 @@ def add_commands(commands: Any) -> None:
     add("--check", action="store_true", help="compare an existing export again; write nothing")
     export.set_defaults(run=_export)
 
-    profile = commands.add_parser("profile", help="count parameters and operations, without weights")
+    profile = commands.add_parser(
+        "profile", help="count parameters and operations, without weights; or measure accuracy and time of settings"
+    )
     add = profile.add_argument
     add("name", metavar="METHOD|DIR|HUB_ID")
     add("--clip", help="vitb32, vitb16, vitl14 or vitl14-336, for a method (default: vitb32)")
@@ -64,6 +69,10 @@ def add_commands(commands: Any) -> None:
     add("--prompts", type=int, default=0, help="number of texts to count too (default: %(default)s)")
     add("--flops", choices=("full", "paper"), default="full", help="what is counted (default: %(default)s)")
     add("--json", action="store_true", help="print one JSON object")
+    add("--measure", action="store_true", help="measure settings of a model here, for kinoclip classify --budget")
+    add("--data", help="with --measure: folder, list file, or hub data set of labelled videos, best a validation set")
+    add("--split", help="part of it (default: all)")
+    add("--device", default="auto", help="with --measure: where to compute (default: %(default)s)")
     profile.set_defaults(run=_profile)
 
 
@@ -126,6 +135,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> int:
+    if options.measure or options.data:
+        return _measure(options)
     fields = read_settings(options.set)
     from kinoclip.inference.profile import profile, profile_config
     from kinoclip.methods import METHODS
@@ -142,4 +153,36 @@ def _profile(options: argparse.Namespace) -> int:
             f"{counted.parameters / 1e6:10.1f} M parameters, {counted.trainable_parameters / 1e6:.1f} M trainable",
             f"{counted.gmacs:10.1f} GMAC",
         )
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    if not (options.measure and options.data):
+        raise UsageError("--measure and --data belong together: give both or neither.")
+    if options.clip or options.frames or options.size or options.set or options.prompts:
+        raise UsageError("--measure chooses the settings: leave --clip, --frames, --size, --set and --prompts out.")
+    from kinoclip.data.files import check_source
+
+    check_source(options.data)
+    check_model_name(options.name)
+    from kinoclip.data import load_videos
+    from kinoclip.data.coverage import find_mistakes
+    from kinoclip.inference.budget import Curve, curve_path
+    from kinoclip.inference.measuring import measure_curve
+
+    data, path = load_videos(options.data, split=options.split), curve_path(options.name)
+    for mistake in find_mistakes(data):
+        notify(mistake)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_owned(path, Curve.is_curve)
+    isolate = len(data) >= ISOLATED_FROM
+    with exclusive(path):
+        curve = measure_curve(
+            options.name, data, source=options.data, device=options.device, isolate=isolate, report=notify
+        )
+        write_text(path, curve.to_json(), owns=Curve.is_curve)
+    if options.json:
+        show_json(asdict(curve))
+    else:
+        show(f"{options.name} on {options.data}: {curve.metric} of {len(data)} videos, {path}", *map(str, curve.front))
     return 0

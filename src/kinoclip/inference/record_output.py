@@ -90,7 +90,7 @@ class RecordOutput:
             if self.process:
                 self._lock.acquire()
             self.wait()
-            records = self._read()
+            records = self.read()
             failed = {video for video, record in records.items() if self.retry == "errors" and "error" in record}
             self._done = records.keys() - failed - self._find_changed(records)
             if self._is_direct:
@@ -131,7 +131,7 @@ class RecordOutput:
         journals = self._beside("part-*.jsonl")
         if not journals and self.path.exists():
             return
-        records = self._read()
+        records = self.read()
         missing = sum(video not in records for video in videos)
         if missing:
             raise RuntimeError(
@@ -176,7 +176,7 @@ class RecordOutput:
             )
         return set(changed)
 
-    def _read(self) -> dict[str, Record]:
+    def read(self) -> dict[str, Record]:
         """Read the record of each video: of several the last one, unless it is an error and the one before is as current."""
         found: dict[str, Record] = {}
         for path in (*([self.path] if os.path.lexists(self.path) else []), *self._beside("part-*.jsonl")):

@@ -56,12 +56,17 @@ def check_job(path: Path, before: str, now: str) -> None:
         ValueError: another one made them; the message names what differs.
     """
     if before != now:
-        parts = zip(JOB_PARTS, before.split("-"), now.split("-"), strict=False)
-        changed = [name for name, one, other in parts if one != other] if before.count("-") == now.count("-") else []
+        changed = compare_jobs(before, now) if before.count("-") == now.count("-") else ""
         raise ValueError(
-            f"{path} holds records that were made with {' and '.join(changed) or 'another version of kinoclip'}. Label them "
+            f"{path} holds records that were made with {changed or 'another version of kinoclip'}. Label them "
             "again with --retry changed, choose another output file, or remove this one."
         )
+
+
+def compare_jobs(before: str, now: str) -> str:
+    """Name what differs between two identities of jobs, or their first groups; empty if nothing does."""
+    parts = zip(JOB_PARTS, before.split("-"), now.split("-"), strict=False)
+    return " and ".join(name for name, one, other in parts if one != other)
 
 
 def read_records(path: Path) -> list[Record]:
