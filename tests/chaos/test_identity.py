@@ -89,6 +89,7 @@ CHANGES = {
     "mean of pixels": ("other frames", change_json("video_processor", "image_mean", [0.1, 0.1, 0.1]), ()),
     "template": ("other frames", change_json("", "templates", ["{}"]), ()),
     "frames": ("other frames", None, ("--frames", "4")),
+    "clips": ("other frames", None, ("--clips", "2")),
     "dtype": ("another backend", None, ("--dtype", "bfloat16")),
     "batch size": ("another backend", None, ("--batch-size", "2")),
     "labels": ("other labels", None, ("--labels", "red circle,blue square")),
