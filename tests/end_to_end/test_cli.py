@@ -415,3 +415,20 @@ def test_jobs_of_many_videos_decode_in_processes_of_their_own(run, video_path, c
     for options in ((), ("--no-isolate",)):
         assert run(*command, *options)[0] == 0
     assert seen == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("options", "serves_agents"), [(["--mcp"], True), ([], None)])
+def test_the_space_serves_agents_on_request(run, monkeypatch, options, serves_agents):
+    app = pytest.importorskip("kinoclip.space.app", reason="pip install 'kinoclip[demo]'")
+    launched = {}
+    monkeypatch.setattr(app, "build_app", lambda models: models)
+    monkeypatch.setattr(app, "launch_app", lambda app, **given: launched.update(given))
+    monkeypatch.setattr("kinoclip.cli.demo.find_spec", lambda name: name)
+    assert run("space", *options)[0] == 0
+    assert launched["mcp_server"] is serves_agents
+
+
+def test_serving_agents_without_the_package_names_what_to_install(run, monkeypatch):
+    monkeypatch.setattr("kinoclip.cli.demo.find_spec", lambda name: None)
+    code, _, errors = run("space", "--mcp")
+    assert (code, errors) == (2, ["kinoclip: The MCP server needs the package mcp: pip install 'kinoclip[mcp]'."])

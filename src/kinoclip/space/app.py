@@ -1,12 +1,14 @@
 """The page: tabs, theme, launch."""
 
 import signal
+import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import gradio.mcp
 
 from kinoclip.explain.html import ANSWER_STYLE
 from kinoclip.space.examples import make_examples
@@ -61,6 +63,7 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
     workers = Workers(models, limits)
     # Later than Gradio, which keeps a list of the files it deletes.
     folder = TemporaryFolder(_SWEEP_SECONDS, _KEEP_SECONDS + 2 * _SWEEP_SECONDS)
+    gradio.mcp.DEFAULT_TEMP_DIR = tempfile.gettempdir()  # of videos in calls of agents, which Gradio would keep
     examples = make_examples(folder.examples, workers)
     app = gr.Blocks(title="kinoclip", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, _KEEP_SECONDS))
     weakref.finalize(app, folder.close)
