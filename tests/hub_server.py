@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._resolve(repo, "/".join(rest[2:]))
         if rest[:1] == ["tree"]:
             return self._tree(repo, "/".join(rest[2:]))
-        siblings = [{"rfilename": path} for path in repo.files]
+        siblings = [{"rfilename": path, "size": len(content)} for path, content in repo.files.items()]
         return self._send(
             200, {"id": name, "sha": repo.head, "private": repo.private, "tags": [], "siblings": siblings}
         )

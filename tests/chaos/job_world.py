@@ -59,7 +59,7 @@ class World:
             return ["kinoshapes", folder / "clips"]
         if kind == "publish":
             return ["publish", folder / "model", "org/model", "--license", "mit"]
-        options = ["--labels", LABELS, "--batch-size", 2, "--explain"]
+        options = ["--model", "mini", "--labels", LABELS, "--batch-size", 2, "--explain"]
         return ["classify", self.videos, *options, "--output", folder / f"out.{kind}"]
 
     def fresh(self, kind: str) -> Path:

@@ -155,7 +155,18 @@ def named(tmp_path, clip):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_arbitrary_names_come_back_and_are_never_labelled_twice(suffix, named, tmp_path, capsys, hold):
     output = tmp_path / f"out{suffix}"
-    command = ["classify", str(named), "--labels", LABELS, "--batch-size", "8", "--output", str(output)]
+    command = [
+        "classify",
+        str(named),
+        "--model",
+        "mini",
+        "--labels",
+        LABELS,
+        "--batch-size",
+        "8",
+        "--output",
+        str(output),
+    ]
     assert main(command) == 0
     videos = {str(path) for path in named.rglob("*.mp4")}
     assert {record["video"] for record in read_records(output)} == videos
@@ -172,7 +183,7 @@ def test_arbitrary_names_stand_in_tables_of_suggestions_and_reports(named, tmp_p
     videos = {str(path) for path in named.rglob("*.mp4")}
     table, report = tmp_path / "table.csv", tmp_path / "report.jsonl"
     for _ in range(2):
-        assert main(["suggest", str(named), "--labels", LABELS, "--output", str(table)]) == 0
+        assert main(["suggest", str(named), "--model", "mini", "--labels", LABELS, "--output", str(table)]) == 0
         assert main(["check", str(named), "--workers", "0", "--output", str(report)]) == 0
     rows = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
     assert len(rows) == len(videos) + 1
@@ -180,7 +191,9 @@ def test_arbitrary_names_stand_in_tables_of_suggestions_and_reports(named, tmp_p
     assert {json.loads(line)["video"] for line in report.read_text().splitlines()} == videos
     printed = capsys.readouterr()
     assert not CONTROL.search((printed.out + printed.err).replace("\r", "").replace("\x1b[A", ""))
-    found = main(["embed", str(named), "--pooling", "mean", "--output", str(tmp_path / "v.safetensors")])
+    found = main(
+        ["embed", str(named), "--pooling", "mean", "--model", "mini", "--output", str(tmp_path / "v.safetensors")]
+    )
     assert found == 0
     assert main(["search", str(tmp_path / "v.safetensors"), "red circle", "--top-k", str(len(videos))]) == 0
     shown = capsys.readouterr()
@@ -195,7 +208,9 @@ def test_labels_of_arbitrary_bytes_are_refused_or_come_back(clip, tmp_path, caps
         label = os.fsdecode(bytes(rng.choices([b for b in range(1, 256) if b not in b",;\n"], k=rng.randint(1, 20))))
         for suffix in FORMATS:
             output = tmp_path / f"{number}{suffix}"
-            code = main(["classify", str(clip), "--labels", f"{label},red circle", "--output", str(output)])
+            code = main(
+                ["classify", str(clip), "--model", "mini", "--labels", f"{label},red circle", "--output", str(output)]
+            )
             assert code in (0, 2)
             if code == 0:
                 [record] = read_records(output)

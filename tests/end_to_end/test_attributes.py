@@ -15,7 +15,7 @@ from kinoclip.kinoshapes import kinoshapes_clips, write_video
 from kinoclip.text.attributes import read_attributes
 
 LABELS = ["red circle", "blue square", "green star"]
-FIND = ["--lexicon", "kinoshapes", "--top-k", "3"]
+FIND = ["--clip", "mini", "--lexicon", "kinoshapes", "--top-k", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_same_command_continues_and_a_mended_video_joins_the_file(job, data,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["{clips}", "--lexicon", "kinetics400", "--output", "{found}"], "made with other labels or phrases and other options."),
+        (["{clips}", *FIND, "--lexicon", "kinetics400", "--output", "{found}"], "made with other labels or phrases."),
         (["{clips}", *FIND, "--top-k", "2", "--output", "{found}"], "made with other options."),
         (["{clips}", *FIND, "--frames", "4", "--output", "{found}"], "made with other frames"),
         (["{clips}", *FIND, "--dtype", "bfloat16", "--output", "{found}"], "another backend, device, dtype or batch size."),

@@ -234,7 +234,7 @@ def test_a_cut_output_is_continued_to_the_same_bytes(run, videos, clip_folder, t
         (["{video}", "--labels", LABELS, "--model", "{clip}", "--batch-size", "0"], "--batch-size"),
         (["{video}", "--labels", LABELS, "--threshold", "1.5"], "--threshold"),
         (["{video}", "--background", "a"], "give --labels too"),
-        (["{video}", "--labels", "a", "--background", "a"], "given twice"),
+        (["{video}", "--labels", "a", "--background", "a", "--model", "mini"], "given twice"),
         (["{video}", "--labels", LABELS, "--picture-format", "gif"], "must be png, html or json, got gif"),
         (["{video}", "--labels", "a", "--features", "{tmp}/f", "--explain"], "cannot be used with --features"),
         (["{video}", "--labels", "a", "--features", "{tmp}/f", "--spans"], "--spans cannot be used with"),

@@ -110,7 +110,7 @@ def test_a_report_that_cannot_be_written_is_printed(evaluate_to, tmp_path, monke
 
 
 def test_closed_streams_are_no_traceback(programs, video_path):
-    arguments = ["kinoclip", "classify", str(video_path), "--labels", "red circle,blue star"]
+    arguments = ["kinoclip", "classify", str(video_path), "--model", "mini", "--labels", "red circle,blue star"]
     code = f"import sys; sys.argv = {arguments}; sys.stdout = None\nfrom kinoclip import cli\ncli.run()"
     done = subprocess.run(
         ["python", "-c", code], capture_output=True, text=True, timeout=60, env=programs, check=False

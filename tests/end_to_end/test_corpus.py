@@ -129,5 +129,5 @@ def test_a_decision_that_cannot_be_read_is_named_with_file_and_line(folder, caps
 
 
 def test_a_corpus_is_refused_by_a_model_without_one(folder, capsys, video_path):
-    assert main(["classify", str(video_path), "--labels", "a,b", "--corpus", "hmdb51"]) == 2
+    assert main(["classify", str(video_path), "--model", "mini", "--labels", "a,b", "--corpus", "hmdb51"]) == 2
     assert "The model mini has no corpus of entities; only ALT models have." in capsys.readouterr().err

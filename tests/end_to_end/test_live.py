@@ -15,7 +15,7 @@ from kinoclip.kinoshapes.benchmark import benchmark_dataset
 from kinoclip.video import VideoReader
 
 LABELS = "red circle,red square,red star,green circle,green square,green star,blue circle,blue square,blue star"
-COMMAND = ["kinoclip", "live", "-", "--labels", LABELS, "--fps", "8", "--keep-all"]
+COMMAND = ["kinoclip", "live", "-", "--model", "mini", "--labels", LABELS, "--fps", "8", "--keep-all"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,19 @@ def test_each_video_gets_a_record_of_its_spans_without_those_of_the_background(r
     for hidden in ("", background):
         output = tmp_path / f"spans{hidden}.jsonl"
         labels = ",".join(label for label in LABELS.split(",") if label != hidden)
-        options = ["--labels", labels, "--background", hidden, "--spans", "--fps", "8", "--output", str(output)]
+        options = [
+            "--model",
+            "mini",
+            "--labels",
+            labels,
+            "--background",
+            hidden,
+            "--spans",
+            "--fps",
+            "8",
+            "--output",
+            str(output),
+        ]
         assert main(["classify", str(tmp_path / "videos"), *options]) == 0
         records = [json.loads(line) for line in output.read_text().splitlines()]
         expected = [[label for label in labels if label != hidden] for labels in truth]

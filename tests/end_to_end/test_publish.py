@@ -108,3 +108,13 @@ def test_the_model_loads_by_name_and_later_without_a_network(video_path, environ
     assert closed in ("red circle", "blue square", "green star")
     assert free in ("red circle", "blue ring")
     assert answers == [answers[0]] * 4
+
+
+def test_a_download_is_announced_once_with_its_size(hub, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    load = "from kinoclip.methods.auto import read_config; [read_config('org/bike-mini') for _ in range(2)]"
+    done = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # float32, 0.5 M parameters
+    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'hub'}, once: 2 MB.\n"

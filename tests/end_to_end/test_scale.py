@@ -16,7 +16,16 @@ import pytest
 from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
 NUM_VIDEOS, NUM_KILLS = (500, 10) if os.environ.get("KINOCLIP_CHAOS") == "full" else (60, 3)
-OPTIONS = ("--labels", "red circle,blue square,green star,nothing", "--threshold", "0.5", "--batch-size", "1")
+OPTIONS = (
+    "--model",
+    "mini",
+    "--labels",
+    "red circle,blue square,green star,nothing",
+    "--threshold",
+    "0.5",
+    "--batch-size",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,12 @@ def run(*arguments):
 
 def test_a_parquet_holds_the_records_of_a_jsonl_and_is_not_written_again(videos, tmp_path, capsys):
     for name in ("out.jsonl", "out.parquet"):
-        assert run("classify", videos, "--labels", LABELS, "--output", tmp_path / name) == 0
+        assert run("classify", videos, "--model", "mini", "--labels", LABELS, "--output", tmp_path / name) == 0
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert read_records(tmp_path / "out.parquet") == records
     before = (tmp_path / "out.parquet").read_bytes()
     capsys.readouterr()
-    assert run("classify", videos, "--labels", LABELS, "--output", tmp_path / "out.parquet") == 0
+    assert run("classify", videos, "--model", "mini", "--labels", LABELS, "--output", tmp_path / "out.parquet") == 0
     assert "4 of 4 are done already" in capsys.readouterr().err
     assert (tmp_path / "out.parquet").read_bytes() == before
 
@@ -44,13 +44,27 @@ def test_an_output_in_the_folder_itself_is_not_labelled(videos, tmp_path):
     folder = shutil.copytree(videos, tmp_path / "videos")
     output = folder / "labels.csv"
     for _ in range(2):
-        assert run("classify", folder, "--labels", LABELS, "--output", output, "--features", folder / "features") == 0
+        assert (
+            run(
+                "classify",
+                folder,
+                "--model",
+                "mini",
+                "--labels",
+                LABELS,
+                "--output",
+                output,
+                "--features",
+                folder / "features",
+            )
+            == 0
+        )
     assert len(list(csv.DictReader(output.open(newline="")))) == 4
 
 
 def test_a_query_finds_its_video(videos, tmp_path, capsys):
     index = tmp_path / "videos.safetensors"
-    assert run("embed", videos, "--output", index, "--pooling", "mean") == 0
+    assert run("embed", videos, "--model", "mini", "--output", index, "--pooling", "mean") == 0
     assert "3 videos, 64 numbers each, without 1 that cannot be read" in capsys.readouterr().err
     assert run("search", index, "a red circle", "a green star", "--top-k", 1) == 0
     query, found, *_ = capsys.readouterr().out.splitlines()
@@ -66,9 +80,21 @@ def test_a_query_finds_its_video(videos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["embed", "{videos}", "--output", "{tmp}/v.parquet"], "must end in .safetensors"),
-        (["embed", "{videos}", "--output", "{tmp}/v.safetensors"], "--pooling mean"),
-        (["embed", "{videos}/broken.mp4", "--output", "{tmp}/v.safetensors", "--pooling", "mean"], "could be read"),
+        (["embed", "{videos}", "--model", "mini", "--output", "{tmp}/v.parquet"], "must end in .safetensors"),
+        (["embed", "{videos}", "--model", "mini", "--output", "{tmp}/v.safetensors"], "--pooling mean"),
+        (
+            [
+                "embed",
+                "{videos}/broken.mp4",
+                "--model",
+                "mini",
+                "--output",
+                "{tmp}/v.safetensors",
+                "--pooling",
+                "mean",
+            ],
+            "could be read",
+        ),
         (["search", "{tmp}/none.safetensors", "a"], "does not exist"),
         (["search", "{videos}/broken.mp4", "a"], "must end in .safetensors"),
         (["search", "{tmp}/none.safetensors", "a", "--top-k", "0"], "--top-k must be at least 1, got 0"),
@@ -85,12 +111,12 @@ def test_wrong_use_gives_one_line_and_code_2(arguments, said, videos, tmp_path, 
 
 def test_other_failures_are_one_line(videos, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("x")
-    assert run("classify", videos, "--labels", LABELS, "--features", tmp_path / "file") == 2
+    assert run("classify", videos, "--model", "mini", "--labels", LABELS, "--features", tmp_path / "file") == 2
     assert "File exists" in capsys.readouterr().err.splitlines()[-1]
     monkeypatch.setattr("kinoclip.cli.options.find_launch", lambda device: object())
-    assert run("classify", videos, "--labels", LABELS) == 2
+    assert run("classify", videos, "--model", "mini", "--labels", LABELS) == 2
     assert "give --output" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    assert run("classify", videos, "--labels", LABELS, "--output", tmp_path / "out.parquet") == 1
+    assert run("classify", videos, "--model", "mini", "--labels", LABELS, "--output", tmp_path / "out.parquet") == 1
     assert "pip install 'kinoclip[train]'" in capsys.readouterr().err

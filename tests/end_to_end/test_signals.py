@@ -76,7 +76,7 @@ def test_a_command_that_waits_ends(wait, numbers, video_path, tmp_path, programs
     module, owner, name, code = WAITS[wait]
     started = tmp_path / "started"
     code = HANG.format(module=module, owner=owner, name=name, wait=code, started=str(started))
-    command = ["python", "-c", code, "classify", str(video_path), "--labels", "a,b"]
+    command = ["python", "-c", code, "classify", str(video_path), "--model", "mini", "--labels", "a,b"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=programs) as process:
         until = time.monotonic() + 60
         while not started.exists():
@@ -94,7 +94,7 @@ def test_a_command_that_waits_ends(wait, numbers, video_path, tmp_path, programs
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_live_ends_while_its_pipe_is_silent(number, programs):
     read, write = os.pipe()
-    command = ["kinoclip", "live", "-", "--labels", "red circle,blue star"]
+    command = ["kinoclip", "live", "-", "--model", "mini", "--labels", "red circle,blue star"]
     with subprocess.Popen(command, stdin=read, stderr=subprocess.PIPE, env=programs) as process:
         time.sleep(4)
         code, seconds = stop(process, [number])
@@ -106,7 +106,7 @@ def test_live_ends_while_its_pipe_is_silent(number, programs):
 
 
 def test_a_download_that_gets_no_answer_ends(silent_server, programs):
-    command = ["kinoclip", "live", f"{silent_server}/a.m3u8", "--labels", "red circle,blue star"]
+    command = ["kinoclip", "live", f"{silent_server}/a.m3u8", "--model", "mini", "--labels", "red circle,blue star"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=programs) as process:
         time.sleep(4)
         code, seconds = stop(process, [signal.SIGTERM])

@@ -9,8 +9,10 @@ import pytest
 
 from kinoclip.cli import main
 from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.methods.auto import mini_clip_path
 
-# words that the embedded model does not know
+# words that the embedded model does not know; under the name of its folder it is a CLIP that may learn them
+START = str(mini_clip_path())
 WORDS = {"circle": "ball", "square": "crate", "star": "badge"}
 FAST = ["--set", "training.epochs=5", "--set", "training.lr=3e-3", "--set", "model.temporal_layers=1"]
 
@@ -47,7 +49,21 @@ def rounds(place, truth):
     os.chdir(place)
     try:
         assert (
-            main(["suggest", "clips", "--labels", "ball,crate,badge", "--output", "s.csv", "--pictures", "why"]) == 0
+            main(
+                [
+                    "suggest",
+                    "clips",
+                    "--model",
+                    START,
+                    "--labels",
+                    "ball,crate,badge",
+                    "--output",
+                    "s.csv",
+                    "--pictures",
+                    "why",
+                ]
+            )
+            == 0
         )
         first = read(place / "s.csv")
         correct(place / "s.csv", truth, 9)
@@ -106,7 +122,7 @@ def test_corrections_are_kept_and_asked_no_more(rounds, truth):
 
 def test_the_second_round_learns_all_corrections_from_the_first_start(rounds, place):
     made = json.loads((place / "model_2" / "training.json").read_text())
-    assert (made["start"], made["videos"]["training"][0], made["labels"]) == ("mini", 12, ["badge", "ball", "crate"])
+    assert (made["start"], made["videos"]["training"][0], made["labels"]) == (START, 12, ["badge", "ball", "crate"])
 
 
 def test_the_result_classifies_with_its_own_labels(rounds, here, capsys):
@@ -121,11 +137,20 @@ def test_the_result_classifies_with_its_own_labels(rounds, here, capsys):
         (["tune", "wrong.csv", "--output", "never"], "line 3: 'crat' is not a label. Did you mean 'crate'?"),
         (["tune", "s.csv", "--output", "model", *FAST], "name a new folder"),
         (["tune", "s.csv", "--output", "never", "--start", "nowhere"], "nowhere"),
-        (["suggest", "clips", "--labels", "ball", "--output", "x.csv"], "Give two at least"),
-        (["suggest", "clips", "--labels", "ball,none", "--output", "x.csv"], "cannot be used in a table"),
-        (["suggest", "clips", "--labels", "ball,crate", "--output", "x.jsonl"], "must be a .csv file"),
+        (["suggest", "clips", "--model", START, "--labels", "ball", "--output", "x.csv"], "Give two at least"),
+        (
+            ["suggest", "clips", "--model", START, "--labels", "ball,none", "--output", "x.csv"],
+            "cannot be used in a table",
+        ),
+        (
+            ["suggest", "clips", "--model", START, "--labels", "ball,crate", "--output", "x.jsonl"],
+            "must be a .csv file",
+        ),
         (["suggest", "clips", "--output", "x.csv"], "carries no labels of its own"),
-        (["suggest", "empty", "--labels", "ball,crate", "--output", "s.csv"], "The given paths hold no videos"),
+        (
+            ["suggest", "empty", "--model", START, "--labels", "ball,crate", "--output", "s.csv"],
+            "The given paths hold no videos",
+        ),
     ],
 )
 def test_wrong_use_changes_nothing(here, rounds, capsys, command, said):

@@ -123,8 +123,11 @@ def read_names(text: str | None) -> tuple[str, ...]:
 
 def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: bool = True) -> None:
     """Register the options for the model, under `aliases` too, and its device, and those for batches of videos."""
+    from kinoclip.modeling.names import DEFAULT
+
     add = command.add_argument
-    add("--model", *aliases, default="mini", help="folder, hub id, plain CLIP, or mini (default: %(default)s)")
+    model = "folder, hub id, plain CLIP, or mini, which knows the shapes of the demo (default: %(default)s)"
+    add("--model", *aliases, default=DEFAULT, help=model)
     add("--frames", type=int, help="frames per video or window (default: that of the model)")
     add_device_options(command)
     add_setting_option(command, "setting of the model other than the saved one, such as rate=4 for SLLM")
@@ -153,10 +156,10 @@ def add_device_options(command: argparse.ArgumentParser) -> None:
 
 def check_model_options(options: argparse.Namespace) -> dict[str, Any]:
     """Check the options of `add_model_options` before torch is imported, and return the settings of --set."""
-    from kinoclip.modeling.names import EMBEDDED, check_model_name
+    from kinoclip.modeling.names import DEFAULT, EMBEDDED, check_model_name
 
-    if options.model == EMBEDDED and not _has_labels(options):
-        raise UsageError(f"The embedded model carries no labels of its own. {_GIVE_LABELS}")
+    if options.model in (EMBEDDED, DEFAULT) and not _has_labels(options):
+        raise UsageError(f"The model {options.model} carries no labels of its own. {_GIVE_LABELS}")
     check_model_name(options.model)
     check_least(options, frames=1, batch_size=1)
     if not options.timeout > 0:
@@ -175,9 +178,6 @@ def load_classifier(options: argparse.Namespace, launch: Any = None, **more: Any
     settings = check_model_options(options)
     from kinoclip.inference.classifier import Classifier
 
-    if options.model == "mini" and (launch is None or launch.is_main_process):
-        advice = "give --model for your own videos, such as --model openai/clip-vit-base-patch32"
-        notify(f"the embedded model knows colored shapes only; {advice}")
     device = options.device if launch is None else launch.device
     placed = {"device": device, "dtype": options.dtype, "backend": options.backend}
     classifier = Classifier.load(options.model, settings=settings, **placed, **more)

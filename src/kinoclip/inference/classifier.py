@@ -17,10 +17,11 @@ from kinoclip.explain.html import notebook_page
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.encoding import EncodedVideo, encode_videos, join_features, mean_of_views
 from kinoclip.inference.feature_cache import FeatureCache
-from kinoclip.methods.auto import EMBEDDED
+from kinoclip.kinoshapes.benchmark import check_words
 from kinoclip.methods.candidates import ChineseNames, Corpus, encode_candidates, set_chinese_names
 from kinoclip.modeling.classification import Classification, Classifications, Prediction, to_probabilities
 from kinoclip.modeling.layers.text_features import ensemble
+from kinoclip.modeling.names import DEFAULT, EMBEDDED
 from kinoclip.modeling.outputs import TextFeatures
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.modeling.video_processing import SampledVideo, is_one_video
@@ -79,7 +80,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        model: str | Path = EMBEDDED,
+        model: str | Path = DEFAULT,
         *,
         lexicon: str | Path | Sequence[str] | None = None,
         lexicon_clip: str | Path | None = None,
@@ -142,17 +143,25 @@ class Classifier:
         if len(labels) == 1:
             logger.warning("There is only the label %r, so its probability is always 1. Give several.", labels[0])
         if not labels or labels != self._labels:
-            self._text = encode_candidates(
-                self.model,
-                self.processor,
-                labels,
-                name=self.name,
-                descriptions=self.descriptions,
-                chinese=self.chinese,
-                encode=None if self.features is None else self.features.encode_text,
+            self._text = self.encode_labels(
+                labels, encode=None if self.features is None else self.features.encode_text
             )
             self._labels = labels
         return labels
+
+    def encode_labels(self, labels: Sequence[str], encode: Callable[..., TextFeatures] | None = None) -> TextFeatures:
+        """Encode labels as candidates; see `encode_candidates`."""
+        if self.name == EMBEDDED:
+            check_words(labels)
+        return encode_candidates(
+            self.model,
+            self.processor,
+            labels,
+            name=self.name,
+            descriptions=self.descriptions,
+            chinese=self.chinese,
+            encode=encode,
+        )
 
     @property
     def text(self) -> TextFeatures:
@@ -266,10 +275,7 @@ class Classifier:
     def encode_text(self, labels: str | Sequence[str]) -> torch.Tensor:
         """Encode labels in the templates of the model: (K, D), unit length."""
         labels = [labels] if isinstance(labels, str) else list(labels)
-        text = encode_candidates(
-            self.model, self.processor, labels, name=self.name, descriptions=self.descriptions, chinese=self.chinese
-        )
-        return ensemble(text.embeds).float().cpu()
+        return ensemble(self.encode_labels(labels).embeds).float().cpu()
 
     @torch.inference_mode()
     def similarity(self, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
@@ -285,7 +291,7 @@ def classify(
     videos: VideoSource | Sequence[VideoSource],
     labels: Labels | None = None,
     *,
-    model: str | Path | Classifier = EMBEDDED,
+    model: str | Path | Classifier = DEFAULT,
     top_k: int = 5,
     explain: bool = False,
     chinese: ChineseNames | None = None,
@@ -300,7 +306,7 @@ def classify(
         labels: the names to choose from: a list, one string with commas, a file, or a packaged set such as "kinetics400"; by
             default those that the checkpoint carries.
         model: a folder or hub id, a plain CLIP for zero-shot use, a `Classifier` (nothing is loaded again), or "mini", the
-            embedded model, which knows colored shapes only: choose another one for your own videos.
+            embedded model, which knows colored shapes only. The default is OpenAI's CLIP ViT-B/32, which is downloaded once.
         top_k: number of predictions.
         explain: add the frames and the explanation: the saliency of each frame, attention and entities, where the method has
             them.

@@ -9,6 +9,7 @@ from kinoclip.explain.drawing import saliency_bar
 from kinoclip.inference.classifier import Classifier
 from kinoclip.inference.saving import save_explanation
 from kinoclip.kinoshapes import kinoshapes_clips, label_names, write_video
+from kinoclip.modeling.names import EMBEDDED
 
 
 def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[str]:
@@ -20,7 +21,7 @@ def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[st
         num_videos: number of clips.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    classifier = Classifier.load()
+    classifier = Classifier.load(EMBEDDED)
     labels = label_names("object")
     noun = "clip" if num_videos == 1 else "clips"
     yield f"{num_videos} {noun}, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"

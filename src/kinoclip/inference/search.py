@@ -17,9 +17,9 @@ from kinoclip.inference.classifier import Classifier
 from kinoclip.inference.encoding import encode_videos, join_features, mean_of_views
 from kinoclip.inference.feature_cache import hash_model
 from kinoclip.inference.records import Record
-from kinoclip.methods.auto import EMBEDDED
 from kinoclip.methods.candidates import encode_candidates
 from kinoclip.modeling.checkpoints import first_line
+from kinoclip.modeling.names import DEFAULT
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import atomic_file, readable_by
 from kinoclip.video import VideoDecodeError
@@ -90,7 +90,7 @@ class VideoEmbeddings:
 def embed_videos(
     videos: Sequence[str | Path],
     *,
-    model: str | Path | Classifier = EMBEDDED,
+    model: str | Path | Classifier = DEFAULT,
     pooling: Pooling = "own",
     batch_size: int | None = None,
     features: str | Path | None = None,
@@ -188,7 +188,7 @@ def search(
     if not classifier.processor.reads_text:
         raise ValueError(f"The model {classifier.name} has no tokenizer, so it cannot search by text.")
     texts = [queries] if isinstance(queries, str) else list(queries)
-    text = encode_candidates(classifier.model, classifier.processor, texts, name=classifier.name)
+    text = classifier.encode_labels(texts)
     with torch.inference_mode():
         videos = embeddings.embeds.to(classifier.model.device, classifier.model.dtype)
         scores = classifier.model.match(videos, text).float().T

@@ -7,7 +7,8 @@ reversal, frame by frame: a model that averages frames can find the pair but not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -24,8 +25,9 @@ from kinoclip.kinoshapes.clips import (
     render,
     sample_spec,
 )
-from kinoclip.kinoshapes.drawing import BACKGROUNDS, SHAPES
+from kinoclip.kinoshapes.drawing import BACKGROUNDS, COLORS, SHAPES
 from kinoclip.kinoshapes.files import build_task
+from kinoclip.modeling.names import DEFAULT
 from kinoclip.text.entities import Category, Entity
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ EN_VERBS = {
     "circling": "moving in a ring",
     "blinking": "closing and opening",
 }
+# of other captions of the embedded CLIP, and words without a meaning of their own
+_OTHER_WORDS = """nothing empty background wall scene shape object moving still video photo human action
+a an the another any no other some something this and or of on in with without is to about"""
 BENCHMARK_CORPORA = ("kinoshapes", "kinoshapes/small", "kinoshapes/large")
 _FRAMES = 16
 
@@ -111,6 +116,24 @@ def action_classes(task: Task = "actions") -> tuple[ActionClass, ...]:
             ]
             return (*objects, *motions, *orders, *(_needle(color) for color in colors))
     return tuple(objects)
+
+
+def check_words(labels: Sequence[str]) -> None:
+    """Check that the embedded CLIP knows every word of labels, from its captions or the names of the classes.
+
+    Raises:
+        ValueError: it does not know one; it would choose a label with confidence all the same.
+    """
+    classes = [action for task in TASKS for action in action_classes(task)]
+    names = (*COLORS, *SHAPES, *BACKGROUNDS, *VERBS, _OTHER_WORDS, *(f"{c.label} {c.paraphrase}" for c in classes))
+    known = {word.rstrip("s") for name in names for word in re.findall(r"\w+", name.lower())}
+    for label in labels:
+        unknown = [word for word in re.findall(r"\w+", label.lower()) if word.rstrip("s") not in known]
+        if unknown:
+            raise ValueError(
+                f"The embedded model knows the colored shapes of the demo only, not {unknown[0]!r} in the label {label!r}. Name a "
+                f"model for your own videos, such as {DEFAULT}."
+            )
 
 
 def benchmark_dataset(

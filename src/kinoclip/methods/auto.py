@@ -1,12 +1,13 @@
 """Load configs, weights and processors by name: a published folder, a hub id, a plain CLIP or the embedded one."""
 
+import logging
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import get_session, hf_hub_url, is_offline_mode, try_to_load_from_cache
-from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
+from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_ETAG_TIMEOUT
 from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPModel, PreTrainedConfig
 
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
@@ -17,6 +18,8 @@ from kinoclip.modeling.names import check_model_name
 from kinoclip.modeling.processing import RecognizerProcessor, check_tokenizer
 from kinoclip.modeling.recognizer import VideoRecognizer, check_candidates
 from kinoclip.text.parsing import load_json
+
+logger = logging.getLogger(__name__)
 
 # of a JSON file; a tokenizer of 250,000 words takes 17 MB
 _MAX_JSON_BYTES = 40_000_000
@@ -62,7 +65,7 @@ def read_config(source: str) -> Any:
         raise ValueError(f"{source} is not a model folder: it lacks config.json. Name the folder that has it.")
     try:
         if not path.exists():
-            _check_connection(source)
+            _announce_download(source)
         _check_json_files(path, "config.json")
         check_content(PreTrainedConfig.get_config_dict(source)[0], "config.json")
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -72,15 +75,21 @@ def read_config(source: str) -> Any:
         if path.is_dir():
             raise ValueError(f"{source}/config.json could not be read: {first_line(error)}") from error
         raise ValueError(
-            f"The folder {source} does not exist, and the model could not be fetched from the hub under that name: "
+            f"There is no folder {source}, and the model could not be fetched from the hub under that name: "
             f"{first_line(error)} Check the name and the connection."
         ) from error
 
 
-def _check_connection(source: str) -> None:
-    """Raise an error if a model of the hub is not in the cache and the hub cannot be reached; later requests try for half a minute."""
-    if not (is_offline_mode() or isinstance(try_to_load_from_cache(source, "config.json"), str)):
-        get_session().head(hf_hub_url(source, "config.json"), timeout=HF_HUB_ETAG_TIMEOUT)
+def _announce_download(source: str) -> None:
+    """Log the size of a model that the cache lacks; raise an error if the hub cannot be reached, since later requests try for half a minute."""
+    if is_offline_mode() or isinstance(try_to_load_from_cache(source, "config.json"), str):
+        return
+    stored = HfApi().model_info(source, files_metadata=True, timeout=HF_HUB_ETAG_TIMEOUT).siblings or ()
+    weights = next(
+        (found for end in (".safetensors", ".bin") if (found := [f for f in stored if f.rfilename.endswith(end)])), []
+    )
+    megabytes = sum(file.size or 0 for file in weights) / 1e6
+    logger.warning("%s is downloaded from the hub into %s, once: %.0f MB.", source, HF_HUB_CACHE, megabytes)
 
 
 def load_processor(source: str, *, needs_tokenizer: bool = False) -> RecognizerProcessor:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+# the model of functions and commands that are given none
+DEFAULT = "openai/clip-vit-base-patch32"
 # name of the CLIP in the package, which was trained on KinoShapes only
 EMBEDDED = "mini"
 

@@ -14,7 +14,15 @@ from typing import Any, NoReturn, Self
 
 from kinoclip.modeling.processing import RecognizerProcessor
 from kinoclip.modeling.recognizer import VideoRecognizer
-from kinoclip.storage import claimed, escape_text, exclusive, remove, remove_all_temporaries, temporary_folder, write_json
+from kinoclip.storage import (
+    claimed,
+    escape_text,
+    exclusive,
+    remove,
+    remove_all_temporaries,
+    temporary_folder,
+    write_json,
+)
 
 # settings and data of a run, its result, and its checkpoints
 RECORD, RESULT, CHECKPOINTS = "run.json", "training.json", "checkpoints"

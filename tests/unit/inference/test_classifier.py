@@ -21,6 +21,7 @@ from kinoclip import (
     VideoDecodeError,
 )
 from kinoclip.inference.attributes import AttributeFinder
+from kinoclip.inference.search import embed_videos, search
 
 LABELS = ["red circle", "blue square", "green star"]
 
@@ -32,6 +33,20 @@ def test_one_video_gives_pairs_of_label_and_probability_best_first(classifier, v
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert answer.label == answer[0].label
     assert len(answer) == 3
+
+
+def test_the_embedded_model_refuses_labels_that_it_does_not_know_wherever_they_are_encoded(video_path):
+    classifier = Classifier.load("mini")
+    uses = [lambda label: classifier.classify(video_path, ["red circle", label]), classifier.encode_text]
+    for use in (*uses, lambda label: search(embed_videos([video_path], model=classifier, pooling="mean"), label)):
+        use("blue square")
+        with pytest.raises(ValueError, match="not 'dancing' in the label 'dancing'"):
+            use("dancing")
+
+
+def test_the_default_model_is_a_real_clip(video_path):
+    with pytest.raises(ValueError, match=r"openai/clip-vit-base-patch32, .* could not be fetched from the hub"):
+        kinoclip.classify(video_path, LABELS)
 
 
 def test_a_list_of_videos_gives_a_list_of_answers_with_top_k_labels(classifier, video_path):

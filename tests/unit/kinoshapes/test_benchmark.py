@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kinoclip.data.samples import class_names
-from kinoclip.kinoshapes import render
-from kinoclip.kinoshapes.benchmark import TASKS, action_classes, benchmark_dataset, chinese_names
+from kinoclip.kinoshapes import OBJECTS, render
+from kinoclip.kinoshapes.benchmark import TASKS, action_classes, benchmark_dataset, check_words, chinese_names
 
 
 def videos(task="actions", split="test", count=1):
@@ -21,6 +21,13 @@ def test_the_task_of_actions_has_nine_objects_six_motions_four_orders_and_three_
     motions = [known.label for known in action_classes() if known.group == "motion"]
     assert [known.label for known in action_classes("motions")] == motions
     assert {known.label for known in action_classes()}.isdisjoint(known.label for known in action_classes("unseen"))
+
+
+def test_the_words_of_the_embedded_clip_are_those_of_shapes():
+    names = [name for task in TASKS for known in action_classes(task) for name in (known.label, known.paraphrase)]
+    check_words([*names, *OBJECTS, "Some red circles on a noisy wall", "another shape", "nothing"])
+    with pytest.raises(ValueError, match=r"not 'juggling' in the label 'juggling balls'. Name a model for your own"):
+        check_words(["red circle", "juggling balls"])
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,11 +3,13 @@
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
+from huggingface_hub import HfApi, hf_api
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -222,8 +224,8 @@ def test_a_sharded_model_loads_and_a_missing_shard_is_named(tiny_bike, bike_proc
 
 def test_a_hub_that_cannot_be_reached_is_reported_after_one_request(monkeypatch):
     monkeypatch.setattr(auto, "is_offline_mode", lambda: False)
-    monkeypatch.setattr(auto, "hf_hub_url", lambda *_: "http://127.0.0.1:9/config.json")  # no server
-    monkeypatch.setattr(auto, "get_session", httpx.Client)  # without the hook of the suite, which is offline
+    monkeypatch.setattr(auto, "HfApi", partial(HfApi, "http://127.0.0.1:9"))  # no server
+    monkeypatch.setattr(hf_api, "get_session", httpx.Client)  # without the hook of the suite, which is offline
     monkeypatch.setattr(auto.PreTrainedConfig, "get_config_dict", lambda _: pytest.fail("a second request"))
     with pytest.raises(
         ValueError, match=r"could not be fetched from the hub .* refused. Check the name and the connection"

@@ -68,7 +68,8 @@ def test_the_number_of_frames_is_the_visitors(models, video_path):
         ({"frames": 33}, "The number of frames must be from 1 to 32, or 0, got 33."),
         ({"threshold": 2.0}, "The threshold must be from 0 to 1, got 2.0."),
         ({"model": "../etc"}, "The model must be one of mini, got '../etc'."),
-        ({"labels": ("word " * 40,)}, "The label 'word word"),
+        ({"labels": ("red circle " * 40,)}, "The label 'red circle"),
+        ({"labels": ("dancing",)}, "The embedded model knows the colored shapes of the demo only, not 'dancing'"),
     ],
 )
 def test_numbers_and_models_that_do_not_exist_are_refused(models, video_path, changed, message):
