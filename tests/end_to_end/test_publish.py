@@ -110,11 +110,15 @@ def test_the_model_loads_by_name_and_later_without_a_network(video_path, environ
     assert answers == [answers[0]] * 4
 
 
-def test_a_download_is_announced_once_with_its_size(hub, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    load = "from kinoclip.methods.auto import read_config; [read_config('org/bike-mini') for _ in range(2)]"
+def test_a_download_is_announced_once_with_its_size_and_its_revision_is_known(hub, tmp_path, environment):
+    load = """
+from kinoclip.methods.auto import read_config, read_revision
+for _ in range(2):
+    read_config("org/bike-mini")
+print(read_revision("org/bike-mini"), read_revision("."))
+"""
     done = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # float32, 0.5 M parameters
-    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'hub'}, once: 2 MB.\n"
+    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'home' / 'hub'}, once: 2 MB.\n"
+    assert done.stdout.split() == [hub.repos["models/org/bike-mini"].head, "None"]

@@ -17,6 +17,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import pytest
 import yaml
 
@@ -26,6 +27,7 @@ gradio = pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 
 SPACE = Path(__file__).parents[2] / "spaces" / "recognizer"
 EVIL = "<img src=x onerror=alert(1)>"
+MARKUP = "<a circle=red>blue square</a>"  # in words that the embedded model knows
 SECONDS = 60_000
 
 
@@ -143,13 +145,13 @@ def overflow(page):
 
 def test_a_visitors_own_clip_is_named_with_the_visitors_own_labels(visit, clip):
     page = visit()
-    bring(page, clip, f"blue square\nred circle\n{EVIL}\n${{1+1}} {{{{value}}}}")
+    bring(page, clip, f"blue square\nred circle\n{MARKUP}\n${{red+red}} {{{{blue}}}}")
     page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
     assert page.locator(".kc-film figure").count() == 8
     ranking = page.locator("#kc-ranking").inner_text()
-    assert EVIL in ranking
-    assert "${1+1} {{value}}" in ranking
-    assert page.locator("img[src=x]").count() == 0
+    assert MARKUP in ranking
+    assert "${red+red} {{blue}}" in ranking
+    assert page.locator("a[circle]").count() == 0
     page.click("text=Where it looked")
     assert page.locator(".kc-view-1").first.is_visible()
     assert not page.locator(".kc-view-0").first.is_visible()
@@ -190,7 +192,8 @@ def test_what_cannot_be_answered_is_said_in_a_sentence_and_an_older_answer_goes(
     page.wait_for_selector(".kc-film figure")
     write_labels(page, "\n".join(f"label {i}" for i in range(10_000)))
     page.click("#kc-recognize")
-    page.wait_for_selector("text=At most 1,000 labels are allowed, got 10,000.")
+    page.wait_for_selector("#kc-verdict [role=alert] >> text=At most 1,000 labels are allowed, got 10,000.")
+    assert page.locator(".toast-body").count() == 0  # it would cover the next answer
     page.wait_for_selector(".kc-film figure", state="detached")
 
     write_labels(page, "x" * 100_000)
@@ -209,6 +212,41 @@ def test_a_file_that_is_no_video_is_refused_without_telling_where_it_lies(visit,
     bring(page, bad, "red circle")
     page.wait_for_selector("text=This file cannot be used: this is text, not a video.")
     assert str(uploads) not in page.locator("body").inner_text()
+
+
+def test_a_name_in_capitals_is_that_of_a_video_in_the_browser_too(visit, clip, tmp_path):
+    shutil.copy(clip, tmp_path / "IMG.MOV")
+    page = visit()
+    bring(page, tmp_path / "IMG.MOV", "red circle\nblue square")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    assert page.locator(".kc-silent").count() == 0
+
+
+def test_a_video_that_the_browser_cannot_play_is_answered_and_the_player_says_so(visit, clip, tmp_path):
+    with av.open(clip) as source, av.open(tmp_path / "clip.avi", "w") as avi:
+        stream = avi.add_stream("mpeg4", rate=8)
+        stream.width, stream.height = source.streams.video[0].width, source.streams.video[0].height
+        avi.mux(
+            [packet for frame in source.decode(video=0) for packet in stream.encode(frame.reformat(format="yuv420p"))]
+        )
+        avi.mux(stream.encode())
+    page = visit()
+    bring(page, tmp_path / "clip.avi", "red circle\nblue square")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    said = "getComputedStyle(document.querySelector('.kc-silent .video-container'), '::after').content"
+    assert "No preview: this browser cannot play the file." in page.evaluate(said)
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_the_code_names_the_visitors_labels_and_the_page_keeps_its_width(visit):
+    page = visit(390, 844)
+    width = "document.querySelector('.gradio-container').getBoundingClientRect().width"
+    before = page.evaluate(width)
+    write_labels(page, "dancing\ncooking")
+    page.get_by_role("tab", name="In Python").click()
+    page.wait_for_selector('text=kinoclip.classify("clip.mp4", ["dancing", "cooking"], model="mini")')
+    assert page.evaluate(width) == before
+    assert overflow(page) <= 0
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,28 @@ from kinoclip.methods.auto import EMBEDDED
 from kinoclip.space.answers import Answer, Models, Question
 from kinoclip.space.examples import Example, show_cards
 from kinoclip.space.limits import Limits, VisitError, pair_names, read_labels, read_names
-from kinoclip.space.showing import EMPTY, show_verdict
+from kinoclip.space.showing import EMPTY, show_problem, show_verdict
 from kinoclip.space.workers import Workers
 from kinoclip.video.download import download
 from kinoclip.video.errors import VideoDecodeError, error_line
 from kinoclip.video.isolation import CancelledError
 
 logger = logging.getLogger(__name__)
-# Sends the number of the clicked card.
-_ON_CARDS = """
+# Sends the number of the clicked card. Gradio refuses files without a type, which browsers do not know for names such as IMG.MOV.
+_ON_LOAD = """
+document.addEventListener('change', (event) => {
+  if (!event.target.matches('#kc-video input[type=file]')) return;
+  const typed = new DataTransfer();
+  for (const file of event.target.files)
+    typed.items.add(file.type ? file : new File([file], file.name, {type: 'video/mp4'}));
+  event.target.files = typed.files;
+}, true);
+for (const name of ['loadstart', 'error'])
+  document.addEventListener(name, (event) => {
+    if (!event.target.matches('#kc-video video')) return;
+    document.getElementById('kc-video').classList.toggle('kc-silent', name === 'error');
+    if (name === 'error') event.stopImmediatePropagation();  // otherwise Gradio's message covers the answer
+  }, true);
 element.addEventListener('click', (event) => {
   const card = event.target.closest('[data-example]');
   if (card) trigger('select', {index: Number(card.dataset.example)});
@@ -38,6 +51,7 @@ _SHOW_ANSWER = """
   if (answer.getBoundingClientRect().top > window.innerHeight / 4) answer.scrollIntoView({behavior: 'smooth'});
 }, 150)
 """
+_DRAWN = f"Drawn examples, answered by the small model <b>{EMBEDDED}</b>:"
 _SHAPES_ONLY = "This small model knows only colored shapes, such as <b>red circle</b> or <b>blue star</b>."
 
 
@@ -64,16 +78,19 @@ def limit_downloads(video: Any, limits: Limits) -> Any:
     return video
 
 
-def build_recognize_tab(workers: Workers, examples: list[Example]) -> None:
-    """Lay out request and answer side by side (on a phone: below each other) and connect them."""
+def build_recognize_tab(workers: Workers, examples: list[Example]) -> dict[str, Any]:
+    """Lay out request and answer side by side (on a phone: below each other), connect them, and return the input fields."""
     with gr.Row(elem_id="kc-page"):
         with gr.Column(scale=4, min_width=320, elem_id="kc-question"):
-            cards = gr.HTML(show_cards(examples), js_on_load=_ON_CARDS, elem_id="kc-cards")
+            if workers.models.names[0] != EMBEDDED:
+                gr.HTML(_DRAWN, elem_classes="kc-note")
+            cards = gr.HTML(show_cards(examples), js_on_load=_ON_LOAD, elem_id="kc-cards")
             question = _build_question(workers.models, workers.limits)
             button = gr.Button("Recognize", variant="primary", elem_id="kc-recognize")
         with gr.Column(scale=6, min_width=320, elem_id="kc-answer"):
             shown = _build_answer()
     _connect(cards, question, button, shown, _Controller(workers, examples))
+    return question
 
 
 def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
@@ -212,7 +229,10 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
     hidden: dict[str, Any] = {"api_visibility": "private"}
 
     def recognize(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        return _show(controller.ask(lambda share, what: progress(share, what), *values))
+        try:
+            return _show(controller.ask(lambda share, what: progress(share, what), *values))
+        except gr.Error as error:  # in the place of the answer, which a message above the page would cover
+            return [show_problem(error.message), *_NOTHING[1:]]
 
     def classify_video(
         video: str, labels: str, model: str, frames: float, threshold: float, spans: bool, chinese: str
