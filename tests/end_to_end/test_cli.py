@@ -284,6 +284,18 @@ def test_a_single_unreadable_video_is_a_failure(run, tmp_path, clip_folder):
     assert json.loads(output)["error"]["type"] == "VideoDecodeError"
 
 
+def test_a_folder_without_a_readable_video_is_a_failure(run, tmp_path, clip_folder):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"\0" * 100)
+    command = ("classify", tmp_path, "--labels", LABELS, "--model", clip_folder)
+    code, _, errors = run(*command)
+    assert code == 1
+    assert errors[-1].startswith("2/2 videos, 2 unreadable, ")
+    code, _, errors = run(*command, "--output", tmp_path / "out.jsonl")
+    assert code == 1
+    assert errors[-1].startswith("2/2 videos, 2 unreadable, ")
+
+
 def test_an_output_that_cannot_be_written_is_one_line(run, video_path, clip_folder):
     command = ("classify", video_path, "--labels", LABELS, "--model", clip_folder, "--output", "/proc/out.jsonl")
     code, _, errors = run(*command)
