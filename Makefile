@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test chaos conformity lint format clean
+.PHONY: demo space test chaos conformity docs notebooks lint format clean
 
 demo: $(VENV)/.run
 	$(BIN)/kinoclip demo
@@ -28,6 +28,14 @@ chaos: $(VENV)/.dev
 conformity: $(VENV)/.dev
 	$(BIN)/python tests/conformity/run.py
 
+# The site in site/: each link is checked, and a warning is an error. The variable hides an advertisement of the theme.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Run the notebooks and store their outputs, which the tests compare with.
+notebooks: $(VENV)/.docs $(VENV)/.dev
+	$(BIN)/python docs/hooks/notebooks.py docs/notebooks/*.ipynb
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,7 +46,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) demo site .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,4 +61,8 @@ $(VENV)/.space: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev]'
+	touch $@ $(VENV)/.run
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[docs]'
 	touch $@ $(VENV)/.run

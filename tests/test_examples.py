@@ -1,5 +1,6 @@
 """Every example runs as printed, with the embedded model, and stays short."""
 
+import re
 import runpy
 import subprocess
 from pathlib import Path
@@ -108,3 +109,30 @@ def test_every_example_is_run():
 @pytest.mark.parametrize("name", sorted({*COMMANDS, "mteb_model.py"}))
 def test_an_example_has_at_most_40_lines(name):
     assert len((EXAMPLES / name).read_text().splitlines()) <= 40
+
+
+def test_the_picture_of_the_benchmark_shows_the_fastest_peer_of_each_part_as_in_the_table():
+    picture = runpy.run_path(str(EXAMPLES / "benchmark" / "picture.py"))
+    lines = re.findall(
+        r"^\| (.+) \| (.+) \| (\d+) \| (.+)x \| (.+)x \| (.+)x \|$",
+        (EXAMPLES / "benchmark" / "README.md").read_text(encoding="utf-8"),
+        re.M,
+    )
+    rows = [picture["Row"](part, peer, int(cases), *map(float, numbers)) for part, peer, cases, *numbers in lines]
+    shown = re.findall(r"<!-- (.*) -->", (EXAMPLES / "benchmark" / "peers.svg").read_text(encoding="utf-8"))
+    chosen = picture["fastest_peers"](rows)
+    assert len(chosen) == 9
+    for row in chosen:
+        span = f"  ({row.least:.2f} to {row.most:.2f})" if row.cases > 1 else ""
+        assert {f"{row.part}: {row.peer}", f"{row.median:.2f}x{span}"} <= set(shown)
+
+
+def test_the_fastest_peer_is_that_with_the_smallest_median():
+    picture = runpy.run_path(str(EXAMPLES / "benchmark" / "picture.py"))
+    ratios = [
+        {"slow": 3.0, "fast": 1.5, "kinoclip, all cores": 1.1},
+        {"slow": 2.0, "fast": 2.5, "kinoclip, all cores": 1.0},
+    ]
+    # medians: slow 2.5, fast 2.0; variants of kinoclip are no peers
+    rows = picture["summarize"]({"rows": [{"part": "tower", "ratios": one} for one in ratios]})
+    assert picture["fastest_peers"](rows) == [("vision tower", "fast", 2, 2.0, 1.5, 2.5)]

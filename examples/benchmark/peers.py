@@ -13,7 +13,7 @@ from pathlib import Path
 import parts_models
 import parts_videos
 from measuring import describe_machine
-from picture import draw, table
+from picture import draw, summarize, table
 
 PARTS = {
     "frames": parts_videos.measure_frames,
@@ -55,11 +55,12 @@ def main() -> None:
             for row in PARTS[part](options):
                 result["rows"].append({"part": part, **row})
                 print(json.dumps(result["rows"][-1]), flush=True)
-    print(table(result))
+    rows = summarize(result)
+    print(table(rows))
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     if options.picture:
-        draw(result, options.picture)
+        draw(rows, result["machine"]["processor"], options.picture)
 
 
 if __name__ == "__main__":

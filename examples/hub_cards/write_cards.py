@@ -42,12 +42,18 @@ def planned_cards(folder: str | Path) -> Iterator[tuple[str, ModelCard]]:
     Args:
         folder: with the reports of the embedded model, in `bike-mini/reports/`.
     """
-    for name, row in tomllib.loads(Path(__file__).with_name("checkpoints.toml").read_text(encoding="utf-8")).items():
-        yield name, make_card(_plan(name, row))
+    for name, row in read_checkpoints().items():
+        yield name, make_card(plan(name, row))
     yield _EMBEDDED_CARD, _embedded_card(Path(folder) / _EMBEDDED_CARD)
 
 
-def _plan(name: str, row: dict[str, Any]) -> Subject:
+def read_checkpoints() -> dict[str, dict[str, Any]]:
+    """Read `checkpoints.toml`."""
+    return tomllib.loads(Path(__file__).with_name("checkpoints.toml").read_text(encoding="utf-8"))
+
+
+def plan(name: str, row: dict[str, Any]) -> Subject:
+    """Describe a checkpoint from its row of `checkpoints.toml`."""
     recipes = [load_recipe(one) for one in row["rows"]]
     method, clip = METHODS[recipes[0].method], base_model(recipes[0].start)
     shape = {} if clip is None else {"clip": _shape_of(clip)}

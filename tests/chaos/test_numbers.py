@@ -39,11 +39,13 @@ def normal(seed, *shape):
 @attack
 @given(st.sampled_from(get_args(SamplingRule)), st.integers(1, 10**6), st.integers(1, 64), st.booleans(), seeds)
 def test_sampled_frames_lie_in_the_video_in_order(rule, num_frames, num_samples, training, seed):
-    num_frames = min(num_frames, 3000) if rule == "motion" else num_frames
+    num_frames = min(num_frames, 3000) if rule in ("motion", "cheapest") else num_frames
     motion = np.random.default_rng(seed).random(num_frames - 1) if rule == "motion" else None
+    costs = np.random.default_rng(seed).integers(1, 99, num_frames) if rule == "cheapest" else None
     draws = [np.random.default_rng(seed) for _ in range(2)]
     first, again = (
-        sample_indices(rule, num_frames, num_samples, rng=rng, training=training, motion=motion) for rng in draws
+        sample_indices(rule, num_frames, num_samples, rng=rng, training=training, motion=motion, costs=costs)
+        for rng in draws
     )
     assert first == again
     assert len(first) == num_samples

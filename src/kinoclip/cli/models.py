@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
     add("--format", default="onnx", help="(default: %(default)s)")
     add("--parts", help="comma-separated, of frames,text,head (default: all)")
     add("--fused", action="store_true", help="one graph from video to logits of the model's own labels")
-    add("--dtype", default="float32", help="float32 or int8 (default: %(default)s)")
+    add("--dtype", default="float32", help="float32, int8 or openvino-int8 (default: %(default)s)")
     add("--frames", type=int, metavar="T", help="frames per video (default: that of the model)")
     add("--check", action="store_true", help="compare an existing export again; write nothing")
     export.set_defaults(run=_export)

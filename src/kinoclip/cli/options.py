@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from kinoclip.storage import encode_json, escape_text
 
@@ -123,12 +123,17 @@ def read_names(text: str | None) -> tuple[str, ...]:
 
 def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: bool = True) -> None:
     """Register the options for the model, under `aliases` too, and its device, and those for batches of videos."""
-    from kinoclip.modeling.names import DEFAULT
+    from kinoclip.modeling.names import DEFAULT, Backend
 
     add = command.add_argument
     model = "folder, hub id, plain CLIP, or mini, which knows the shapes of the demo (default: %(default)s)"
     add("--model", *aliases, default=DEFAULT, help=model)
     add("--frames", type=int, help="frames per video or window (default: that of the model)")
+    add(
+        "--sampling",
+        metavar="RULE",
+        help="rule that samples the frames, such as cheapest (default: that of the model)",
+    )
     add_device_options(command)
     add_setting_option(command, "setting of the model other than the saved one, such as rate=4 for SLLM")
     if not batches:
@@ -140,8 +145,8 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
     add("--features", metavar="DIR", help=features)
     seconds = "time limit for reading one video, except with --spans (default: %(default)g)"
     add("--timeout", type=float, default=600.0, metavar="SECONDS", help=seconds)
-    backend = "onnxruntime and onnxruntime-int8 run on the CPU, without explanations (default: %(default)s)"
-    add("--backend", default="torch", choices=("torch", "onnxruntime", "onnxruntime-int8"), help=backend)
+    backend = "those other than torch run on the CPU, without explanations; openvino-int8 is the fastest (default: %(default)s)"
+    add("--backend", default="torch", choices=get_args(Backend), help=backend)
 
 
 def add_device_options(command: argparse.ArgumentParser) -> None:
@@ -187,6 +192,13 @@ def load_classifier(options: argparse.Namespace, launch: Any = None, **more: Any
         finder = [] if classifier.attributes is None else [classifier.attributes.processor.video_processor]
         for videos in (classifier.video_processor, *finder):
             videos.num_frames = options.frames
+    if options.sampling is not None:
+        from kinoclip.video.sampling import SamplingRule
+
+        if options.sampling not in get_args(SamplingRule):
+            known = ", ".join(get_args(SamplingRule))
+            raise UsageError(f"--sampling must be one of {known}, got {options.sampling!r}.")
+        classifier.video_processor.sampling = options.sampling
     return classifier
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
 
-from kinoclip.export.graphs import Graph
+from kinoclip.export.graphs import Graph, Runtime
 from kinoclip.export.manifest import CANDIDATES, Manifest, read_manifest
 from kinoclip.export.stages import (
     ATTRIBUTES,
@@ -37,19 +37,23 @@ _OWN_LABELS = "This export is one graph for its own labels. Leave other labels o
 class ExportedRecognizer(VideoRecognizer):
     """A folder of `export_recognizer`, with the stages of the original model. It runs on the CPU.
 
+    Args:
+        folder: the export.
+        runtime: of its ONNX graphs.
+
     Raises:
         FileNotFoundError: the folder does not exist.
-        ImportError: ONNX Runtime is not installed.
+        ImportError: the runtime is not installed.
         ValueError: the folder is not an export, or is damaged.
     """
 
     uses_torch_threads = False
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, runtime: Runtime = "onnxruntime"):
         manifest = read_manifest(folder)
         super().__init__(_read_config(Path(folder), manifest))
-        self.manifest, self._folder = manifest, Path(folder)
-        self.graphs = {name: Graph(Path(folder), spec) for name, spec in manifest.graphs.items()}
+        self.manifest, self._folder, self._runtime = manifest, Path(folder), runtime
+        self.graphs = {name: Graph(Path(folder), spec, runtime) for name, spec in manifest.graphs.items()}
         self._register_candidates()
         if self.config.candidate_shapes:
             path = Path(folder) / CANDIDATES
@@ -75,8 +79,8 @@ class ExportedRecognizer(VideoRecognizer):
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash of the graphs."""
-        return hash_file(self._folder)
+        """Hash of the graphs and their runtime."""
+        return hash_file(self._folder) + ("" if self._runtime == "onnxruntime" else self._runtime)
 
     def _text_graph_inputs(self) -> list[str]:
         return [tensor.name for tensor in self.graphs["text"].spec.inputs] if "text" in self.graphs else []
@@ -174,7 +178,7 @@ class ExportedRecognizer(VideoRecognizer):
         raise ValueError("An export cannot explain its predictions. Use the original model for explanations.")
 
 
-def load_exported(folder: str | Path) -> tuple[ExportedRecognizer, Any]:
+def load_exported(folder: str | Path, runtime: Runtime = "onnxruntime") -> tuple[ExportedRecognizer, Any]:
     """Load an export and its processor, the arguments of a `Classifier`.
 
     ```python
@@ -184,7 +188,7 @@ def load_exported(folder: str | Path) -> tuple[ExportedRecognizer, Any]:
     Raises:
         FileNotFoundError, ImportError, ValueError: see `ExportedRecognizer`; or the processor is missing or damaged.
     """
-    recognizer = ExportedRecognizer(folder)
+    recognizer = ExportedRecognizer(folder, runtime)
     check_finite(recognizer, str(folder))
     return recognizer, load_processor(str(folder))
 

@@ -1,28 +1,36 @@
-"""ONNX graphs: traced with `torch.export`, written, quantized and run with ONNX Runtime."""
+"""ONNX graphs: traced with `torch.export`, written, quantized, and run with ONNX Runtime or OpenVINO."""
 
+import io
 import logging
+import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from kinoclip.export.manifest import GraphSpec, TensorSpec
+from kinoclip.export.manifest import DType, GraphSpec, TensorSpec
 from kinoclip.export.stages import Stage, Tensors
 from kinoclip.modeling.checkpoints import first_line
 from kinoclip.modeling.recognizer import VideoRecognizer
 
+Runtime = Literal["onnxruntime", "openvino"]
+_PIXELS = "pixel_values_videos"
+
 
 def check_libraries(*names: str) -> None:
-    """Raise an `ImportError` if a library of the extra `export` is missing."""
+    """Raise an `ImportError` if a library of the extras `export` and `openvino` is missing."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ImportError(f"ONNX graphs need {missing[0]}. Run `pip install 'kinoclip[export]'`.")
+        extra = "openvino" if missing[0] in ("openvino", "nncf") else "export"
+        raise ImportError(f"This graph needs {missing[0]}. Run `pip install 'kinoclip[{extra}]'`.")
 
 
 @contextmanager
@@ -55,11 +63,13 @@ class _StageModule(nn.Module):
 
 @silence()
 @torch.no_grad()
-def write_graph(model: VideoRecognizer, stage: Stage, folder: Path, *, int8: bool = False) -> GraphSpec:
+def write_graph(
+    model: VideoRecognizer, stage: Stage, folder: Path, *, dtype: DType = "float32", clips: Sequence[Tensor] = ()
+) -> GraphSpec:
     """Trace a stage with all sizes dynamic that the method leaves open, and write it as ONNX into a folder.
 
-    With `int8`, matrix products are quantized if the stage reads pixels. A stage that cannot be traced is a
-    `ValueError`.
+    In 8 bits, matrix products are quantized if the stage reads pixels, for "openvino-int8" with the ranges of `clips`
+    (1, T, 3, H, W). A stage that cannot be traced is a `ValueError`.
     """
     module = _StageModule(model, stage)
     output_names = list(module.named_outputs(*stage.inputs.values()))
@@ -87,8 +97,10 @@ def write_graph(model: VideoRecognizer, stage: Stage, folder: Path, *, int8: boo
         limits,
     )
     _write_onnx(program, spec, folder / spec.file)
-    if int8 and "pixel_values_videos" in stage.inputs:
+    if _PIXELS in stage.inputs and dtype == "int8":
         _quantize(folder / spec.file)
+    if _PIXELS in stage.inputs and dtype == "openvino-int8":
+        return replace(spec, file=_quantize_for_openvino(folder / spec.file, clips))
     return spec
 
 
@@ -173,29 +185,81 @@ def _quantize(path: Path) -> None:
     quantize_dynamic(model, path, weight_type=QuantType.QUInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
+def _quantize_for_openvino(path: Path, clips: Sequence[Tensor]) -> str:
+    """Quantize weights and activations of all matrix products to 8 bits; return the name of the new file.
+
+    Source: NNCF's post-training quantization for transformers.
+    """
+    check_libraries("openvino", "nncf")
+    os.environ.setdefault("NNCF_CI", "1")  # it reports its use to a server otherwise
+    import nncf
+    import openvino
+
+    nncf.set_log_level(logging.ERROR)
+    pixels = nncf.Dataset([clip.numpy() for clip in clips])
+    graph = openvino.Core().read_model(path)
+    with redirect_stdout(io.StringIO()):  # progress bars
+        quantized = nncf.quantize(graph, pixels, subset_size=len(clips), model_type=nncf.ModelType.TRANSFORMER)
+    openvino.save_model(quantized, path.with_suffix(".xml"))
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    return path.with_suffix(".xml").name
+
+
+# from the values of all inputs by name to those of all outputs in order
+_Run = Callable[[dict[str, Any]], Sequence[Any]]
+
+
+def _load_in_onnxruntime(path: Path) -> tuple[_Run, list[list[str]]]:
+    """Load a graph; return a function that runs it, and the names of inputs and outputs."""
+    check_libraries("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [[tensor.name for tensor in each] for each in (session.get_inputs(), session.get_outputs())]
+    return partial(session.run, None), names
+
+
+def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
+    """Load a graph as `_load_in_onnxruntime`; it computes in bfloat16 where the processor does."""
+    check_libraries("openvino")
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(path)
+    names = [[port.any_name for port in ports] for ports in (graph.inputs, graph.outputs)]
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    # a request of its own, because threads share the graph
+    return lambda feeds: list(compiled.create_infer_request().infer(feeds).values()), names
+
+
 class Graph:
-    """A graph, loaded into ONNX Runtime.
+    """A graph, loaded into a runtime.
+
+    Args:
+        folder: of the export.
+        spec: of the graph.
+        runtime: of graphs that read pixels. Others, which are a small part of the work and hold operations that OpenVINO lacks, run in ONNX
+            Runtime; a file of OpenVINO (.xml) runs in OpenVINO.
 
     Raises:
-        ImportError: ONNX Runtime is not installed.
+        ImportError: the runtime is not installed.
         ValueError: the file is damaged, or is not the graph that `spec` describes.
     """
 
-    def __init__(self, folder: Path, spec: GraphSpec):
-        check_libraries("onnxruntime")
-        import onnxruntime
-
+    def __init__(self, folder: Path, spec: GraphSpec, runtime: Runtime = "onnxruntime"):
         self.spec, path = spec, folder / spec.file
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
+        reads_pixels = any(tensor.name == _PIXELS for tensor in spec.inputs)
+        is_openvino = path.suffix == ".xml" or (runtime == "openvino" and reads_pixels)
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common class
+            self._run, names = (_load_in_openvino if is_openvino else _load_in_onnxruntime)(path)
+        except ImportError:
+            raise
+        except Exception as error:  # the errors of runtimes have no common class
             raise ValueError(f"{path} could not be read: {first_line(error)}") from error
-        names = [
-            [tensor.name for tensor in each] for each in (self._session.get_inputs(), self._session.get_outputs())
-        ]
         if names != [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]:
             raise ValueError(f"{path} is not the graph that its manifest describes: it reads {', '.join(names[0])}.")
 
@@ -204,7 +268,7 @@ class Graph:
         for tensor in self.spec.inputs:
             self._check_shape(tensor, inputs[tensor.name])
         feeds = {tensor.name: inputs[tensor.name].detach().cpu().numpy() for tensor in self.spec.inputs}
-        outputs = self._session.run(None, feeds)
+        outputs = self._run(feeds)
         return {spec.name: torch.from_numpy(value) for spec, value in zip(self.spec.outputs, outputs, strict=True)}
 
     def _check_shape(self, tensor: TensorSpec, given: Tensor) -> None:

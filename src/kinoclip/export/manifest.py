@@ -13,7 +13,7 @@ CANDIDATES = "candidates.safetensors"
 # Version of the layout; folders with another number are refused.
 VERSION = 1
 
-DType = Literal["float32", "int8"]
+DType = Literal["float32", "int8", "openvino-int8"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"{path} has the format {manifest.format!r}; this version reads onnx only. Export the model again."
         )
     for graph in manifest.graphs.values():
-        if not re.fullmatch(r"[a-z_]+\.onnx", graph.file):
+        if not re.fullmatch(r"[a-z_]+\.(onnx|xml)", graph.file):
             raise ValueError(f"{path} names {graph.file!r}, which is not a file of an export.")
         if not (folder / graph.file).is_file():
             raise ValueError(f"{folder} is incomplete: {graph.file}, named in {MANIFEST}, is missing.")

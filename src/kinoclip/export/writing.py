@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,11 +23,14 @@ from kinoclip.export.stages import (
     Examples,
     find_stages,
 )
+from kinoclip.kinoshapes import kinoshapes_clips
+from kinoclip.kinoshapes.figures.benchmark import figure_clips
 from kinoclip.modeling.recognizer import VideoRecognizer, evaluation_mode
 from kinoclip.storage import atomic_folder
 
 # Graphs compute the same operations as the model, in another order.
 TOLERANCE = 1e-4
+_CALIBRATION_CLIPS = 32
 
 
 def export_recognizer(
@@ -49,7 +53,8 @@ def export_recognizer(
         output: a new or empty folder, written atomically.
         format: "onnx".
         parts: of `PARTS`; all that the model has by default.
-        dtype: of the computation; inputs and outputs are float32.
+        dtype: of the computation; inputs and outputs are float32. "int8" quantizes activations as they come, "openvino-int8" with
+            the ranges of generated videos, for OpenVINO.
         num_frames: frames per video; that of the processor by default.
         fused: write one graph from pixels to the logits of the model's own labels instead of parts.
         source: name of the model in the manifest.
@@ -117,7 +122,7 @@ def _check_request(
         raise ValueError("Graphs encode frames from pixels alone. Export a model without time_aware.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"The output {output} exists and is not an empty folder. Name a new one.")
-    check_libraries("onnx", "onnxscript", "onnxruntime")
+    check_libraries("onnx", "onnxscript", "onnxruntime", *(("openvino", "nncf") if dtype == "openvino-int8" else ()))
 
 
 def _write(
@@ -127,8 +132,9 @@ def _write(
     examples = Examples(model, processor, _traced_frames(model, processor, num_frames))
     if parts is None:
         parts = PARTS if examples.reads_text else [part for part in PARTS if part != "text"]
+    clips = _calibration_clips(processor, num_frames) if manifest.dtype == "openvino-int8" else ()
     for stage in find_stages(examples, parts):
-        spec = write_graph(model, stage, folder, int8=manifest.dtype == "int8")
+        spec = write_graph(model, stage, folder, dtype=manifest.dtype, clips=clips)
         manifest.graphs[stage.name] = spec
         yield _describe(folder, spec)
     config, own = copy.deepcopy(model.config), model.candidates()
@@ -150,6 +156,15 @@ def _write(
     replace(manifest, difference=comparison.difference, same_best=same_best).save(folder)
 
 
+def _calibration_clips(processor: Any, num_frames: int) -> list[Tensor]:
+    """Return pixels (1, T, 3, H, W) of generated videos of shapes and of people, for the ranges of activations."""
+    shapes = kinoshapes_clips(_CALIBRATION_CLIPS // 2, seed=0)
+    figures = islice(figure_clips("actions", "train"), _CALIBRATION_CLIPS // 2)
+    frames = [*(clip.frames for clip in shapes), *(clip.frames for clip, _ in figures)]
+    sample = processor.video_processor.sample
+    return [sample(each, num_clips=1, num_crops=1).pixel_values[:, :num_frames] for each in frames]
+
+
 def _traced_frames(model: VideoRecognizer, processor: Any, num_frames: int) -> int:
     """Return the number of frames to trace with: at least three, because tracers specialize on fewer."""
     if num_frames < 3:
@@ -163,7 +178,7 @@ def _traced_frames(model: VideoRecognizer, processor: Any, num_frames: int) -> i
 
 
 def _describe(folder: Path, spec: GraphSpec) -> str:
-    size = sum(path.stat().st_size for path in folder.glob(f"{spec.file}*")) / 1e6
+    size = sum(path.stat().st_size for path in folder.glob(f"{Path(spec.file).stem}.*")) / 1e6
     inputs, outputs = (", ".join(map(str, tensors)) for tensors in (spec.inputs, spec.outputs))
     return f"{spec.file} ({size:.1f} MB): {inputs} -> {outputs}"
 

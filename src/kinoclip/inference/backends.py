@@ -1,10 +1,10 @@
-"""Load models by name, for torch or ONNX Runtime."""
+"""Load models by name, for torch, ONNX Runtime or OpenVINO."""
 
 import logging
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from huggingface_hub import constants
@@ -23,14 +23,19 @@ from kinoclip.methods.auto import (
 )
 from kinoclip.methods.candidates import Corpus, set_corpus
 from kinoclip.modeling.configuration import RecognizerConfig
+from kinoclip.modeling.names import Backend
 from kinoclip.modeling.recognizer import VideoRecognizer
 
 logger = logging.getLogger(__name__)
-Backend = Literal["torch", "onnxruntime", "onnxruntime-int8"]
 
 # a smaller model gains nothing from bfloat16
 _MIN_PARAMETERS = 20_000_000
-_EXPORTED_DTYPES: dict[Backend, DType] = {"onnxruntime": "float32", "onnxruntime-int8": "int8"}
+_EXPORTED_DTYPES: dict[Backend, DType] = {
+    "onnxruntime": "float32",
+    "onnxruntime-int8": "int8",
+    "openvino": "float32",
+    "openvino-int8": "openvino-int8",
+}
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -92,9 +97,9 @@ def load_recognizer(
         device: see `choose_device`.
         dtype: see `choose_dtype`. On a CPU float16 is far slower than the others.
         attributes: add to a plain CLIP the attributes branch that needs no training.
-        backend: "torch"; "onnxruntime" for the CPU in float32, without explanations; or "onnxruntime-int8", which encodes
-            frames in 8 bits (`examples/export` has speed and accuracy). The model is exported on its first use, into a
-            folder of `HF_HOME`.
+        backend: "torch"; or, for the CPU and without explanations, "onnxruntime" in float32, "openvino" in bfloat16 where the
+            processor computes it, and "onnxruntime-int8" and "openvino-int8", which encode frames in 8 bits (`examples/export` has
+            speed and accuracy). The model is exported on its first use, into a folder of `HF_HOME`.
         settings: config fields other than the saved ones, such as {"rate": 4} for SLLM.
         corpus: names or files of one or more corpora, see `load_corpus`, that a model with one uses instead of its own (ALT).
 
@@ -118,7 +123,7 @@ def load_recognizer(
                 f"{source} is an export, with graphs for the CPU and with fixed dtype, branches, settings and corpus. Leave device, "
                 "dtype, attributes, settings and corpus out, or load the model that was exported."
             )
-        return load_exported(source)
+        return load_exported(source, "openvino" if backend.startswith("openvino") else "onnxruntime")
     chosen = choose_device(device if backend == "torch" else "cpu")
     loaded = torch.float32 if dtype == "auto" else choose_dtype(dtype, chosen, 0)
     config = read_config(source)
@@ -139,7 +144,8 @@ def load_recognizer(
     if corpus:
         set_corpus(recognizer, processor, corpus, str(model))
     if backend != "torch":
-        return load_exported(_export_once(recognizer, processor, str(model), _EXPORTED_DTYPES[backend]))[0], processor
+        folder = _export_once(recognizer, processor, str(model), _EXPORTED_DTYPES[backend])
+        return load_exported(folder, "openvino" if backend.startswith("openvino") else "onnxruntime")[0], processor
     final = choose_dtype(dtype, chosen, sum(weight.numel() for weight in recognizer.parameters()))
     torch.nn.Module.to(recognizer, chosen, final)
     if "auto" in (str(device), dtype) and (chosen.type, final) != ("cpu", torch.float32):
@@ -154,7 +160,7 @@ def _export_once(recognizer: VideoRecognizer, processor: Any, source: str, dtype
     name = f"{version('kinoclip')}-{hash_model(recognizer)[:40]}" + (f"-{dtype}" if dtype != "float32" else "")
     folder = Path(constants.HF_HOME) / "kinoclip" / "onnx" / name
     if not (folder / MANIFEST).is_file():
-        logger.warning("%s is exported for ONNX Runtime into %s, once.", source, folder)
+        logger.warning("%s is exported as graphs into %s, once.", source, folder)
         for line in export_recognizer(recognizer, processor, folder, dtype=dtype, source=source):
             logger.info(line)
     return folder

@@ -1,11 +1,14 @@
-"""Names of models: folders, hub ids and the embedded one."""
+"""Names of models: folders, hub ids and the embedded one; and of what computes them."""
 
 from pathlib import Path
+from typing import Literal
 
 # the model of functions and commands that are given none
 DEFAULT = "openai/clip-vit-base-patch32"
 # name of the CLIP in the package, which was trained on KinoShapes only
 EMBEDDED = "mini"
+
+Backend = Literal["torch", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8"]
 
 
 def check_model_name(source: str) -> None:

@@ -90,7 +90,7 @@ class RecognizerVideoProcessor(ShimMixin, BaseVideoProcessor):
 
     Args:
         num_frames: T, frames per clip.
-        sampling: rule of `kinoclip.video.sampling.sample_indices`.
+        sampling: rule of `kinoclip.video.sampling.sample_indices`; "cheapest" decodes the least.
         motion: what the rule "motion" follows (`kinoclip.video.motion.CURVES`): the differences of "pixels", of structure
             ("ssim") or of "features", for which the whole video is decoded once and the curve is kept; the motion "vectors" in
             the file, for which it is decoded without pixels; or the sizes of its "packets", which need no decoding.
@@ -257,6 +257,7 @@ class RecognizerVideoProcessor(ShimMixin, BaseVideoProcessor):
             known_frames = reader.num_frames
             first, stop = _frames_of_segment(reader, segment)
             options["motion"] = None if motion is None else motion[first : stop - 1]
+            options["costs"] = reader.decoding_costs()[first:stop] if rule == "cheapest" else None
             indices = sample_indices(rule, stop - first, num_samples, exponent=self.motion_exponent, **options)
             sampled = [first + index for index in indices]
             clips = [sampled[start : start + num_samples] for start in range(0, len(sampled), num_samples)]

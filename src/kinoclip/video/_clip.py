@@ -239,6 +239,10 @@ class FileClip:
             return declared
         return measured
 
+    def decoding_costs(self) -> list[int]:
+        """Return the number of packets to decode for each frame, see `VideoReader.decoding_costs`."""
+        return self._table.decoding_costs() if self._by_packets else list(range(1, self.num_frames + 1))
+
     def motion_cues(self, cue: MotionCue) -> list[tuple[str, float]]:
         """Return picture type and cue of each frame, see `VideoReader.motion_cues`."""
         from av.video.frame import PictureType

@@ -153,6 +153,10 @@ class PacketTable:
         smallest = {kind: min(size for other, size in sized if other == kind) for kind in set(kinds)}
         return [(sized[position][0], sized[position][1] - smallest[sized[position][0]]) for position in self._display]
 
+    def decoding_costs(self) -> list[int]:
+        """Return the packets from the key packet to each frame, in display order; requires `is_seekable`."""
+        return [position - self._start_of[position] + 1 for position in self._display]
+
     def plan(self, indices: Sequence[int], *, separate: bool = False) -> list[Run]:
         """Return the packets to decode for frames in ascending order without duplicates; requires `is_seekable`.
 

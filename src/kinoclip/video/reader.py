@@ -247,6 +247,12 @@ class VideoReader:
         first = bisect_left(stamps, start_seconds - _TOLERANCE_SECONDS)
         return list(range(first, bisect_left(stamps, end_seconds - _TOLERANCE_SECONDS)))
 
+    def decoding_costs(self) -> list[int]:
+        """Return how many coded frames must be decoded for each frame alone, in display order, without decoding; 1 for pictures."""
+        if isinstance(self._clip, FileClip):
+            return self._clip.decoding_costs()
+        return [1] * self.num_frames
+
     def motion_cues(self, cue: MotionCue) -> list[tuple[str, float]]:
         """Return what the encoder wrote about the motion of each frame, in display order.
 

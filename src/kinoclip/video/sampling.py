@@ -15,8 +15,9 @@ All functions return 0-based indices in display order. The authors count from 1:
 | `consecutive` | `strided_windows`, stride 2 | `random_strided_window` (TAM, "dense") |
 | `uniform` | `sample_uniform`, both ends included | `random_in_segments` |
 | `motion` | `sample_by_motion` | the same with random heights (MGSampler) |
+| `cheapest` | `sample_cheapest` | `random_in_segments` (ours) |
 
-`motion` needs the motion curve of the video.
+`motion` needs the motion curve of the video, `cheapest` the costs of decoding its frames.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ SamplingRule = Literal[
     "consecutive",
     "uniform",
     "motion",
+    "cheapest",
 ]
 
 
@@ -53,6 +55,7 @@ def sample_indices(
     training: bool = False,
     motion: Sequence[float] | NDArray[np.float64] | None = None,
     exponent: float = 0.5,
+    costs: Sequence[float] | None = None,
 ) -> list[int]:
     """Sample frame indices of a video by the name of a rule (see the table at the top of this module).
 
@@ -65,13 +68,14 @@ def sample_indices(
         training: sample at random.
         motion: `num_frames - 1` differences of each frame from the next one; for the rule "motion" only.
         exponent: of the motion, see `cumulative_motion`; for the rule "motion" only.
+        costs: of decoding each frame; for the rule "cheapest" only.
 
     Returns:
         `num_clips * num_samples` indices, clip after clip. A video shorter than T repeats frames.
 
     Raises:
         ValueError: unknown rule, empty video, training without `rng`, several clips for a rule without clips, or a missing or wrong
-            motion curve.
+            motion curve or list of costs.
     """
     if rule not in get_args(SamplingRule):
         raise ValueError(f"rule must be one of {', '.join(get_args(SamplingRule))}, got {rule!r}.")
@@ -89,6 +93,13 @@ def sample_indices(
         return _sample_by_motion(num_frames, num_samples, num_clips, motion, rng if training else None, exponent)
     if training and rng is not None:
         return _sample_at_random(rule, num_frames, num_samples, rng)
+    if rule == "cheapest":
+        if costs is None or len(costs) != num_frames or num_clips != 1:
+            raise ValueError(
+                f"Rule 'cheapest' needs {num_frames} costs (VideoReader.decoding_costs) and num_clips=1, got "
+                f"{'none' if costs is None else len(costs)} and {num_clips}."
+            )
+        return sample_cheapest(costs, num_samples)
     return _sample_evenly(rule, num_frames, num_samples, num_clips)
 
 
@@ -293,6 +304,25 @@ def split_kept_frames(num_samples: int, rate: int = 2) -> tuple[list[int], list[
     kept = list(range(0, num_samples, rate))
     restored = [i for i in range(kept[-1]) if i % rate]
     return kept, restored, list(range(kept[-1] + 1, num_samples))
+
+
+def sample_cheapest(costs: Sequence[float], num_samples: int) -> list[int]:
+    """Return the frame of each of T segments that costs the least to decode, the nearest to the middle among equal ones.
+
+    The segments are those of `random_in_segments`. A video of at most T frames repeats frames evenly.
+
+    Args:
+        costs: of each frame, see `VideoReader.decoding_costs`.
+        num_samples: T.
+    """
+    num_frames = len(costs)
+    if num_frames <= num_samples:
+        return segment_centers(num_frames, num_samples)
+    ticks = [i * num_frames // num_samples for i in range(num_samples + 1)]
+    return [
+        min(range(low, high), key=lambda index: (costs[index], abs(2 * index - low - high + 1)))
+        for low, high in pairwise(ticks)
+    ]
 
 
 def _random_window(

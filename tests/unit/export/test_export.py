@@ -147,6 +147,17 @@ def test_an_export_returns_the_logits_of_its_model(exported, videos, num_frames,
     torch.testing.assert_close(actual.video_embeds, expected.video_embeds, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_openvino_encodes_the_frames_of_every_method(exported):
+    pytest.importorskip("openvino")
+    num_frames = 4 if exported.model.config.model_type == "kinoclip_dstpr" else 3
+    pixels = torch.randn(2, num_frames, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    expected = exported.recognizer.encode_frames(pixels).embeds
+    actual = load_exported(exported.folder, "openvino")[0].encode_frames(pixels).embeds
+    # where the processor has instructions for it, in bfloat16
+    assert torch.cosine_similarity(actual, expected, dim=-1).min() > 0.999
+
+
 def test_an_export_reports_its_difference_and_whether_it_fixes_the_number_of_frames(exported):
     manifest, is_fixed = exported.recognizer.manifest, exported.model.config.model_type == "kinoclip_dstpr"
     assert any(line.startswith("largest difference to the model") for line in exported.lines)
@@ -277,7 +288,7 @@ def test_attributes_and_chinese_names_vote_in_an_export(make, tmp_path):
     ("options", "message"),
     [
         ({"format": "torch"}, r"must be 'onnx', got 'torch'. Exports of torch.export \(.pt2\) were removed"),
-        ({"dtype": "bfloat16"}, "must be one of float32, int8, got 'bfloat16'"),
+        ({"dtype": "bfloat16"}, "must be one of float32, int8, openvino-int8, got 'bfloat16'"),
         ({"parts": ["frames", "tail"]}, "must be of frames, text, head, got 'tail'"),
         ({"parts": []}, "must be of frames, text, head, got none"),
         ({"parts": ["head"], "fused": True}, "Leave out either fused or parts"),
@@ -332,7 +343,7 @@ def test_a_folder_with_content_is_refused(make, tmp_path):
 
 def test_a_missing_library_is_named(make, tmp_path, monkeypatch):
     monkeypatch.setattr("kinoclip.export.graphs.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"need onnx. Run `pip install 'kinoclip\[export\]'`"):
+    with pytest.raises(ImportError, match=r"needs onnx. Run `pip install 'kinoclip\[export\]'`"):
         list(export_recognizer(*make("bike"), tmp_path / "export"))
 
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from huggingface_hub import constants
@@ -7,6 +9,7 @@ from kinoclip.export import writing
 from kinoclip.export.manifest import MANIFEST
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.batch_job import ClassifyJob
+from kinoclip.kinoshapes import kinoshapes_clips
 
 LABELS = ("red circle", "blue square", "green star")
 
@@ -43,6 +46,29 @@ def test_onnxruntime_int8_exports_in_8_bits_into_a_folder_of_its_own(bike_folder
     assert folder.name.endswith("-int8")
 
 
+def test_openvino_gives_the_answers_of_torch_and_shares_the_export_but_no_records(bike_folder, video_path, home):
+    pytest.importorskip("openvino")
+    torch_answer = Classifier.load(bike_folder).classify(video_path, LABELS)
+    classifiers = [Classifier.load(bike_folder, backend=backend) for backend in ("onnxruntime", "openvino")]
+    answer = classifiers[1].classify(video_path, LABELS)
+    assert [p.label for p in answer] == [p.label for p in torch_answer]
+    # bfloat16 where the processor computes it
+    assert [p.probability for p in answer] == pytest.approx([p.probability for p in torch_answer], abs=0.02)
+    assert len(list((home / "kinoclip" / "onnx").iterdir())) == 1
+    assert len({ClassifyJob(classifier, LABELS).identity for classifier in classifiers}) == 2
+
+
+def test_openvino_in_8_bits_answers_many_threads_as_one(clip_folder, home):
+    pytest.importorskip("nncf")
+    classifier = Classifier.load(clip_folder, backend="openvino-int8")
+    assert [path.suffix for path in (home / "kinoclip" / "onnx").rglob("frames.*")] == [".xml", ".bin"]
+    classifier.set_labels(LABELS)
+    samples = [classifier.read(clip.frames) for clip in kinoshapes_clips(6, seed=1)] * 4
+    expected = [classifier.answer(sample).predictions for sample in samples]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda sample: classifier.answer(sample).predictions, samples)) == expected
+
+
 @pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"device": "cuda"}])
 def test_onnxruntime_computes_on_the_cpu_in_its_own_dtype(bike_folder, options):
     with pytest.raises(ValueError, match=r"on the CPU in its own dtype\. Leave device and dtype out"):
@@ -71,5 +97,6 @@ def test_an_export_keeps_its_corpus_and_a_backend_exports_each_corpus_once(clip_
 
 
 def test_an_unknown_backend_is_named(bike_folder):
-    with pytest.raises(ValueError, match="must be one of torch, onnxruntime, onnxruntime-int8, got 'openvino'"):
-        load_recognizer(bike_folder, backend="openvino")
+    known = "torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8"
+    with pytest.raises(ValueError, match=f"must be one of {known}, got 'tensorrt'"):
+        load_recognizer(bike_folder, backend="tensorrt")

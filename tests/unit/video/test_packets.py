@@ -32,6 +32,11 @@ def test_a_frame_needs_the_packets_from_its_key_packet_to_its_own(frame, first, 
     assert (run.first, run.last, run.targets) == (first, last, {frame: frame})
 
 
+def test_the_cost_of_a_frame_counts_the_packets_from_its_key_packet():
+    # in the order of display: I0 b1 b2 p3 b4 b5 I6 b7 b8 p9; b4 and b5 need the group before
+    assert table().decoding_costs() == [1, 3, 4, 2, 6, 7, 1, 5, 6, 4]
+
+
 def test_a_group_without_wanted_frames_is_left_out():
     packets = [(i, i % 10 == 0) for i in range(40)]
     assert [(run.first, run.last) for run in table(packets).plan([3, 5, 31])] == [(0, 5), (30, 31)]

@@ -218,6 +218,24 @@ def test_an_argument_out_of_range_is_an_error(h264, arguments, message):
         VideoReader(h264, **arguments)
 
 
+@pytest.mark.parametrize("name", ["h264_b_frames.mp4", "h264_open_gop.mkv"])
+def test_the_cost_of_a_frame_is_what_is_decoded_for_it(name, make_video, monkeypatch):
+    decoded, decode = [], Session.decode
+    with VideoReader(make_video(f"cost_{name}", range(40), **ENCODINGS[name])) as reader:
+        costs = reader.decoding_costs()
+        monkeypatch.setattr(Session, "decode", lambda self, packet: decoded.append(packet) or decode(self, packet))
+        for index in (5, 12, 39):
+            decoded.clear()
+            reader.frames([index])
+            # a decoder returns a frame a few packets later
+            assert 0 <= sum(packet is not None for packet in decoded) - costs[index] <= 4
+
+
+def test_without_key_frames_to_start_at_all_frames_before_one_are_decoded(make_video):
+    with VideoReader(make_video("cost.y4m", range(5), codec="rawvideo")) as reader:
+        assert reader.decoding_costs() == [1, 2, 3, 4, 5]
+
+
 def test_a_video_is_opened_once_and_its_first_frame_decoded_once(h264, monkeypatch, read_numbers):
     done = []
     for name in ("_open", "seek"):

@@ -7,8 +7,8 @@ import pytest
 
 from kinoclip.video.sampling import SamplingRule, sample_indices, sample_uniform, split_kept_frames
 
-# "motion" looks at the video, see `test_motion.py`
-RULES = [rule for rule in get_args(SamplingRule) if rule != "motion"]
+# these look at the video; "motion" in `test_motion.py`
+RULES = [rule for rule in get_args(SamplingRule) if rule not in ("motion", "cheapest")]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,31 @@ def test_what_cannot_be_sampled_is_an_error(arguments, message):
 )
 def test_uniform_frames_include_both_ends(num_frames, num_samples, indices):
     assert sample_uniform(num_frames, num_samples) == indices
+
+
+@pytest.mark.parametrize(
+    ("costs", "indices"),
+    [
+        ([1, 2, 3, 4, 1, 2, 3, 4], [0, 4]),  # a key frame opens each segment
+        ([1, 2, 3, 1, 2, 3, 4, 5], [0, 4]),  # of two key frames the nearer to the middle, and the first that follows
+        ([1] * 8, [1, 5]),  # 1 and 2 are as near to 1.5
+        ([1, 5, 2, 3, 9, 8, 4, 7], [0, 6]),  # leading B-frames
+        ([1], [0, 0]),
+    ],
+)
+def test_the_cheapest_frame_of_each_segment_is_taken(costs, indices):
+    assert sample_indices("cheapest", len(costs), 2, costs=costs) == indices
+
+
+@pytest.mark.parametrize("options", [{}, {"costs": [1] * 9}, {"costs": [1] * 10, "num_clips": 2}])
+def test_the_cheapest_frames_need_a_cost_for_each(options):
+    with pytest.raises(ValueError, match=r"Rule 'cheapest' needs 10 costs .* and num_clips=1, got"):
+        sample_indices("cheapest", 10, 4, **options)
+
+
+def test_the_cheapest_frames_are_random_in_training():
+    expected = sample_indices("segment_start", 300, 8, rng=np.random.default_rng(5), training=True)
+    assert sample_indices("cheapest", 300, 8, rng=np.random.default_rng(5), training=True) == expected
 
 
 def test_one_frame_is_kept_and_none_restored_where_the_rate_exceeds_the_frames():
