@@ -92,6 +92,12 @@ def _announce_download(source: str) -> None:
     logger.warning("%s is downloaded from the hub into %s, once: %.0f MB.", source, HF_HUB_CACHE, megabytes)
 
 
+def read_revision(source: str) -> str | None:
+    """Return the commit of a model of the Hub, which is in the cache after it was loaded; None for a folder."""
+    found = None if Path(source).exists() else try_to_load_from_cache(source, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def load_processor(source: str, *, needs_tokenizer: bool = False) -> RecognizerProcessor:
     """Load the processor of a model folder or hub id; its `tokenizer` is None where the source has none.
 
