@@ -62,7 +62,8 @@ class Answer:
     def record(self) -> dict[str, Any]:
         """Return the answer as a JSON-able record."""
         record = classification_record(self.ranking, self.label)
-        del record["video"]  # a path of the server
+        for name in ("video", "model"):  # paths of the server
+            record.pop(name, None)
         if self.spans is not None:
             record["spans"] = [span_record(span) for span in self.spans]
         revision = {} if self.revision is None else {"revision": self.revision}
