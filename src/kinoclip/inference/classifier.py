@@ -167,7 +167,7 @@ class Classifier:
     @property
     def source(self) -> str:
         """The name of the model, and the beginning of its revision where it came from the Hub."""
-        revision = read_revision(self.name) if self.name else None
+        revision = read_revision(self.name)
         return f"{self.name}@{revision[:8]}" if revision else self.name
 
     @property

@@ -16,12 +16,8 @@ from kinoclip.video.download import download
 from kinoclip.video.errors import error_line
 from kinoclip.video.isolation import IsolatedProcess
 
-_MAX_BYTES, _MAX_SECONDS, _MAX_VIDEOS, _MAX_LABELS = (
-    100_000_000,
-    60.0,
-    32,
-    1000,
-)  # of a video, the last two of a request
+_MAX_BYTES, _MAX_SECONDS = 100_000_000, 60.0  # of a video
+_MAX_VIDEOS, _MAX_LABELS = 32, 1000  # of a request
 _PARAMETERS = ("candidate_labels", "labels", "top_k", "threshold")
 
 
@@ -105,11 +101,8 @@ def _read_parameters(given: Any) -> tuple[tuple[str, ...] | None, int, float]:
         raise ValueError(
             f"parameters must be an object with some of {', '.join(_PARAMETERS)}, got {str(given)[:100]}."
         )
-    labels, top_k, threshold = (
-        given.get("candidate_labels", given.get("labels")),
-        given.get("top_k", 5),
-        given.get("threshold", 0),
-    )
+    labels = given.get("candidate_labels", given.get("labels"))
+    top_k, threshold = given.get("top_k", 5), given.get("threshold", 0)
     if isinstance(labels, str):
         labels = split_names(labels)  # not `as_labels`, which reads files
     if labels is not None and (not isinstance(labels, list | tuple) or not 1 <= len(labels) <= _MAX_LABELS):
