@@ -65,11 +65,48 @@ def test_an_example_reports_a_wrong_path_in_one_line(name, clip_folder, programs
     assert "none" in done.stderr.splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def encoder(clip_folder):
+    """The encoder of `mteb_model.py`."""
+    pytest.importorskip("mteb", reason="pip install 'mteb[video]'")
+    return runpy.run_path(str(EXAMPLES / "mteb_model.py"))["VideoTextEncoder"](str(clip_folder))
+
+
+def test_the_encoder_for_mteb_has_its_interface_and_finds_the_label_of_a_video(encoder, shapes_folder):
+    from mteb.models.models_protocols import EncoderProtocol
+
+    assert isinstance(encoder, EncoderProtocol)
+    assert encoder.mteb_model_meta.modalities == ["video", "text"]
+    shapes = ["circle", "star", "ring"]
+    videos = [str(next((shapes_folder / shape).iterdir())) for shape in shapes]
+    found = encoder.encode([{"video": videos[:2]}, {"video": videos[2:]}])
+    labels = encoder.encode([{"text": [f"red {shape}" for shape in shapes]}])
+    assert encoder.similarity(found, labels).argmax(1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "MockVideoClassification",
+        "MockVideoClusteringTask",
+        "MockVideoRetrievalT2V",
+        "MockVideoZeroshotClassificationTask",
+    ],
+)
+def test_mteb_evaluates_the_encoder(encoder, task):
+    pytest.importorskip("torchcodec", reason="it needs FFmpeg", exc_type=(ImportError, RuntimeError))
+    import mteb
+    from mteb.mocks import mock_tasks
+
+    results = mteb.evaluate(encoder, getattr(mock_tasks, task)(), cache=None, encode_kwargs={"batch_size": 2})
+    assert 0 <= results[0].get_score() <= 1
+
+
 def test_every_example_is_run():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(COMMANDS)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*COMMANDS, "mteb_model.py"}
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted({*COMMANDS, "mteb_model.py"}))
 def test_an_example_has_at_most_40_lines(name):
     assert len((EXAMPLES / name).read_text().splitlines()) <= 40
 

@@ -26,7 +26,13 @@ from kinoclip.inference.profile import CLIP_SHAPES, clip_fields, profile_config
 from kinoclip.methods.auto import mini_clip_path
 from kinoclip.modeling.processing import RecognizerProcessor
 
-BACKENDS = {"onnxruntime": "float32", "onnxruntime-int8": "int8"}
+# name of a backend to the data type of its graphs
+BACKENDS = {
+    "onnxruntime": "float32",
+    "onnxruntime-int8": "int8",
+    "openvino": "float32",
+    "openvino-int8": "openvino-int8",
+}
 OPEN_CLIP = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
 TIMM = {
     "vitb32": "vit_base_patch32_clip_224",
@@ -76,7 +82,7 @@ def save_models(folder: Path) -> tuple[Path, Path]:
 
 
 def exports(model: nn.Module, parts: list[str]) -> dict[str, nn.Module]:
-    """Give what `--backend` computes with, by its name: parts of a model as graphs of ONNX Runtime."""
+    """Give what `--backend` computes with, by its name: parts of a model as graphs."""
     processor, found = RecognizerProcessor.for_config(model.config, None), {}
     for name, dtype in BACKENDS.items():
         with tempfile.TemporaryDirectory() as temporary:
@@ -87,7 +93,7 @@ def exports(model: nn.Module, parts: list[str]) -> dict[str, nn.Module]:
             except ImportError as error:
                 print(f"{name} is left out: {error}")
                 continue
-            found[name] = load_exported(folder)[0]
+            found[name] = load_exported(folder, "openvino" if name.startswith("openvino") else "onnxruntime")[0]
     return found
 
 

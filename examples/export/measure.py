@@ -5,6 +5,7 @@ a ViT-B/32 with random weights; the kinds take turns, so that other work on the 
 """
 
 import argparse
+import copy
 import os
 import statistics
 import tempfile
@@ -17,10 +18,16 @@ from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.data import load_videos
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.export import export_recognizer, load_exported
-from kinoclip.inference.backends import load_recognizer
+from kinoclip.inference.backends import _computes_bf16, load_recognizer
 from kinoclip.inference.profile import clip_fields
 
-DTYPES = ("float32", "int8")
+# name of a backend to the data type of its graphs and their runtime
+KINDS = {
+    "onnxruntime": ("float32", "onnxruntime"),
+    "onnxruntime-int8": ("int8", "onnxruntime"),
+    "openvino": ("float32", "openvino"),
+    "openvino-int8": ("openvino-int8", "openvino"),
+}
 
 
 def main() -> None:
@@ -39,24 +46,23 @@ def main() -> None:
 
 
 def export_all(model, processor, folder: Path, parts=None) -> dict[str, Path]:
-    """Export a model in all data types and return the folder of each."""
-    folders = {}
-    for dtype in DTYPES:
-        folders[f"onnx {dtype}"] = folder / dtype
-        list(export_recognizer(model, processor, folder / dtype, dtype=dtype, parts=parts))
+    """Export a model in all data types and return the folder of each backend."""
+    folders = {kind: folder / dtype for kind, (dtype, _) in KINDS.items()}
+    for dtype, place in {place.name: place for place in folders.values()}.items():
+        list(export_recognizer(model, processor, place, dtype=dtype, parts=parts))
     return folders
 
 
 def measure_accuracy(name: str, folder: Path) -> None:
     dataset = load_videos("kinoshapes/actions", split="test")
-    model, processor = load_recognizer(name)
+    model, processor = load_recognizer(name, device="cpu", dtype="float32")
     folders = export_all(model, processor, folder)
     whole = evaluate(model, processor, dataset)
     print(f"| {name} | top-1 | 95 % interval | same answer | largest difference of logits | graphs |")
     print("|---|---|---|---|---|---|")
     print(row("model", whole, "", "", ""))
     for kind, place in folders.items():
-        recognizer, processor = load_exported(place)
+        recognizer, processor = load_exported(place, KINDS[kind][1])
         report = evaluate(recognizer, processor, dataset)
         same = (report.scores.argmax(-1) == whole.scores.argmax(-1)).sum()
         difference = f"{recognizer.manifest.difference['logits']:.0e}"
@@ -74,7 +80,7 @@ def line(*cells: str) -> str:
 
 
 def size(folder: Path, name: str) -> int:
-    return sum(path.stat().st_size for path in folder.glob(name) if path.suffix in (".onnx", ".data"))
+    return sum(path.stat().st_size for path in folder.glob(name) if path.suffix in (".onnx", ".data", ".bin"))
 
 
 def measure_speed(folder: Path, rounds: int) -> None:
@@ -82,7 +88,10 @@ def measure_speed(folder: Path, rounds: int) -> None:
     model, processor = BikeModel(config).eval(), BikeProcessor.for_config(config, None)
     folders = export_all(model, processor, folder, ["frames"])
     runs = {"model float32": model.encode_frames}
-    runs |= {kind: load_exported(place)[0].encode_frames for kind, place in folders.items()}
+    if _computes_bf16(torch.device("cpu")):
+        half = copy.deepcopy(model).bfloat16()
+        runs["model bfloat16"] = lambda pixels: half.encode_frames(pixels.bfloat16())
+    runs |= {kind: load_exported(place, KINDS[kind][1])[0].encode_frames for kind, place in folders.items()}
     print("| ViT-B/32, 8 frames | 1 video | times the model | 8 videos | times the model | graph |")
     print("|---|---|---|---|---|---|")
     seconds = {batch: time_in_turn(runs, torch.randn(batch, 8, 3, 224, 224), rounds) for batch in (1, 8)}

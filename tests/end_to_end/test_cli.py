@@ -284,6 +284,18 @@ def test_a_single_unreadable_video_is_a_failure(run, tmp_path, clip_folder):
     assert json.loads(output)["error"]["type"] == "VideoDecodeError"
 
 
+def test_a_folder_without_a_readable_video_is_a_failure(run, tmp_path, clip_folder):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"\0" * 100)
+    command = ("classify", tmp_path, "--labels", LABELS, "--model", clip_folder)
+    code, _, errors = run(*command)
+    assert code == 1
+    assert errors[-1].startswith("2/2 videos, 2 unreadable, ")
+    code, _, errors = run(*command, "--output", tmp_path / "out.jsonl")
+    assert code == 1
+    assert errors[-1].startswith("2/2 videos, 2 unreadable, ")
+
+
 def test_an_output_that_cannot_be_written_is_one_line(run, video_path, clip_folder):
     command = ("classify", video_path, "--labels", LABELS, "--model", clip_folder, "--output", "/proc/out.jsonl")
     code, _, errors = run(*command)
@@ -415,3 +427,20 @@ def test_jobs_of_many_videos_decode_in_processes_of_their_own(run, video_path, c
     for options in ((), ("--no-isolate",)):
         assert run(*command, *options)[0] == 0
     assert seen == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("options", "serves_agents"), [(["--mcp"], True), ([], None)])
+def test_the_space_serves_agents_on_request(run, monkeypatch, options, serves_agents):
+    app = pytest.importorskip("kinoclip.space.app", reason="pip install 'kinoclip[demo]'")
+    launched = {}
+    monkeypatch.setattr(app, "build_app", lambda models: models)
+    monkeypatch.setattr(app, "launch_app", lambda app, **given: launched.update(given))
+    monkeypatch.setattr("kinoclip.cli.demo.find_spec", lambda name: name)
+    assert run("space", *options)[0] == 0
+    assert launched["mcp_server"] is serves_agents
+
+
+def test_serving_agents_without_the_package_names_what_to_install(run, monkeypatch):
+    monkeypatch.setattr("kinoclip.cli.demo.find_spec", lambda name: None)
+    code, _, errors = run("space", "--mcp")
+    assert (code, errors) == (2, ["kinoclip: The MCP server needs the package mcp: pip install 'kinoclip[mcp]'."])

@@ -1,7 +1,9 @@
 """The embedded model is published, and loaded by name in processes that know only this Hub."""
 
 import json
-import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -53,23 +55,48 @@ def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
     ]
     files = hub.repos["models/org/bike-mini"].files
     assert sorted(files) == [
+        ".eval_results/actions-test-single_view.yaml",
+        ".eval_results/unseen-test-single_view.yaml",
         ".gitattributes",
         "README.md",
         "config.json",
+        "handler.py",
         "kinoclip_shim.py",
         "model.safetensors",
         "processor_config.json",
         "reports/actions-test-single_view.json",
         "reports/unseen-test-single_view.json",
+        "requirements.txt",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
     assert b"### kinoshapes/actions, test split" in files["README.md"]
 
 
-def test_the_model_loads_by_name_and_later_without_a_network(hub, video_path, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+@pytest.fixture
+def environment(hub, tmp_path, programs):
+    """The variables of a process that knows only this Hub."""
+    known = {name: value for name, value in programs.items() if name != "HF_HUB_OFFLINE"}
+    return {**known, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+
+
+def test_the_code_of_the_published_card_runs_as_printed(hub, video_path, tmp_path, environment):
+    (tmp_path / "videos").mkdir()
+    for copy in ("video.mp4", "videos/a.mp4"):
+        shutil.copy(video_path, tmp_path / copy)
+    card = hub.repos["models/org/bike-mini"].files["README.md"].decode()
+    snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    [command] = re.findall(r"^kinoclip classify .*", card, re.MULTILINE)
+    assert len(snippets) == 2
+    commands = [*([sys.executable, "-c", code] for code in snippets), shlex.split(command)]
+    for one in commands:
+        done = subprocess.run(one, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    [record] = map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())
+    assert record["label"] in ("red circle", "blue square", "green star")
+
+
+def test_the_model_loads_by_name_and_later_without_a_network(video_path, environment):
     answers = []
     for changes in ({}, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}):
         command = [sys.executable, "-c", LOAD, str(video_path)]
@@ -83,11 +110,15 @@ def test_the_model_loads_by_name_and_later_without_a_network(hub, video_path, tm
     assert answers == [answers[0]] * 4
 
 
-def test_a_download_is_announced_once_with_its_size(hub, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    load = "from kinoclip.methods.auto import read_config; [read_config('org/bike-mini') for _ in range(2)]"
+def test_a_download_is_announced_once_with_its_size_and_its_revision_is_known(hub, tmp_path, environment):
+    load = """
+from kinoclip.methods.auto import read_config, read_revision
+for _ in range(2):
+    read_config("org/bike-mini")
+print(read_revision("org/bike-mini"), read_revision("."))
+"""
     done = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # float32, 0.5 M parameters
-    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'hub'}, once: 2 MB.\n"
+    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'home' / 'hub'}, once: 2 MB.\n"
+    assert done.stdout.split() == [hub.repos["models/org/bike-mini"].head, "None"]

@@ -3,6 +3,9 @@
 The browser is Chromium: `apt-get install chromium`, or `playwright install chromium`.
 """
 
+import ast
+import asyncio
+import base64
 import os
 import re
 import shutil
@@ -11,8 +14,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import pytest
 import yaml
 
@@ -22,6 +27,7 @@ gradio = pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 
 SPACE = Path(__file__).parents[2] / "spaces" / "recognizer"
 EVIL = "<img src=x onerror=alert(1)>"
+MARKUP = "<a circle=red>blue square</a>"  # in words that the embedded model knows
 SECONDS = 60_000
 
 
@@ -48,6 +54,7 @@ def url(uploads, tmp_path_factory):
         **os.environ,
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(uploads),
+        "GRADIO_MCP_SERVER": "true",
         "OMP_NUM_THREADS": "1",
     }
     address = f"http://127.0.0.1:{port}"
@@ -138,13 +145,13 @@ def overflow(page):
 
 def test_a_visitors_own_clip_is_named_with_the_visitors_own_labels(visit, clip):
     page = visit()
-    bring(page, clip, f"blue square\nred circle\n{EVIL}\n${{1+1}} {{{{value}}}}")
+    bring(page, clip, f"blue square\nred circle\n{MARKUP}\n${{red+red}} {{{{blue}}}}")
     page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
     assert page.locator(".kc-film figure").count() == 8
     ranking = page.locator("#kc-ranking").inner_text()
-    assert EVIL in ranking
-    assert "${1+1} {{value}}" in ranking
-    assert page.locator("img[src=x]").count() == 0
+    assert MARKUP in ranking
+    assert "${red+red} {{blue}}" in ranking
+    assert page.locator("a[circle]").count() == 0
     page.click("text=Where it looked")
     assert page.locator(".kc-view-1").first.is_visible()
     assert not page.locator(".kc-view-0").first.is_visible()
@@ -185,7 +192,8 @@ def test_what_cannot_be_answered_is_said_in_a_sentence_and_an_older_answer_goes(
     page.wait_for_selector(".kc-film figure")
     write_labels(page, "\n".join(f"label {i}" for i in range(10_000)))
     page.click("#kc-recognize")
-    page.wait_for_selector("text=At most 1,000 labels are allowed, got 10,000.")
+    page.wait_for_selector("#kc-verdict [role=alert] >> text=At most 1,000 labels are allowed, got 10,000.")
+    assert page.locator(".toast-body").count() == 0  # it would cover the next answer
     page.wait_for_selector(".kc-film figure", state="detached")
 
     write_labels(page, "x" * 100_000)
@@ -204,6 +212,41 @@ def test_a_file_that_is_no_video_is_refused_without_telling_where_it_lies(visit,
     bring(page, bad, "red circle")
     page.wait_for_selector("text=This file cannot be used: this is text, not a video.")
     assert str(uploads) not in page.locator("body").inner_text()
+
+
+def test_a_name_in_capitals_is_that_of_a_video_in_the_browser_too(visit, clip, tmp_path):
+    shutil.copy(clip, tmp_path / "IMG.MOV")
+    page = visit()
+    bring(page, tmp_path / "IMG.MOV", "red circle\nblue square")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    assert page.locator(".kc-silent").count() == 0
+
+
+def test_a_video_that_the_browser_cannot_play_is_answered_and_the_player_says_so(visit, clip, tmp_path):
+    with av.open(clip) as source, av.open(tmp_path / "clip.avi", "w") as avi:
+        stream = avi.add_stream("mpeg4", rate=8)
+        stream.width, stream.height = source.streams.video[0].width, source.streams.video[0].height
+        avi.mux(
+            [packet for frame in source.decode(video=0) for packet in stream.encode(frame.reformat(format="yuv420p"))]
+        )
+        avi.mux(stream.encode())
+    page = visit()
+    bring(page, tmp_path / "clip.avi", "red circle\nblue square")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    said = "getComputedStyle(document.querySelector('.kc-silent .video-container'), '::after').content"
+    assert "No preview: this browser cannot play the file." in page.evaluate(said)
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_the_code_names_the_visitors_labels_and_the_page_keeps_its_width(visit):
+    page = visit(390, 844)
+    width = "document.querySelector('.gradio-container').getBoundingClientRect().width"
+    before = page.evaluate(width)
+    write_labels(page, "dancing\ncooking")
+    page.get_by_role("tab", name="In Python").click()
+    page.wait_for_selector('text=kinoclip.classify("clip.mp4", ["dancing", "cooking"], model="mini")')
+    assert page.evaluate(width) == before
+    assert overflow(page) <= 0
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +294,72 @@ def test_the_function_reads_no_file_of_the_server(client):
     assert "root:" not in str(caught.value)
 
 
+def call_as_agent(url, *calls):
+    """The tools that an agent finds, and what it is told at each call."""
+    mcp = pytest.importorskip("mcp", reason="pip install 'kinoclip[mcp]'")
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def talk():
+        async with (
+            streamable_http_client(f"{url}/gradio_api/mcp/") as (reading, writing, _),
+            mcp.ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            answers = [await session.call_tool("classify_video", arguments) for arguments in calls]
+            return tools, [(answer.isError, answer.content[0].text) for answer in answers]
+
+    return run_elsewhere(lambda: asyncio.run(talk()))
+
+
+def run_elsewhere(function):
+    """Call a function in another thread, because this one may have the event loop of the browser."""
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(function).result()
+
+
+def test_an_agent_finds_one_tool_and_classifies_with_it(url, clip):
+    video = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
+    [tool], [answer] = call_as_agent(url, {"video": video, "labels": "red circle, blue square", "spans": True})
+    assert tool.name == "classify_video"
+    assert tool.description.startswith("Classify the action in a video among labels of your choice")
+    assert tool.inputSchema["required"] == ["video", "labels"]
+    arguments = tool.inputSchema["properties"]
+    types = {name: one["type"] for name, one in arguments.items() if name not in ("video", "model")}
+    numbers, texts = dict.fromkeys(("frames", "threshold"), "number"), dict.fromkeys(("labels", "chinese"), "string")
+    assert types == {**texts, **numbers, "spans": "boolean"}
+    assert arguments["model"]["enum"] == ["mini"]
+    assert all(one["description"] for one in arguments.values())
+    is_error, text = answer
+    assert not is_error
+    record = ast.literal_eval(text)
+    assert (record["model"], record["label"]) == ("mini", "red circle")
+    assert record["spans"][0]["label"] == "red circle"
+
+
+def test_the_agent_of_the_docs_is_answered(url, clip, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("mcp", reason="pip install 'kinoclip[mcp]'")
+    shutil.copy(clip, tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    page = (SPACE.parents[1] / "docs" / "space.md").read_text()
+    code = re.search(r"```python[^\n]*\n(.*?)```", page, re.DOTALL)[1].replace("http://127.0.0.1:7860", url)
+    run_elsewhere(lambda: exec(compile(code, "space.md", "exec"), {}))
+    assert "'label': 'red circle'" in capsys.readouterr().out
+
+
+def test_what_an_agent_asks_wrongly_is_refused_with_a_sentence(url):
+    _, answers = call_as_agent(
+        url,
+        {"video": "/etc/passwd", "labels": "red circle"},
+        {"video": f"{url}/clip.mp4", "labels": "red circle"},
+        {"video": "data:video/mp4;base64,bm8gdmlkZW8=", "labels": "red circle"},
+    )
+    assert [is_error for is_error, _ in answers] == [True] * 3
+    assert "Invalid file data format, provide a url" in answers[0][1]
+    assert answers[1][1] == "127.0.0.1: resolves to 127.0.0.1 in the local network."
+    assert answers[2][1].startswith("This file cannot be used: ")
+
+
 def test_the_function_is_the_only_one_that_is_public(client):
     assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/classify"]
 
@@ -261,6 +370,6 @@ def test_the_space_names_the_versions_it_is_tested_with():
     assert (SPACE / front["app_file"]).is_file()
     tested = (SPACE.parents[1] / "constraints.txt").read_text().splitlines()
     pins = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if "==" in line]
-    assert pins[0].startswith("kinoclip[demo]==")
+    assert pins[0].startswith("kinoclip[mcp]==")
     assert set(pins[1:]) <= set(tested)
     assert f"gradio=={front['sdk_version']}" in pins

@@ -1,6 +1,7 @@
 """`kinoclip demo` and `space`: the model at work, in the terminal and in the browser."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def add_commands(commands: Any) -> None:
     add("--model", **REPEATABLE, help="folder, hub id or plain CLIP to choose from; repeatable")
     add("--host", default="127.0.0.1", help="0.0.0.0 admits other machines (default: %(default)s)")
     add("--port", type=int, default=7860, help="(default: %(default)s)")
+    add("--mcp", action="store_true", help="also serve the page as a tool for agents (MCP)")
     space.set_defaults(run=_space)
 
 
@@ -38,6 +40,8 @@ def _space(options: argparse.Namespace) -> int:
 
     if not 1 <= options.port <= 65535:
         raise UsageError(f"--port must be from 1 to 65535, got {options.port}.")
+    if options.mcp and find_spec("mcp") is None:
+        raise UsageError("The MCP server needs the package mcp: pip install 'kinoclip[mcp]'.")
     for model in options.model:
         check_model_name(model)
     from kinoclip.methods.auto import read_config
@@ -53,7 +57,8 @@ def _space(options: argparse.Namespace) -> int:
         raise UsageError("The page needs Gradio: pip install 'kinoclip[demo]'.") from error
     app = build_app(options.model)
     try:
-        launch_app(app, server_name=options.host, server_port=options.port)
+        # None: the variable GRADIO_MCP_SERVER decides
+        launch_app(app, server_name=options.host, server_port=options.port, mcp_server=options.mcp or None)
     except OSError as error:
         raise UsageError(f"--port {options.port} of {options.host} is in use. Choose another one.") from error
     return 0

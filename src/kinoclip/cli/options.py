@@ -367,7 +367,9 @@ def write_records(
         output.finish(plan.videos)
         if then is not None and plan.process == 0:
             then()
-    return progress.exit_code
+    return (
+        progress.exit_code if len(todo) == len(plan.videos) else 0
+    )  # the others were answered, or by other processes
 
 
 class Progress:
@@ -389,8 +391,8 @@ class Progress:
 
     @property
     def exit_code(self) -> int:
-        """Failure if a single video was given and cannot be read."""
-        return FAILURE if self.total == self.failed == 1 else 0
+        """Failure if no video can be read."""
+        return FAILURE if self.failed and self.failed == self.total else 0
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Count a record."""

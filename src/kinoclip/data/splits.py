@@ -42,7 +42,10 @@ def divide(
     kept: list[int] = []
     for number, rows in enumerate(groups):
         if len(rows) == 1:
-            raise ValueError(f"The class {names[number]!r} has one video, which cannot be in both parts. Remove it.")
+            raise ValueError(
+                f"The class {names[number]!r} has one video, which cannot be in both training and validation. Add another one, or "
+                "remove the class."
+            )
         count = min(max(round(validation * len(rows)), 1), len(rows) - 1) if rows else 0
         kept += _draw(rows, count, seed, number)
     others = set(range(len(dataset))) - set(kept)

@@ -55,7 +55,7 @@ def saliency_bar(weights: Sequence[float]) -> str:
 def draw_explanation(answer: Classification, *, height: int = 112) -> Image.Image:
     """Draw the sampled frames and the parts of the explanation that the answer has.
 
-    Rows: the name of the video; the frames (of the first crop); attention above an equal share, scaled to its maximum over the
+    Rows: the names of video and model; the frames (of the first crop); attention above an equal share, scaled to its maximum over the
     video; the entities, one color each; the attributes; for each label its probability and the saliency of each frame, scaled
     to its largest. Of more than 16 frames an even
     selection is drawn, each `height` pixels high. An answer that was made without `explain=True` is a `ValueError`.
@@ -79,8 +79,9 @@ def _draw_rows(
 ) -> Iterator[Image.Image]:
     gap = Image.new("RGB", (width, _GAP), _PAPER)
     times = [clock(answer.timestamps[i]) if answer.timestamps else f"#{answer.frame_indices[i]}" for i in shown]
-    if answer.video:
-        yield _draw_line(Path(answer.video).name, width)
+    named = [answer.video and Path(answer.video).name, answer.model and f"model {answer.model}"]
+    if any(named):
+        yield _draw_line(", ".join(filter(None, named)), width)
     yield _draw_tiles(tiles, times, width)
     if answer.attention is not None:
         yield _draw_line("where it looked: patches with more than an equal share of the attention", width)

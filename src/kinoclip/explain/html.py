@@ -43,6 +43,8 @@ def explanation_page(answer: Classification, record: dict[str, Any], spans: Sequ
     looked = f"{len(answer.frame_indices)} frames"
     if answer.duration_seconds is not None:
         looked += f" of {clock(answer.duration_seconds)}"
+    if answer.model:
+        looked += f", model {escape(answer.model)}"
     label, probability = answer[0]
     parts = [
         f'<div class="kc-head"><p class="kc-verdict">{escape(label)} <span class="kc-share">{probability:.1%}</span></p>'

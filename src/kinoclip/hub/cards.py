@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
 from kinoclip.data.coverage import Coverage
 from kinoclip.evaluation.report import SELECTIONS, Report
@@ -340,6 +341,26 @@ def report_results(report: Report) -> Iterator[dict[str, Any]]:
             "metric_value": round(value, 6),
             "metric_args": how,
         }
+
+
+def eval_results(report: Report, name: str) -> str:
+    """Return the metrics of a report as YAML for `.eval_results/`, which leaderboards of the Hub read.
+
+    Args:
+        report: of `kinoclip evaluate`.
+        name: of its file in the folder of reports.
+    """
+    how = f"{report.protocol['title']}; {report.num_videos} videos; {REPORTS}/{name}"
+    entries = [
+        EvalResultEntry(
+            dataset_id=one["dataset_type"],
+            task_id=f"{report.protocol['name']}.{metric}",
+            value=one["metric_value"],
+            notes=how,
+        )
+        for metric, one in zip(report.metrics, report_results(report), strict=True)
+    ]
+    return str(yaml_dump(eval_result_entries_to_yaml(entries)))
 
 
 def describe_rows(recipes: Sequence[Recipe]) -> dict[str, Any] | None:

@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
+import yaml
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token, parse_eval_result_entries
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]  # of its HTTP client
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -21,20 +23,27 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 
 from kinoclip.evaluation.report import Report
-from kinoclip.hub.cards import REPORTS, dataset_name, has_own_text, keep_own, model_card, read_reports
+from kinoclip.hub.cards import REPORTS, dataset_name, eval_results, has_own_text, keep_own, model_card, read_reports
 from kinoclip.methods import find_method
 from kinoclip.methods.auto import load_processor, read_config
 from kinoclip.modeling.checkpoints import check_shapes
 from kinoclip.modeling.configuration import RecognizerConfig
 from kinoclip.modeling.shim import SHIM_NAME, write_shim
-from kinoclip.storage import claimed, write_text
+from kinoclip.storage import Owner, check_owned, claimed, readable_by, write_text
 
+# Read by the server of an Inference Endpoint
+_ENDPOINT = {
+    "handler.py": '"""Answers requests of an Inference Endpoint with the package kinoclip."""\n'
+    'from kinoclip.inference.endpoint import EndpointHandler\n\n__all__ = ["EndpointHandler"]\n',
+    "requirements.txt": f"kinoclip>={version('kinoclip')}\n",
+}
 # Other files are not uploaded: checkpoints, pickles, private files.
 _PUBLISHED = (
     "README.md",
     "LICENSE",
     "config.json",
     f"{SHIM_NAME}.py",
+    *_ENDPOINT,
     "model*.safetensors",
     "model.safetensors.index.json",
     "processor_config.json",
@@ -48,10 +57,12 @@ _PUBLISHED = (
     "chinese_tokenizer/*.txt",
     "training.json",
     f"{REPORTS}/*.json",
+    ".eval_results/*.yaml",
 )
 _SECRET = re.compile(
     rb"\bhf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{32,}|\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
+_VERSION = re.compile(r">=.*")
 _RESULTS_CARD = """---
 configs:
 - config_name: default
@@ -81,7 +92,8 @@ def publish(
     """Check a folder, write its card, upload it, and yield a line about each step.
 
     The upload becomes visible with the single commit at the end. After an interruption, run the same command again; uploaded files are
-    not sent twice. Reports and the card are also written into the folder (`reports/`, `README.md`).
+    not sent twice. Reports, results (`.eval_results/`), the card, and the handler of an Inference Endpoint with its requirements are also
+    written into the folder.
 
     Args:
         folder: as `kinoclip convert` and `kinoclip train` write it.
@@ -108,6 +120,10 @@ def publish(
     card = model_card(folder, reports=reports, recipe=recipe, repo_id=repo_id, license=license)
     sent, kept = list_files(folder)
     contents = {f"{REPORTS}/{name}": report.to_json() for name, report in measured.items()}
+    contents |= {f".eval_results/{Path(name).stem}.yaml": eval_results(measured[name], name) for name in measured}
+    contents |= _ENDPOINT
+    for name, content in contents.items():
+        check_owned(folder / name, _owner(name, content))
     sent = sorted({*sent, *contents, "README.md"})
     yield f"{folder}: a {config.model_type} model that loads, its weights all finite; reports: {len(measured)}"
     yield f"goes to {repo_id}: {', '.join(sent)}"
@@ -125,7 +141,7 @@ def publish(
         for name, content in {**contents, "README.md": str(card)}.items():
             (folder / name).parent.mkdir(exist_ok=True)
             # a card keeps the text of its owner, see `keep_own`
-            write_text(folder / name, content, owns=claimed if name == "README.md" else Report.is_report)
+            write_text(folder / name, content, owns=claimed if name == "README.md" else _owner(name, content))
         files = [CommitOperationAdd(name, str(folder / name)) for name in sent]
         commit, changed = _commit(api, repo_id, "model", f"Publish {repo_id.rpartition('/')[2]}", files)
     yield (
@@ -136,6 +152,15 @@ def publish(
     if results_repo is not None:
         with _hub_errors(results_repo):
             yield _send_results(api, results_repo, repo_id, commit.oid, measured)
+
+
+def _owner(name: str, content: str) -> Owner:
+    """Return the owner of the files that an earlier run wrote under a name; a handler that was edited is not one of them."""
+    if name.endswith(".json"):
+        return Report.is_report
+    if name.endswith(".yaml"):
+        return readable_by(lambda path: parse_eval_result_entries(yaml.safe_load(path.read_bytes())))
+    return readable_by(lambda path: _VERSION.sub("", path.read_text("utf-8")) == _VERSION.sub("", content))
 
 
 def _check_name(repo_id: str) -> None:

@@ -166,8 +166,12 @@ class LabelJob(BatchJob):
         return replace(super().plan(videos, process, processes), labels=labels)
 
     def _facts(self) -> dict[str, Any]:
-        corpus = self.classifier.corpus
-        return {"corpus": corpus} if corpus else {}
+        facts = {"corpus": self.classifier.corpus, "model": self._source}
+        return {name: fact for name, fact in facts.items() if fact}
+
+    @cached_property
+    def _source(self) -> str:
+        return self.classifier.source
 
     @abstractmethod
     def _options(self) -> list[Any]:

@@ -22,22 +22,13 @@ _PACKAGES = ("kinoclip", "torch", "transformers", "av", "onnxruntime", "openvino
 
 @dataclass(frozen=True)
 class Setting:
-    """What changes the cost of a video; None keeps what is saved with the model.
+    """What changes the cost of a video."""
 
-    Args:
-        frames: per clip.
-        clips: per video.
-        rate: of SLLM.
-        merge_r: tokens that merge in each layer of the vision tower.
-        dtype: see `load_recognizer`.
-        backend: see `load_recognizer`.
-    """
-
-    frames: int
+    frames: int  # per clip
     clips: int = 1
-    rate: int | None = None
-    merge_r: int | None = None
-    dtype: str = "auto"
+    rate: int | None = None  # of SLLM; None for the saved one
+    merge_r: int | None = None  # of the vision tower; None for the saved one
+    dtype: str = "auto"  # see `load_recognizer`
     backend: Backend = "torch"
 
     @property
@@ -54,19 +45,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """A measured setting.
-
-    Args:
-        setting: of the model.
-        accuracy: a fraction from 0 to 1.
-        seconds: per video of a job, decoding included.
-        job: the identity of model, processor and backend: the first three groups of that of records (`JOB_PARTS`).
-    """
+    """A measured setting."""
 
     setting: Setting
-    accuracy: float
-    seconds: float
-    job: str
+    accuracy: float  # a fraction from 0 to 1
+    seconds: float  # per video of a job, decoding included
+    job: str  # identity of model, processor and backend: the first three groups of that of records (`JOB_PARTS`)
 
     def __str__(self) -> str:
         return f"{self.accuracy:7.2%} {format_time(self.seconds):>8} per video  {self.setting}"
@@ -74,21 +58,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The measured settings of a model on one machine.
+    """The measured settings of a model on one machine."""
 
-    Args:
-        model: its name.
-        metric: that the accuracies are of.
-        data: source, split, number and fingerprint of the videos.
-        environment: see `describe_environment`.
-        points: the first is the model as it is saved.
-    """
-
-    model: str
+    model: str  # its name
     metric: str
-    data: dict[str, Any]
-    environment: dict[str, Any]
-    points: tuple[Point, ...]
+    data: dict[str, Any]  # source, split, number and fingerprint of the videos
+    environment: dict[str, Any]  # see `describe_environment`
+    points: tuple[Point, ...]  # the first is the model as it is saved
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -45,7 +45,8 @@ def measure_curve(
 ) -> Curve:
     """Measure settings: the saved one, and step by step those next to a setting that no other one beats.
 
-    Backends and data types are compared at the saved setting, and only those that are not beaten there are tried with others. Settings that the model or the backend cannot have are reported and left out.
+    Backends and data types are compared at the saved setting, and only those that are not beaten there are tried with other
+    settings. What the model or the backend cannot do is reported and left out.
 
     Args:
         model: see `load_recognizer`.
@@ -98,7 +99,7 @@ def load_setting(model: str, setting: Setting, device: str = "auto") -> Classifi
 
 
 def find_choices(classifier: Classifier) -> list[list[dict[str, Any]]]:
-    """Return the values that each field of `Setting` can have for a model, in order; dtype and backend are one choice, the last."""
+    """Return the values of each field of `Setting` that a model can have, in order; dtype and backend are one choice, the last."""
     model, videos = classifier.model, classifier.video_processor
     choices: list[list[dict[str, Any]]] = [
         [{"frames": videos.num_frames >> halved} for halved in range(videos.num_frames.bit_length())],

@@ -110,7 +110,7 @@ def write_records(path: Path, suffix: str, records: Sequence[Record], top_k: int
 def _csv_columns(top_k: int) -> list[str]:
     pairs = [name for rank in range(1, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
     facts = ("error", "duration_seconds", "timestamps", "frame_indices", "attributes")
-    return ["video", "label", *pairs, *facts, *_CSV_JSON, "picture", "job"]
+    return ["video", "label", *pairs, *facts, *_CSV_JSON, "picture", "model", "job"]
 
 
 def _to_csv(record: Record, top_k: int) -> list[Any]:
@@ -128,6 +128,7 @@ def _to_csv(record: Record, top_k: int) -> list[Any]:
         ", ".join(record.get("attributes") or []),
         *(encode_json(record[name]).rstrip() if name in record else "" for name in _CSV_JSON),
         record.get("picture", ""),
+        record.get("model", ""),
         record["job"],
     ]
     return [escape_text(cell, cell=True) if isinstance(cell, str) else cell for cell in row]
@@ -145,7 +146,7 @@ def _read_csv(path: Path) -> Iterator[Record]:
             raise ValueError(header)
         for row in rows:
             cells = dict(zip(header, map(unescape_text, row), strict=True))
-            given = {name: cells[name] for name in ("video", "label", "picture", "job") if cells[name]}
+            given = {name: cells[name] for name in ("video", "label", "picture", "model", "job") if cells[name]}
             pairs = [(cells[f"label_{rank}"], cells[f"probability_{rank}"]) for rank in range(1, top_k + 1)]
             kind, _, message = cells["error"].partition(": ")
             yield {
@@ -189,6 +190,7 @@ def _schema() -> Any:
         **dict.fromkeys(_PARQUET_JSON, pa.string()),
         "agreement": pa.float64(),
         "picture": pa.string(),
+        "model": pa.string(),
         "job": pa.string(),
     }
     return pa.schema(columns)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_ETAG_TIMEOUT
+from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPModel, PreTrainedConfig
 
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
@@ -90,6 +91,15 @@ def _announce_download(source: str) -> None:
     )
     megabytes = sum(file.size or 0 for file in weights) / 1e6
     logger.warning("%s is downloaded from the hub into %s, once: %.0f MB.", source, HF_HUB_CACHE, megabytes)
+
+
+def read_revision(source: str) -> str | None:
+    """Return the commit of a model of the Hub, which is in the cache after it was loaded; None for a folder."""
+    try:
+        found = None if Path(source).exists() else try_to_load_from_cache(source, "config.json")
+    except HFValidationError:  # no name of the Hub
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def load_processor(source: str, *, needs_tokenizer: bool = False) -> RecognizerProcessor:

@@ -54,6 +54,7 @@ class Classification(Sequence[Prediction]):
         languages: "english" and "chinese" to label to its probability by the names in that language alone; only with a
             Chinese branch.
         agreement: the share of the probability that both languages give to the same labels, from 0 to 1.
+        model: name of the model, and its revision where it came from the Hub.
         page: renders the answer with its explanation as HTML, for notebooks; only with `explain`.
     """
 
@@ -71,6 +72,7 @@ class Classification(Sequence[Prediction]):
     entity_map: torch.Tensor | None = field(default=None, repr=False, compare=False)
     languages: dict[str, dict[str, float]] | None = None
     agreement: float | None = None
+    model: str | None = None
     page: Callable[["Classification"], str] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -108,6 +110,8 @@ class Classification(Sequence[Prediction]):
             languages = self.languages.items()
             record["languages"] = {name: {k: round(vote, 4) for k, vote in votes.items()} for name, votes in languages}
             record["agreement"] = round(self.agreement or 0.0, 4)
+        if self.model:
+            record["model"] = self.model
         return record
 
     def _repr_html_(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from kinoclip.inference.classifier import Classification, Classifier
 from kinoclip.inference.records import classification_record, span_record
 from kinoclip.inference.spans import SlidingWindowClassifier
-from kinoclip.methods.auto import EMBEDDED
+from kinoclip.methods.auto import EMBEDDED, read_revision
 from kinoclip.modeling.classification import Span
 from kinoclip.space.limits import Limits, VisitError
 from kinoclip.video.errors import VideoDecodeError, error_line
@@ -52,6 +52,7 @@ class Answer:
     threshold: float
     ranking: Classification
     spans: list[Span] | None = None
+    revision: str | None = None  # of a model from the Hub
 
     @property
     def label(self) -> str | None:
@@ -61,10 +62,12 @@ class Answer:
     def record(self) -> dict[str, Any]:
         """Return the answer as a JSON-able record."""
         record = classification_record(self.ranking, self.label)
-        del record["video"]  # a path of the server
+        for name in ("video", "model"):  # paths of the server
+            record.pop(name, None)
         if self.spans is not None:
             record["spans"] = [span_record(span) for span in self.spans]
-        return {"model": self.model, "threshold": self.threshold, **record}
+        revision = {} if self.revision is None else {"revision": self.revision}
+        return {"model": self.model, **revision, "threshold": self.threshold, **record}
 
 
 class Models:
@@ -148,7 +151,7 @@ def _ask(question: Question, classifier: Classifier) -> Answer:
             raise VisitError("This video has no time stamps. Switch the time line off.")
         windows = SlidingWindowClassifier(classifier, question.labels, window=question.frames)
         spans = windows.find_spans(question.video, threshold=question.threshold)
-    return Answer(question.model, question.threshold, ranking, spans)
+    return Answer(question.model, question.threshold, ranking, spans, read_revision(classifier.name))
 
 
 def _check_numbers(question: Question, limits: Limits) -> None:

@@ -1,12 +1,15 @@
 """The page: tabs, theme, launch."""
 
+import json
 import signal
+import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import gradio.mcp
 
 from kinoclip.explain.html import ANSWER_STYLE
 from kinoclip.space.examples import make_examples
@@ -14,6 +17,7 @@ from kinoclip.space.limits import Limits
 from kinoclip.space.page import build_recognize_tab
 from kinoclip.space.temporary import TemporaryFolder
 from kinoclip.space.workers import Workers
+from kinoclip.text.labels import split_names
 
 _HEADER = """
 <header class="kc-header"><h1>kinoclip</h1>
@@ -27,7 +31,8 @@ from gradio_client import Client, handle_file
 
 answer = Client(url).predict(
     video=handle_file("clip.mp4"),
-    labels="red circle\\nblue square",  # one per line
+    labels={lines},  # one per line
+    model={model},
     spans=False,  # True: also find the spans of each label
     api_name="/classify",
 )
@@ -39,8 +44,8 @@ Or run it on your own machine:
 ```python
 import kinoclip
 
-for label, probability in kinoclip.classify("clip.mp4", ["red circle", "blue square"]):
-    print(f"{probability:6.1%}  {label}")
+for label, probability in kinoclip.classify("clip.mp4", {labels}, model={model}):
+    print(f"{{probability:6.1%}}  {{label}}")
 ```
 """
 # Uploads and pictures are deleted after an hour.
@@ -61,6 +66,7 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
     workers = Workers(models, limits)
     # Later than Gradio, which keeps a list of the files it deletes.
     folder = TemporaryFolder(_SWEEP_SECONDS, _KEEP_SECONDS + 2 * _SWEEP_SECONDS)
+    gradio.mcp.DEFAULT_TEMP_DIR = tempfile.gettempdir()  # of videos in calls of agents, which Gradio would keep
     examples = make_examples(folder.examples, workers)
     app = gr.Blocks(title="kinoclip", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, _KEEP_SECONDS))
     weakref.finalize(app, folder.close)
@@ -69,11 +75,25 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
         gr.HTML(_HEADER)
         with gr.Tabs():
             with gr.Tab("Recognize"):
-                build_recognize_tab(workers, examples)
-            with gr.Tab("In Python"):
-                gr.Markdown(_IN_PYTHON, elem_classes="kc-prose")
+                fields = build_recognize_tab(workers, examples)
+            with gr.Tab("In Python") as tab:
+                code = gr.Markdown(elem_classes="kc-prose")
+        asked = [fields["labels"], fields["model"]]
+        tab.select(show_code, asked, code, queue=False, show_progress="hidden", api_visibility="private")
     app.queue(max_size=_WAITING_VISITORS)
     return app
+
+
+def show_code(labels: str, model: str) -> str:
+    """Return the code that answers the request of a visitor, as Markdown; without labels, with those of an example."""
+    names = [name[: _LIMITS.letters] for name in split_names(labels)[: _LIMITS.labels]] or [
+        "red circle",
+        "blue square",
+    ]
+    values = {"labels": names, "lines": "\n".join(names), "model": model}
+    # a backquote could end the block
+    texts = {name: json.dumps(value, ensure_ascii=False).replace("`", "\\u0060") for name, value in values.items()}
+    return _IN_PYTHON.format(**texts)
 
 
 def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:

@@ -1,26 +1,44 @@
 """The tab that classifies one video."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from html import escape
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import LocalContext
+from gradio_client.utils import is_http_url_like
 
 from kinoclip.explain.html import show_reasons
 from kinoclip.methods.auto import EMBEDDED
 from kinoclip.space.answers import Answer, Models, Question
 from kinoclip.space.examples import Example, show_cards
 from kinoclip.space.limits import Limits, VisitError, pair_names, read_labels, read_names
-from kinoclip.space.showing import EMPTY, show_verdict
+from kinoclip.space.showing import EMPTY, show_problem, show_verdict
 from kinoclip.space.workers import Workers
+from kinoclip.video.download import download
+from kinoclip.video.errors import VideoDecodeError, error_line
 from kinoclip.video.isolation import CancelledError
 
 logger = logging.getLogger(__name__)
-# Sends the number of the clicked card.
-_ON_CARDS = """
+# Sends the number of the clicked card. Gradio refuses files without a type, which browsers do not know for names such as IMG.MOV.
+_ON_LOAD = """
+document.addEventListener('change', (event) => {
+  if (!event.target.matches('#kc-video input[type=file]')) return;
+  const typed = new DataTransfer();
+  for (const file of event.target.files)
+    typed.items.add(file.type ? file : new File([file], file.name, {type: 'video/mp4'}));
+  event.target.files = typed.files;
+}, true);
+for (const name of ['loadstart', 'error'])
+  document.addEventListener(name, (event) => {
+    if (!event.target.matches('#kc-video video')) return;
+    document.getElementById('kc-video').classList.toggle('kc-silent', name === 'error');
+    if (name === 'error') event.stopImmediatePropagation();  // otherwise Gradio's message covers the answer
+  }, true);
 element.addEventListener('click', (event) => {
   const card = event.target.closest('[data-example]');
   if (card) trigger('select', {index: Number(card.dataset.example)});
@@ -33,26 +51,55 @@ _SHOW_ANSWER = """
   if (answer.getBoundingClientRect().top > window.innerHeight / 4) answer.scrollIntoView({behavior: 'smooth'});
 }, 150)
 """
+_DRAWN = f"Drawn examples, answered by the small model <b>{EMBEDDED}</b>:"
 _SHAPES_ONLY = "This small model knows only colored shapes, such as <b>red circle</b> or <b>blue star</b>."
 
 
-def build_recognize_tab(workers: Workers, examples: list[Example]) -> None:
-    """Lay out request and answer side by side (on a phone: below each other) and connect them."""
+def limit_downloads(video: Any, limits: Limits) -> Any:
+    """Make a component download an address, as programs and agents give it, within the limits of the page."""
+    # replaced in the object, because Gradio writes a file beside the module of a subclass
+    move_to_cache = video.async_move_resource_to_block_cache
+
+    async def download_to_cache(source: str | Path | None) -> Any:
+        if not is_http_url_like(str(source)):
+            return await move_to_cache(source)
+        size, seconds = limits.megabytes * 1_000_000, limits.answer_seconds
+        try:
+            file = await asyncio.to_thread(download, str(source), max_bytes=size, timeout_seconds=seconds)
+        except VideoDecodeError as error:
+            reason = error_line(error).partition(" Pass ")[0]  # the rest is for callers in Python
+            raise gr.Error(escape(reason, quote=False), print_exception=False) from None
+        try:
+            return await move_to_cache(file)
+        finally:
+            file.unlink()
+
+    video.async_move_resource_to_block_cache = download_to_cache
+    return video
+
+
+def build_recognize_tab(workers: Workers, examples: list[Example]) -> dict[str, Any]:
+    """Lay out request and answer side by side (on a phone: below each other), connect them, and return the input fields."""
     with gr.Row(elem_id="kc-page"):
         with gr.Column(scale=4, min_width=320, elem_id="kc-question"):
-            cards = gr.HTML(show_cards(examples), js_on_load=_ON_CARDS, elem_id="kc-cards")
+            if workers.models.names[0] != EMBEDDED:
+                gr.HTML(_DRAWN, elem_classes="kc-note")
+            cards = gr.HTML(show_cards(examples), js_on_load=_ON_LOAD, elem_id="kc-cards")
             question = _build_question(workers.models, workers.limits)
             button = gr.Button("Recognize", variant="primary", elem_id="kc-recognize")
         with gr.Column(scale=6, min_width=320, elem_id="kc-answer"):
             shown = _build_answer()
     _connect(cards, question, button, shown, _Controller(workers, examples))
+    return question
 
 
 def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
     """Build the input fields by name, in the order of `_Controller.ask`."""
     first = models.names[0]
     fields: dict[str, Any] = {
-        "video": gr.Video(label="Video", sources=["upload", "webcam"], autoplay=True, elem_id="kc-video"),
+        "video": limit_downloads(
+            gr.Video(label="Video", sources=["upload", "webcam"], autoplay=True, elem_id="kc-video"), limits
+        ),
         "labels": gr.Textbox(
             label="Labels",
             info="What it may show, one label per line.",
@@ -182,11 +229,28 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
     hidden: dict[str, Any] = {"api_visibility": "private"}
 
     def recognize(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        return _show(controller.ask(lambda share, what: progress(share, what), *values))
+        try:
+            return _show(controller.ask(lambda share, what: progress(share, what), *values))
+        except gr.Error as error:  # in the place of the answer, which a message above the page would cover
+            return [show_problem(error.message), *_NOTHING[1:]]
 
-    def classify(
+    def classify_video(
         video: str, labels: str, model: str, frames: float, threshold: float, spans: bool, chinese: str
     ) -> dict[str, Any]:
+        """Classify the action in a video among labels of your choice; return the probability of each label, and when and why.
+
+        Args:
+            video: MP4, MOV, WebM, MKV or AVI of at most 100 MB and 10 minutes.
+            labels: what the video may show, in English, one per line or separated by commas.
+            model: name of the model; "mini" knows colored shapes only.
+            frames: number of sampled frames; 0 for the number of the model.
+            threshold: probability from 0 to 1 below which the label is "none of these"; in spans, 0 means 0.5.
+            spans: also find from when to when each label is seen, for long videos.
+            chinese: Chinese names in the order of the labels, for a model that reads them.
+
+        Returns:
+            A record: label, predictions (best first), times of the sampled frames, weight of each frame, spans.
+        """
         return controller.ask(
             lambda share, what: None, video, labels, model, frames, threshold, spans, chinese
         ).record()
@@ -203,11 +267,10 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
         controller.adapt, fields["model"], [fields["chinese"], fields["note"]], **at_a_time, **hidden
     )
     gr.Button(visible=False).click(
-        classify,
+        classify_video,  # its name and docstring are those of the tool for agents
         inputs,
         gr.JSON(visible=False),
         api_name="classify",
-        api_description="Recognize the action in a video with your own labels; return when and why.",
         **at_a_time,
     )
 

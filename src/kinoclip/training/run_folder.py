@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
@@ -64,6 +64,8 @@ def claim_folder(path: Path, name: str, record: dict[str, Any], *, resume: bool 
         except BaseException:
             if _visible_files(path) == [name]:
                 file.unlink()
+                with suppress(OSError):  # nothing was saved
+                    (path / CHECKPOINTS).rmdir()
             raise
 
 

@@ -55,7 +55,11 @@ def test_what_cannot_be_divided_is_refused(tmp_path):
     for function, arguments, message in (
         (few_shot, (dataset_of(jump=2, run=9, swim=3), 4), r"must have 4 videos.* jump \(2\), swim \(3\)"),
         (few_shot, (Dataset.from_list([{"label": [0], "name": "x"}], several), 1), "several labels"),
-        (divide, (dataset_of(jump=4, swim=1),), "'swim' has one video"),
+        (
+            divide,
+            (dataset_of(jump=4, swim=1),),
+            "'swim' has one video, which cannot be in both training and validation",
+        ),
         (divide, (dataset_of(jump=4), 1.0), "between 0 and 1, got 1.0"),
         (keep_classes, (dataset_of(jump=1), ["fly"]), "'fly' are not among the data set's 1 classes"),
         (select_list, (dataset_of(run=1, jump=1), path), "line 1: 'jump/ 0.mp4 0' has the label 1"),

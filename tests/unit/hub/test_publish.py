@@ -1,23 +1,29 @@
 """Publishing: uploaded files, commits, local files, and refusals."""
 
+import base64
 import json
 import re
+import runpy
 from functools import partial
 
 import pytest
 import torch
+import yaml
 from hub_server import TOKEN, serve
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, parse_eval_result_entries
 from safetensors.torch import load_file, save_file
 
+import kinoclip
 from kinoclip.hub.publish import publish
 
 FILES = {
     "README.md",
     "config.json",
+    "handler.py",
     "kinoclip_shim.py",
     "model.safetensors",
     "processor_config.json",
+    "requirements.txt",
     "tokenizer.json",
     "tokenizer_config.json",
 }
@@ -75,6 +81,39 @@ def test_reports_go_with_the_folder_and_stay_in_its_card(hub, bike_folder, write
     assert len(repo.commits) == 2
     assert json.loads(repo.files["reports/ucf101-test-single_view.json"])["metrics"] == {"top1": 0.75}
     assert b"75.00%" in repo.files["README.md"]
+
+
+def test_measured_metrics_are_sent_for_leaderboards(hub, bike_folder, write_report, tmp_path):
+    [*publish(bike_folder, "org/tiny", reports=[write_report(tmp_path / "r.json")])]
+    [*publish(bike_folder, "org/tiny")]
+    repo = hub.repos["models/org/tiny"]
+    assert len(repo.commits) == 2
+    [entry] = parse_eval_result_entries(yaml.safe_load(repo.files[".eval_results/ucf101-test-single_view.yaml"]))
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("ucf101", "single_view.top1", 0.75)
+    assert entry.notes == "one clip, center crop; 8 videos; reports/ucf101-test-single_view.json"
+
+
+def test_an_inference_endpoint_answers_with_the_published_folder(hub, bike_folder, video_path):
+    [*publish(bike_folder, "org/tiny")]
+    handler = runpy.run_path(str(bike_folder / "handler.py"))["EndpointHandler"](str(bike_folder))
+    video = base64.b64encode(video_path.read_bytes()).decode()
+    answer = handler({"inputs": video, "parameters": {"candidate_labels": ["red circle", "blue square"]}})
+    assert {one["label"] for one in answer} == {"red circle", "blue square"}
+    assert sum(one["score"] for one in answer) == pytest.approx(1)
+    assert (bike_folder / "requirements.txt").read_text() == f"kinoclip>={kinoclip.__version__}\n"
+
+
+def test_requirements_of_an_earlier_version_are_replaced(hub, bike_folder):
+    (bike_folder / "requirements.txt").write_text("kinoclip>=0.0.1\n")
+    [*publish(bike_folder, "org/tiny")]
+    assert hub.repos["models/org/tiny"].files["requirements.txt"] == f"kinoclip>={kinoclip.__version__}\n".encode()
+
+
+def test_a_handler_that_was_edited_is_refused_before_anything_is_sent(hub, bike_folder):
+    (bike_folder / "handler.py").write_text("import os\n")
+    with pytest.raises(FileExistsError, match=r"handler\.py exists, and was not written by this command"):
+        [*publish(bike_folder, "org/tiny")]
+    assert hub.asked == []
 
 
 def test_text_that_was_added_on_the_hub_is_kept(hub, bike_folder, write_report, tmp_path):

@@ -222,6 +222,11 @@ def test_a_sharded_model_loads_and_a_missing_shard_is_named(tiny_bike, bike_proc
         load_weights(str(tmp_path), torch.float32)
 
 
+@pytest.mark.parametrize("name", ["of this endpoint", "/gone/model", "mini", "org/absent", "", "."])
+def test_what_is_no_model_of_the_hub_has_no_revision(name):
+    assert auto.read_revision(name) is None
+
+
 def test_a_hub_that_cannot_be_reached_is_reported_after_one_request(monkeypatch):
     monkeypatch.setattr(auto, "is_offline_mode", lambda: False)
     monkeypatch.setattr(auto, "HfApi", partial(HfApi, "http://127.0.0.1:9"))  # no server

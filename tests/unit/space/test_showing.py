@@ -1,5 +1,8 @@
 """An answer as HTML: whatever a visitor wrote is escaped, and what the model has is shown."""
 
+import ast
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -62,7 +65,7 @@ def test_spans_stand_on_the_time_line_where_they_are_seen():
 
 
 def test_a_video_without_a_span_says_so():
-    assert "No label has a probability of 50% or more." in show_verdict(make(spans=[]))
+    assert "In no part of the video a label has a probability of 50% or more." in show_verdict(make(spans=[]))
 
 
 def test_below_the_threshold_the_closest_label_is_named_in_small_letters():
@@ -96,3 +99,27 @@ def test_a_model_that_tells_no_reasons_shows_its_frames_alone():
     html = show_reasons(make(saliency=None).ranking)
     assert "Bars" not in html
     assert html.count("<figure>") == 2
+
+
+def test_a_headline_of_spans_says_that_the_whole_video_fits_another_label():
+    said = "Over the whole video, <b>&lt;img src=x onerror=alert(1)&gt;</b> fits best, with 70.0%."
+    assert said in show_verdict(make(spans=[Span(0.5, 1.5, "b & c", 0.9)]))
+    assert said not in show_verdict(make(spans=[Span(0.5, 1.5, EVIL, 0.9)]))
+
+
+def test_the_model_is_named_with_its_revision_if_it_has_one():
+    assert "model mini</p>" in show_verdict(make())
+    assert "model mini, revision 0123abcd</p>" in show_verdict(replace(make(), revision="0123abcd" * 5))
+    assert replace(make(), revision="0123abcd" * 5).record()["revision"] == "0123abcd" * 5
+
+
+def test_the_code_of_a_request_is_python_whatever_the_labels_are():
+    app = pytest.importorskip("kinoclip.space.app", reason="pip install 'kinoclip[demo]'")
+    shown = app.show_code(f'```\n{EVIL}\n"quoted" {{x}}', "org/model")
+    blocks = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
+    assert len(blocks) == 2
+    calls = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    given = {word.arg: word.value for call in calls for word in call.keywords}
+    assert ast.literal_eval(given["labels"]) == f'```\n{EVIL}\n"quoted" {{x}}'
+    assert ast.literal_eval(given["model"]) == "org/model"
+    assert "red circle" in app.show_code(" ", "mini")

@@ -36,8 +36,12 @@ def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path):
 
 
 def test_a_job_that_fails_before_it_writes_leaves_the_folder_empty(tmp_path):
-    with pytest.raises(ZeroDivisionError), claim_folder(tmp_path / "run", "run.json", {}):
+    def save():
+        (tmp_path / "run" / "checkpoints").mkdir()
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), claim_folder(tmp_path / "run", "run.json", {}):
+        save()
     assert not list((tmp_path / "run").iterdir())
 
 
