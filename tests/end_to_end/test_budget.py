@@ -82,7 +82,7 @@ def test_the_most_accurate_setting_within_the_budget_answers_and_is_named(budget
     seconds, accuracy = {8: ("100 ms", "90"), 4: ("50 ms", "80"), 2: ("20 ms", "60")}[frames]
     assert f"--budget {budget}: --frames {frames} --clips 1: top1 {accuracy}.00% of 6 videos of" in errors
     assert f"{seconds} per video, " in errors
-    assert re.search(r"took \d\S* m?s per video, [+-]\d+\.\d% of what was expected", errors)
+    assert re.search(r"took \d\S* m?s per video, [+-]\d+\.\d% compared with the expected time", errors)
 
 
 def test_the_printed_options_without_a_budget_continue_the_same_records(run, job):

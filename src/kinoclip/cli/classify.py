@@ -36,12 +36,8 @@ def add_commands(commands: Any) -> None:
     shared.add_corpus_option(classify)
     add("--lexicon", help="phrases for BIKE's attributes branch, see kinoclip attributes")
     add("--lexicon-clip", metavar="CLIP", help="plain CLIP that finds the phrases (default: the model)")
-    add(
-        "--clips",
-        type=int,
-        metavar="N",
-        help="clips per video, whose answers are averaged (default: that of the model)",
-    )
+    clips = "clips per video, whose answers are averaged (default: that of the model)"
+    add("--clips", type=int, metavar="N", help=clips)
     budget = "the most accurate measured setting within a time per video (50ms), a time for the job (20min, 3h), or a share of"
     add("--budget", help=f"{budget} the full cost (0.25); see kinoclip profile --measure")
     shared.add_model_options(classify)
@@ -157,7 +153,7 @@ def _compare_time(point: Any, left: int, job: Any, model: str) -> Iterator[None]
     if left:
         seconds = (time.perf_counter() - start) / left
         difference = seconds / point.seconds - 1
-        shared.notify(f"took {format_time(seconds)} per video, {difference:+.1%} of what was expected")
+        shared.notify(f"took {format_time(seconds)} per video, {difference:+.1%} compared with the expected time")
 
 
 def _build_job(options: argparse.Namespace, labels: tuple[str, ...] | None, launch: Any) -> Any:

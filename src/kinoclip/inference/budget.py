@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
@@ -180,7 +180,10 @@ def describe_environment() -> dict[str, Any]:
     """Return what the time of a model depends on besides itself: processor, cores, threads of torch, GPU and versions."""
     import torch
 
-    versions = {package: version(package) for package in _PACKAGES if find_spec(package)}
+    versions = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     threads = torch.get_num_threads()
     return {"processor": processor_name(), "cores": os.cpu_count(), "threads": threads, **gpu, **versions}

@@ -16,6 +16,7 @@ from kinoclip.evaluation.report import measure
 from kinoclip.inference.batch_job import ClassifyJob
 from kinoclip.inference.budget import Curve, Point, Setting, describe_environment
 from kinoclip.inference.classifier import Classifier
+from kinoclip.modeling.checkpoints import first_line
 from kinoclip.text.labels import match_key
 
 # a pass over few videos is repeated for so long
@@ -74,7 +75,7 @@ def measure_curve(
             try:
                 point, _ = _measure_setting(load_setting(model, setting, device), setting, rows, isolate)
             except (ValueError, ImportError, RuntimeError) as error:
-                report(f"left out: {setting}: {error}")
+                report(f"left out: {setting}: {first_line(error)}")
                 continue
             report(str(point))
             curve = replace(curve, points=(*curve.points, point))
