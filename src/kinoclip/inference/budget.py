@@ -72,9 +72,11 @@ class Curve:
         try:
             content = load_json(Path(path).read_text(encoding="utf-8"))
             points = [Point(**{**point, "setting": Setting(**point["setting"])}) for point in content.pop("points")]
-            if not all(point.seconds > 0 and point.accuracy >= 0 for point in points) or not points:
-                raise ValueError("its measurements are damaged")
-            return cls(**content, points=tuple(points))
+            curve = cls(**content, points=tuple(points))
+            is_whole = {"source", "videos"} <= curve.data.keys() and "threads" in curve.environment
+            if not (is_whole and points and all(p.seconds > 0 and p.accuracy >= 0 and p.job.strip() for p in points)):
+                raise ValueError("it is damaged")
+            return curve
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"{path} does not hold measured settings: {error}. Remove it and measure again."

@@ -105,7 +105,10 @@ def test_a_missing_curve_is_refused_by_naming_the_command_that_measures_it(tmp_p
         read_curve(str(tmp_path))
 
 
-@pytest.mark.parametrize("change", [{"points": []}, {"points": [{"setting": {}}]}, {"model": "b", "further": 1}, None])
+@pytest.mark.parametrize(
+    "change",
+    [{"points": []}, {"points": [{"setting": {}}]}, {"data": {}}, {"environment": None}, {"further": 1}, None],
+)
 def test_another_file_is_neither_read_nor_replaced(change, folder, curve):
     path = Path(curve_path(str(folder)))
     path.write_text("[1" if change is None else json.dumps(asdict(curve) | change))
