@@ -32,12 +32,12 @@ def main() -> None:
     curve = read_curve(options.model)
     found: dict[str, list[tuple[float, float]]] = {budget: [] for budget in options.budgets}
     with tempfile.TemporaryDirectory() as folder:
-        classes = write_clips(Path(folder))
+        classes = write_clips(Path(folder) / "clips")
         for number in range(options.rounds):
             for budget, runs in found.items():
                 output = Path(folder) / f"{number}-{budget}.jsonl"
                 choice = ("--model", options.model, "--labels", ",".join(classes), "--budget", budget)
-                said = kinoclip("classify", folder, *choice, "--output", str(output))
+                said = kinoclip("classify", f"{folder}/clips", *choice, "--output", str(output))
                 records = [json.loads(line) for line in output.read_text().splitlines()]
                 right = [record["label"] == Path(record["video"]).parent.name for record in records]
                 difference = float(said.rpartition("per video, ")[2].partition("%")[0])
@@ -74,7 +74,7 @@ def write_clips(folder: Path) -> list[str]:
     classes = clips.features["label"].names
     for number, row in enumerate(clips):
         into = folder / classes[row["label"]]
-        into.mkdir(exist_ok=True)
+        into.mkdir(parents=True, exist_ok=True)
         (into / f"{number}.mp4").write_bytes(row["video"]["bytes"])
     return classes
 
