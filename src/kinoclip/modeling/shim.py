@@ -2,6 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Any
+
+from transformers import initialization as init
 
 SHIM_NAME = "kinoclip_shim"
 _SHIM = '''"""Loads this checkpoint with the package it was made by: pip install kinoclip."""
@@ -23,6 +26,14 @@ class OwnCodeMixin:
     def is_custom_code(cls) -> bool:
         """Return False."""
         return False
+
+    def _init_weights(self: Any, module: Any) -> None:
+        # CLIP's own rule needs both projections before Transformers 5.16
+        if module is self and getattr(self, "text_projection", self) is None:
+            deviation = module.vision_embed_dim**-0.5 * module.config.initializer_factor
+            init.normal_(module.visual_projection.weight, std=deviation)
+        else:
+            super()._init_weights(module)
 
 
 class ShimMixin:
