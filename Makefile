@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test chaos conformity lint format clean
+.PHONY: demo space test chaos conformity matrix lint format clean
 
 demo: $(VENV)/.run
 	$(BIN)/kinoclip demo
@@ -27,6 +27,10 @@ chaos: $(VENV)/.dev
 # The common test suites of the installed transformers, from its source distribution, over every method.
 conformity: $(VENV)/.dev
 	$(BIN)/python tests/conformity/run.py
+
+# The wheel with the oldest, middle and newest dependencies, each in an environment of its own; `make matrix SETS=oldest` runs one.
+matrix:
+	$(PYTHON) tests/matrix/run.py $(SETS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

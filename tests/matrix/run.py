@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "matrix"
-# the Python of a set, where the machine has it, and what is installed
+# the Python of a set, which uv finds or downloads, and the releases of what is installed
 SETS = {
     "oldest": ("3.11", ROOT / "tests/matrix/oldest.txt"),
     "middle": ("3.12", ROOT / "tests/matrix/middle.txt"),
@@ -26,49 +26,43 @@ TESTS = [("tests/contract", "tests/parity", "tests/test_packaging.py"), ("tests/
 SHOWN = ("torch", "transformers", "huggingface_hub", "av")
 
 
-def make_environment(folder: Path, version: str) -> list[str | Path]:
-    """Create a virtual environment, of the running Python where another is missing, and return its pip."""
-    wanted = shutil.which(f"python{version}")
-    if not (folder / "bin" / "python").exists():
-        subprocess.run([wanted or sys.executable, "-m", "venv", folder], check=True)
-    return [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-
-
-def build() -> Path:
-    """Build both distributions and return the path of the wheel."""
+def prepare() -> tuple[Path, Path]:
+    """Install uv, build both distributions, and return the paths of uv and of the wheel."""
+    tools = BUILD / "tools" / "bin"
+    if not (tools / "uv").exists():
+        subprocess.run([sys.executable, "-m", "venv", BUILD / "tools"], check=True)
+        subprocess.run([tools / "python", "-m", "pip", "install", "--quiet", "uv"], check=True)
     shutil.rmtree(BUILD / "dist", ignore_errors=True)
-    pip = make_environment(BUILD / "builder", f"{sys.version_info[0]}.{sys.version_info[1]}")
-    subprocess.run([*pip, "install", "build"], check=True)
-    subprocess.run([pip[0], "-m", "build", "--outdir", BUILD / "dist", ROOT], check=True, stdout=subprocess.DEVNULL)
-    return next((BUILD / "dist").glob("*.whl"))
+    subprocess.run([tools / "uv", "build", "--quiet", "--out-dir", BUILD / "dist", ROOT], check=True)
+    return tools / "uv", next((BUILD / "dist").glob("*.whl"))
 
 
-def test(name: str, wheel: Path) -> list[str]:
+def test(name: str, uv: Path, wheel: Path) -> list[str]:
     """Install a set, test it, and return its row of the table."""
     version, constraints = SETS[name]
-    shutil.rmtree(BUILD / name, ignore_errors=True)
-    pip, start = make_environment(BUILD / name, version), time.monotonic()
-    empty = BUILD / f"{name}-smoke"
+    folder, empty, start = BUILD / name, BUILD / f"{name}-smoke", time.monotonic()
     shutil.rmtree(empty, ignore_errors=True)
     empty.mkdir()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
-    install = [*pip, "install", "--constraint", constraints]
+    python = folder / "bin" / "python"
+    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", version, folder], check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", python, "--constraint", constraints]
     subprocess.run([*install, wheel], check=True)
-    smoke = subprocess.run([pip[0], ROOT / "tests/matrix/smoke.py"], cwd=empty, env=environment, check=False)
-    subprocess.run([*install, f"{wheel}[all]", *TOOLS], check=True)
+    smoke = subprocess.run([python, ROOT / "tests/matrix/smoke.py"], cwd=empty, env=environment, check=False)
+    subprocess.run([*install, f"kinoclip[all] @ {wheel.as_uri()}", *TOOLS], check=True)
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for number, chosen in enumerate(TESTS):
         report = BUILD / f"{name}-{number}.xml"
         report.unlink(missing_ok=True)
         options = ["-q", "-n", "2", "--dist", "loadscope", "-p", "no:cacheprovider", "--junit-xml", report]
-        subprocess.run([pip[0], "-m", "pytest", *options, *chosen], cwd=ROOT, env=environment, check=False)
+        subprocess.run([python, "-m", "pytest", *options, *chosen], cwd=ROOT, env=environment, check=False)
         suite = ElementTree.parse(report).find("testsuite")
         for key in counts:
             counts[key] += int(suite.get(key))
     failed = counts["failures"] + counts["errors"]
     code = "import platform, sys; from importlib.metadata import version as v; print(platform.python_version(), *map(v, sys.argv[1:]))"
-    versions = subprocess.run([pip[0], "-c", code, *SHOWN], check=True, capture_output=True, text=True).stdout.split()
+    versions = subprocess.run([python, "-c", code, *SHOWN], check=True, capture_output=True, text=True).stdout.split()
     passed = counts["tests"] - failed - counts["skipped"]
     return [
         *(
@@ -85,8 +79,8 @@ def test(name: str, wheel: Path) -> list[str]:
 
 def main() -> int:
     """Test the chosen sets, or all, and print the table; return 1 if something failed."""
-    wheel = build()
-    rows = [test(name, wheel) for name in sys.argv[1:] or SETS]
+    uv, wheel = prepare()
+    rows = [test(name, uv, wheel) for name in sys.argv[1:] or SETS]
     header = ["set", "Python", *SHOWN, "without extras", "passed", "failed", "skipped", "seconds"]
     for row in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(row)} |")
