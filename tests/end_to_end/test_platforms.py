@@ -10,7 +10,7 @@ import pytest
 # names that Windows lacks, and modules, which only libraries can import
 WINDOWS = """
 import builtins, multiprocessing, os, signal, sys
-import datasets, psutil, torch.utils.data, torchvision, transformers
+import datasets, psutil, torch.utils.data, torchvision, transformers.pipelines
 POSIX = {
     os: "fork forkpty register_at_fork sched_getaffinity killpg getuid setsid mkfifo statvfs getloadavg pidfd_open O_NONBLOCK",
     signal: "SIGHUP SIGUSR1 SIGUSR2 SIGALRM SIGPIPE SIGCHLD setitimer alarm pause",
