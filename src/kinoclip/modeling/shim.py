@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers import initialization as init
 
 SHIM_NAME = "kinoclip_shim"
@@ -16,11 +17,14 @@ except ImportError as error:
 
 
 class OwnCodeMixin:
-    """Make Transformers initialize all modules of a model by `_init_weights`.
+    """Make Transformers initialize all modules of a model by `_init_weights`, and older releases like newer ones.
 
     Of what it calls custom code it leaves out those without parameters of their own, such as CLIP's attention. That guards loaded weights
     against in-place changes, and here `transformers.initialization` does.
     """
+
+    if not hasattr(PreTrainedModel, "activation_checkpointing_enable"):  # its older name
+        activation_checkpointing_enable = PreTrainedModel.gradient_checkpointing_enable
 
     @classmethod
     def is_custom_code(cls) -> bool:
