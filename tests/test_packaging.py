@@ -53,7 +53,14 @@ def read_pins(path):
     return dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / path).read_text(), re.M))
 
 
-@pytest.mark.parametrize(("path", "parts"), [("oldest", ("", "demo", "train", "entities")), ("middle", ("export",))])
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("tests/matrix/oldest.txt", ["", "train", "entities"]),
+        ("tests/matrix/middle.txt", ["export"]),
+        ("constraints.txt", ["demo"]),
+    ],
+)
 def test_lower_bounds_are_the_oldest_releases_that_the_matrix_runs(path, parts):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = {"": project["dependencies"], **project["optional-dependencies"]}
@@ -63,7 +70,7 @@ def test_lower_bounds_are_the_oldest_releases_that_the_matrix_runs(path, parts):
         for bound in each.specifier
         if bound.operator == ">="
     }
-    pins = {name: Version(pin) for name, pin in read_pins(f"tests/matrix/{path}.txt").items()}
+    pins = {name: Version(pin) for name, pin in read_pins(path).items()}
     assert bounds == (pins if "" in parts else {name: pins[name] for name in bounds})
 
 
