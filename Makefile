@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test chaos conformity docs notebooks lint format clean
+.PHONY: demo space test chaos conformity matrix docs notebooks lint format clean
 
 demo: $(VENV)/.run
 	$(BIN)/kinoclip demo
@@ -35,6 +35,10 @@ docs: $(VENV)/.docs
 # Run the notebooks and store their outputs, which the tests compare with.
 notebooks: $(VENV)/.docs $(VENV)/.dev
 	$(BIN)/python docs/hooks/notebooks.py docs/notebooks/*.ipynb
+
+# The wheel with the oldest, middle and newest dependencies, each in an environment of its own; `make matrix SETS=oldest` runs one.
+matrix:
+	$(PYTHON) tests/matrix/run.py $(SETS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

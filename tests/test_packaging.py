@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import kinoclip
 
@@ -45,6 +48,43 @@ def test_a_wheel_has_the_license_the_command_and_the_version(wheel):
     assert wheel.read(f"{folder}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
+def read_pins(path):
+    """Return name and version of each line `name==version` of a file."""
+    return dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / path).read_text(), re.M))
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("tests/matrix/oldest.txt", ["", "train", "entities"]),
+        ("tests/matrix/middle.txt", ["export"]),
+        ("constraints.txt", ["demo"]),
+    ],
+)
+def test_lower_bounds_are_the_oldest_releases_that_the_matrix_runs(path, parts):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    bounds = {
+        each.name: Version(bound.version)
+        for each in map(Requirement, (line for part in parts for line in groups[part]))
+        for bound in each.specifier
+        if bound.operator == ">="
+    }
+    pins = {name: Version(pin) for name, pin in read_pins(path).items()}
+    assert bounds == (pins if "" in parts else {name: pins[name] for name in bounds})
+
+
+@pytest.mark.parametrize("path", ["tests/matrix/middle.txt", "constraints.txt"])
+def test_each_set_of_the_matrix_pins_newer_releases_of_the_same_packages(path):
+    pins = read_pins(path)
+    older = [
+        name
+        for name, version in read_pins("tests/matrix/oldest.txt").items()
+        if Version(pins[name]) < Version(version)
+    ]
+    assert not older
+
+
 def test_the_citation_names_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (kinoclip.__version__, "Apache-2.0")
@@ -60,6 +100,6 @@ def test_workflows_call_targets_and_workflows_that_exist():
         for step in job.get("steps", ())
         for word in re.findall(r"make (\w+)", step.get("run", ""))
     }
-    assert called == {"docs", "lint", "test"} & targets
+    assert called == {"docs", "lint", "test", "matrix"} & targets
     assert {job["uses"] for job in jobs if "uses" in job} == {"./.github/workflows/build.yml"}
     assert (ROOT / ".github" / "workflows" / "build.yml") in paths

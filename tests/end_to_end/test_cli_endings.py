@@ -47,6 +47,12 @@ def raise_error(error):
     return work
 
 
+def test_a_library_of_an_extra_that_is_missing_is_named_with_the_extra(ending):
+    error = ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
+    advice = "kinoclip: This command needs accelerate. Run `pip install 'kinoclip[train]'`."
+    assert ending(raise_error(error)) == (1, advice)
+
+
 def torch_error():
     """Return what torch raises for a file object on a full disk."""
     error = RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 4224 vs 4118")

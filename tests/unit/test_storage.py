@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from kinoclip.storage import (
     atomic_file,
     atomic_folder,
     claimed,
+    exclusive,
     hash_file,
     hash_tensors,
     nothing,
@@ -95,6 +97,28 @@ def test_a_lock_is_free_again_after_its_release(tmp_path):
     second.acquire()
     second.release(remove=True)
     assert not list(tmp_path.iterdir())
+
+
+def refuse(path, *_, **__):
+    raise PermissionError(
+        errno.EACCES, "The process cannot access the file because it is being used by another process", path
+    )
+
+
+def test_a_lock_file_that_the_system_cannot_delete_while_it_is_open_is_used_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "unlink", refuse)  # as on Windows
+    for _ in range(2):
+        with exclusive(tmp_path / "out"):
+            assert (tmp_path / ".out.lock").exists()
+
+
+def test_a_file_that_another_process_has_open_keeps_its_content(tmp_path, monkeypatch):
+    file = tmp_path / "report.json"
+    file.write_text("old")
+    monkeypatch.setattr(Path, "replace", refuse)  # as on Windows
+    with pytest.raises(PermissionError, match="another process"):
+        write_text(file, "new", owns=claimed)
+    assert [(path, path.read_text()) for path in tmp_path.iterdir()] == [(file, "old")]
 
 
 def test_the_hash_of_a_folder_depends_on_names_and_content(tmp_path):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +35,7 @@ from kinoclip.text.labels import nearest
 
 # in the order of the help
 _MODULES = (classify, live, search, suggest, attributes, evaluate, training, models, corpus, translate, check, demo)
+_OF_TRAINING = ("accelerate", "evaluate", "peft")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,6 +48,9 @@ def run() -> NoReturn:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed when the command was started
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+
+    if isinstance(sys.stdout, TextIOWrapper):  # Windows writes to files and pipes in an encoding without bars
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def leave() -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -122,6 +127,8 @@ def _describe(error: BaseException, received: Sequence[int], command: str) -> tu
                 f"the disk is full; all records and files are complete. Free space, and {command} continues.",
                 FAILURE,
             )
+    if isinstance(error, ModuleNotFoundError) and error.name in _OF_TRAINING:
+        return f"This command needs {error.name}. Run `pip install 'kinoclip[train]'`.", FAILURE
     return error_line(error), FAILURE
 
 

@@ -59,7 +59,7 @@ def explanation_page(answer: Classification, record: dict[str, Any], spans: Sequ
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'{GENERATOR}<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(label)}: {escape(name)}</title><style>{_PAGE_STYLE}{ANSWER_STYLE.read_text()}</style></head>"
+        f"<title>{escape(label)}: {escape(name)}</title><style>{_PAGE_STYLE}{ANSWER_STYLE.read_text('utf-8')}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 

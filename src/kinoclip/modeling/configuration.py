@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import ChineseCLIPTextConfig, CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from kinoclip.modeling.layers.text_branches import find_second_tower
 from kinoclip.modeling.layers.token_merging import merge_schedule
@@ -62,10 +61,23 @@ class RecognizerConfig(ShimMixin, PreTrainedConfig):
     fusion_rule: Literal["probabilities", "scores"] = "probabilities"
 
     strict_settings: ClassVar[dict[str, Any]] = {}
+    # name of each field that holds a config: its class
+    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {}
     # with these left out, the predictions of `Trainer` are the logits
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         *("votes", "losses", "branch_logits", "video_embeds", "frames", "text", "hidden_states", "attentions")
     ]
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, config_class in self.sub_configs.items():
+            if isinstance(content := getattr(self, name), dict):
+                setattr(self, name, config_class(**content))
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def default_config_fields(cls) -> dict[str, Any]:
+        """Return the defaults of the fields; dicts for configs, so that their own defaults are not saved."""
+        return {**super().default_config_fields(), **{name: {} for name in cls.sub_configs}}
 
     def validate_answer(self) -> None:
         """Check the numbers that the answer is made with."""
@@ -158,12 +170,12 @@ class ClipRecognizerConfig(RecognizerConfig):
 
     # fields that are newer than published folders, whose content and the identities of jobs with them stay the same
     later_fields: ClassVar[dict[str, Any]] = {"second_tower": "chinese_clip", "second_text_config": None}
-    sub_configs_defaults = {
-        "text_config": SubConfigSpec(CLIPTextConfig),
-        "vision_config": SubConfigSpec(CLIPVisionConfig),
-        "attribute_text_config": SubConfigSpec(CLIPTextConfig, optional=True),
-        "chinese_text_config": SubConfigSpec(ChineseCLIPTextConfig, optional=True),
-        "second_text_config": SubConfigSpec(CLIPTextConfig, optional=True),
+    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {
+        "text_config": CLIPTextConfig,
+        "vision_config": CLIPVisionConfig,
+        "attribute_text_config": CLIPTextConfig,
+        "chinese_text_config": ChineseCLIPTextConfig,
+        "second_text_config": CLIPTextConfig,
     }
 
     # Architecture
@@ -189,8 +201,9 @@ class ClipRecognizerConfig(RecognizerConfig):
     freeze_attribute_text: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        own = self.text_config or {}
-        own = dict(own) if isinstance(own, dict) else own.to_dict()
+        self.text_config = self.text_config or {}
+        self.vision_config = self.vision_config or {}
+        own = dict(self.text_config) if isinstance(self.text_config, dict) else self.text_config.to_dict()
         if self.attributes == "own" and self.attribute_text_config is None:
             self.attribute_text_config = own
         if self.chinese_branch and self.second_tower == "chinese_clip" and self.chinese_text_config is None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 from transformers import BatchFeature, CLIPTokenizer, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
 from transformers.utils.hub import cached_file
 
 from kinoclip.modeling.checkpoints import naming
@@ -153,7 +154,9 @@ class RecognizerProcessor(ShimMixin, ProcessorMixin):
             raise TypeError(
                 f"Unknown options of the processor: {', '.join(unknown)}. Known: {', '.join(sorted(known))}."
             )
-        merged = self._merge_kwargs(**{name: value for name, value in options.items() if value is not None})
+        merged = self._merge_kwargs(
+            ProcessingKwargs, **{name: value for name, value in options.items() if value is not None}
+        )
         text, videos = merged["text_kwargs"], merged["videos_kwargs"]
         for group in (text, videos):
             if group.pop("return_tensors", "pt") not in ("pt", None):

@@ -223,7 +223,8 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
         if labels is not None:
             rows = torch.arange(text.embeds.shape[1], device=labels.device)
             match = label_match(labels, rows if candidate_labels is None else candidate_labels)
-            losses = {name: scorer.criterion(logits, match) for name, logits in scaled.items()} | extra
+            losses = {name: scorer.criterion(logits, match) for name, logits in scaled.items()}
+            losses.update(extra)
         return RecognitionOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=fuse_logits(scaled, scorer.config.fusion, scorer.config.fusion_rule),

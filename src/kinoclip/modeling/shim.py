@@ -2,6 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+from transformers import initialization as init
 
 SHIM_NAME = "kinoclip_shim"
 _SHIM = '''"""Loads this checkpoint with the package it was made by: pip install kinoclip."""
@@ -13,16 +17,27 @@ except ImportError as error:
 
 
 class OwnCodeMixin:
-    """Make Transformers initialize all modules of a model by `_init_weights`.
+    """Make Transformers initialize all modules of a model by `_init_weights`, and older releases like newer ones.
 
     Of what it calls custom code it leaves out those without parameters of their own, such as CLIP's attention. That guards loaded weights
     against in-place changes, and here `transformers.initialization` does.
     """
 
+    if not hasattr(PreTrainedModel, "activation_checkpointing_enable"):  # its older name
+        activation_checkpointing_enable = PreTrainedModel.gradient_checkpointing_enable
+
     @classmethod
     def is_custom_code(cls) -> bool:
         """Return False."""
         return False
+
+    def _init_weights(self: Any, module: Any) -> None:
+        # CLIP's own rule needs both projections before Transformers 5.16
+        if module is self and getattr(self, "text_projection", self) is None:
+            deviation = module.vision_embed_dim**-0.5 * module.config.initializer_factor
+            init.normal_(module.visual_projection.weight, std=deviation)
+        else:
+            super()._init_weights(module)
 
 
 class ShimMixin:
@@ -43,7 +58,9 @@ def write_shim(folder: str | os.PathLike[str], names: set[str]) -> Path:
     path = Path(folder) / f"{SHIM_NAME}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        line = next((line for line in path.read_text().splitlines() if "from kinoclip import" in line), "")
+        line = next(
+            (line for line in path.read_text(encoding="utf-8").splitlines() if "from kinoclip import" in line), ""
+        )
         offered = {name.strip() for name in line.partition("import ")[2].split(",")}
         names = names | {name for name in offered if name.isidentifier()}  # the file may have been written by anyone
     path.write_text(_SHIM.format(names=", ".join(sorted(names))))

@@ -94,10 +94,11 @@ def test_augmentation_keeps_the_state_of_torchs_generator(dataset, processor):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_workers_change_nothing(dataset, processor):
+@pytest.mark.parametrize("start", ["fork", "spawn"])  # of Linux; of macOS and Windows
+def test_workers_change_nothing(dataset, processor, start):
     samples = VideoSamples(dataset, processor, augmentation=ClipAugmentation(randaugment=(2, 9)))
     alone = next(iter(DataLoader(samples, 4, collate_fn=collate)))
-    loader = DataLoader(samples, 4, collate_fn=collate, num_workers=1)
+    loader = DataLoader(samples, 4, collate_fn=collate, num_workers=1, multiprocessing_context=start)
     assert torch.equal(next(iter(loader))["pixel_values_videos"], alone["pixel_values_videos"])
 
 

@@ -1,5 +1,7 @@
 import json
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,6 +81,27 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
 @pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process cannot be reset here"
 )
+def test_the_peak_memory_is_in_megabytes_on_every_system(monkeypatch):
+    usage, process = (
+        SimpleNamespace(ru_maxrss=3_000_000),
+        SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=5_000_000)),
+    )
+    monkeypatch.setattr("resource.getrusage", lambda who: usage)
+    monkeypatch.setattr("psutil.Process", lambda: process)
+    found = {}
+    for system in ("linux", "darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", system)
+        found[system] = peak_memory_mb(torch.device("cpu"))
+    assert found == {"linux": 3072.0, "darwin": 3.0, "win32": 5.0}  # KiB, bytes, bytes
+
+
+def test_a_system_without_proc_keeps_its_peak_memory(monkeypatch, tmp_path):
+    missing = tmp_path / "proc" / "clear_refs"
+    monkeypatch.setattr("kinoclip.training.checkpoints.Path", lambda name: missing)
+    reset_peak_memory(torch.device("cpu"))
+    assert not missing.parent.exists()
+
+
 def test_the_peak_memory_does_not_include_what_ran_before():
     device = torch.device("cpu")
     large = torch.ones(100_000_000)  # 400 MB

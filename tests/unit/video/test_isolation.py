@@ -83,6 +83,16 @@ def test_a_call_that_hangs_or_is_cancelled_is_killed(process):
     assert call(process, abs, -1) == 1
 
 
+def test_where_no_process_forks_a_new_one_is_spawned(monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])  # as on Windows
+    spawned = IsolatedProcess()
+    try:
+        assert call(spawned, divmod, 7, 2) == (3, 1)
+        assert type(spawned._process).__name__ == "SpawnProcess"
+    finally:
+        spawned.close()
+
+
 def test_each_thread_has_a_process_that_ends_with_the_block():
     pids = []
     with IsolatedProcesses() as processes:

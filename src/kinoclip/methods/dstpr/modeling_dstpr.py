@@ -221,9 +221,9 @@ class DstprModel(ClipRecognizer):
     def scale_votes(self, votes: dict[str, Tensor], video: Tensor | None, text: TextFeatures) -> dict[str, Tensor]:
         """Divide the scores of the names in both languages by the temperature; attributes have their own factor."""
         scale = self.logit_scale.new_tensor(1 / self.config.temperature)
-        return super().scale_votes(votes, video, text) | {
-            name: scale * vote for name, vote in votes.items() if name != "attributes"
-        }
+        scaled = super().scale_votes(votes, video, text)
+        scaled.update({name: scale * vote for name, vote in votes.items() if name != "attributes"})
+        return scaled
 
     def criterion(self, logits: Tensor, match: Tensor) -> Tensor:
         """Compute the symmetric loss between videos and candidates (eq. 15-16), or another if `loss_targets` says so."""

@@ -4,7 +4,6 @@ from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from kinoclip.modeling.configuration import RecognizerConfig, check_settings
@@ -43,7 +42,7 @@ class SllmConfig(RecognizerConfig):
     """
 
     model_type = "kinoclip_sllm"
-    sub_configs_defaults = {"recognizer_config": SubConfigSpec(AutoConfig, model_type="kinoclip_text4vis")}
+    sub_configs: ClassVar[dict[str, Any]] = {"recognizer_config": AutoConfig}
     strict_settings: ClassVar[dict[str, Any]] = {
         "restoration": "attention",
         "pair_output": "first",
@@ -71,6 +70,9 @@ class SllmConfig(RecognizerConfig):
     loss: Literal["symmetric_kl", "cross_entropy"] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if not isinstance(self.recognizer_config, PreTrainedConfig):
+            content = {"model_type": "kinoclip_text4vis", **(self.recognizer_config or {})}
+            self.recognizer_config = AutoConfig.for_model(**content)
         super().__post_init__(**kwargs)
         wrapped = self.recognizer_config
         for name in _WRAPPED:
