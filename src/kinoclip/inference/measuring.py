@@ -93,7 +93,7 @@ def measure_curve(
 
 def load_setting(model: str, setting: Setting, device: str = "auto") -> Classifier:
     """Load a model with a setting."""
-    placed = {"device": device, "dtype": setting.dtype, "backend": setting.backend}
+    placed: dict[str, Any] = {"device": device, "dtype": setting.dtype, "backend": setting.backend}
     classifier = Classifier.load(model, settings=setting.fields, **placed)
     classifier.video_processor.num_frames, classifier.video_processor.num_clips = setting.frames, setting.clips
     return classifier
@@ -137,7 +137,7 @@ def _neighbors(setting: Setting, choices: Choices) -> list[Setting]:
 def _measure_setting(classifier: Classifier, setting: Setting, rows: Any, isolate: bool) -> tuple[Point, str]:
     """Measure a setting by the job of `kinoclip classify`, after a short one that warms up; return also the name of the metric."""
     keys = [match_key(name) for name in class_names(rows)]
-    names = classifier.model.config.id2label if classifier.model.candidates() is not None else {}
+    names = classifier.model.config.id2label or {} if classifier.model.candidates() is not None else {}
     labels = None if {*keys} <= {match_key(str(name)) for name in names.values()} else tuple(class_names(rows))
     job = _DataJob(classifier, labels, top_k=sys.maxsize, isolate=isolate, rows=rows)
     plan = job.plan([str(number) for number in range(len(rows))])
