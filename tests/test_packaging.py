@@ -57,8 +57,7 @@ def read_pins(path):
     ("path", "parts"),
     [
         ("tests/matrix/oldest.txt", ["", "train", "entities"]),
-        ("tests/matrix/middle.txt", ["export"]),
-        ("constraints.txt", ["demo"]),
+        ("constraints.txt", ["demo", "export"]),
     ],
 )
 def test_lower_bounds_are_the_oldest_releases_that_the_matrix_runs(path, parts):

@@ -110,7 +110,7 @@ def _passes(model, name):
 def test_both_attention_implementations_give_the_same(model, inner, inputs):
     results = {}
     for implementation in ("eager", "sdpa"):
-        changed = copy.deepcopy(model)  # Transformers 5.16 and older change that of a temporal head once only
+        changed = copy.deepcopy(model)  # older Transformers change that of a temporal head once only
         changed.set_attn_implementation(implementation)
         used = {m.config._attn_implementation for m in changed.modules() if isinstance(m, CLIPAttention)}
         assert used == {implementation}

@@ -18,7 +18,7 @@ BUILD = ROOT / "build" / "matrix"
 # the Python of a set, which uv finds or downloads, the releases of what is installed, and the extras
 SETS = {
     "oldest": ("3.11", ROOT / "tests/matrix/oldest.txt", "entities,train"),
-    "middle": ("3.12", ROOT / "tests/matrix/middle.txt", "entities,export,train"),
+    "middle": ("3.12", ROOT / "tests/matrix/middle.txt", "entities,train"),
     "newest": ("3.13", ROOT / "constraints.txt", "all"),
 }
 TOOLS = ["open_clip_torch", "pytest>=9", "pytest-timeout", "pytest-xdist", "pyyaml", "scikit-learn"]
