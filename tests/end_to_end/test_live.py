@@ -108,7 +108,7 @@ def test_a_signal_ends_the_command_and_the_current_action(watched, tmp_path, num
     ("arguments", "message"),
     [
         (["-", "--labels", "a,b", "--threshold", "2"], "--threshold must be a probability from 0 to 1, got 2.0"),
-        (["file:///etc/passwd", "--labels", "a,b"], "file:///etc/passwd"),
+        (["file:///etc/passwd", "--model", "mini", "--labels", "red circle,blue square"], "file:///etc/passwd"),
         (["nothere.mp4", "--labels", "a,b"], "nothere.mp4"),
         (["nothere.mp4", "--labels", "a,b", "--fps", "0"], "--fps must be above 0"),
     ],

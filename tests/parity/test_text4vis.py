@@ -88,16 +88,18 @@ def test_features_and_scores_are_the_official_ones(model, inputs, golden):
 
 
 def test_training_loss_and_gradients_are_the_official_ones(model, inputs, golden):
-    model = copy.deepcopy(model)
+    # in float64, because rounding of float32 differs between processors by 2e-5 in gradients
+    model = copy.deepcopy(model).double()
     official = golden.outputs
     model.train()  # batch norms use the batch's own statistics
     model.freeze()
+    inputs["pixel_values_videos"] = inputs["pixel_values_videos"].double()
     output = model(**inputs, labels=golden.inputs["labels"])
     output.loss.backward()
-    torch.testing.assert_close(output.logits, official["train.logits"], **SCALED)
-    torch.testing.assert_close(output.loss, official["train.loss"], **EXACT)
+    torch.testing.assert_close(output.logits, official["train.logits"], check_dtype=False, **SCALED)
+    torch.testing.assert_close(output.loss, official["train.loss"], check_dtype=False, **EXACT)
     found, expected = _gradients(model, official)
-    torch.testing.assert_close(found, expected, **EXACT)
+    torch.testing.assert_close(found, expected, check_dtype=False, **EXACT)
 
 
 def test_the_weights_tell_the_variant(model, golden):
