@@ -117,7 +117,9 @@ def start_of(name: str, tensor: torch.Tensor) -> str:
 @pytest.mark.parametrize("kind", ["bike", "sllm_tam", "alt"])
 def test_push_to_hub_sends_everything_that_a_folder_needs(recognizer, model, processor, monkeypatch):
     sent = []
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: RepoUrl(f"https://huggingface.co/{repo_id}"))
+    monkeypatch.setattr(
+        HfApi, "create_repo", lambda self, repo_id, **kwargs: RepoUrl(f"https://huggingface.co/{repo_id}")
+    )
     monkeypatch.setattr(HfApi, "create_commit", lambda self, repo_id, operations, **kwargs: sent.extend(operations))
     model.push_to_hub("somebody/model")
     processor.push_to_hub("somebody/model")

@@ -58,7 +58,9 @@ def write_shim(folder: str | os.PathLike[str], names: set[str]) -> Path:
     path = Path(folder) / f"{SHIM_NAME}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        line = next((line for line in path.read_text(encoding="utf-8").splitlines() if "from kinoclip import" in line), "")
+        line = next(
+            (line for line in path.read_text(encoding="utf-8").splitlines() if "from kinoclip import" in line), ""
+        )
         offered = {name.strip() for name in line.partition("import ")[2].split(",")}
         names = names | {name for name in offered if name.isidentifier()}  # the file may have been written by anyone
     path.write_text(_SHIM.format(names=", ".join(sorted(names))))
