@@ -41,6 +41,4 @@ def register(model_types: Collection[str]) -> None:
 
     for name in _TABLES:
         when_imported(f"transformers.models.auto.{name}", add_methods)
-    when_imported(
-        "transformers.pipelines", lambda _: import_module("kinoclip.inference.pipelines").register_pipelines()
-    )
+    when_imported("transformers.pipelines", lambda _: import_module("kinoclip.inference.pipelines"))

@@ -115,6 +115,7 @@ LOAD = "import transformers; print(type(transformers.{}.from_pretrained(sys.argv
 PIPELINE = "from transformers import pipeline; print(pipeline('zero-shot-video-classification', sys.argv[1]).task)"
 run(LOAD.format("AutoProcessor"))
 run(PIPELINE)
+run(f"import kinoclip.inference.pipelines; {PIPELINE}")
 import transformers.models.auto.video_processing_auto, transformers.pipelines
 for name in ("AutoConfig", "AutoModel", "AutoProcessor", "AutoVideoProcessor"):
     run(LOAD.format(name))
@@ -127,4 +128,4 @@ def test_an_import_adds_no_library_and_transformers_finds_a_checkpoint_whichever
     assert done.returncode == 0, done.stderr
     loaded = ["BikeConfig", "BikeModel", "BikeProcessor", "RecognizerVideoProcessor"]
     task = "zero-shot-video-classification"
-    assert done.stdout.splitlines() == ["BikeProcessor", task, *loaded, task]
+    assert done.stdout.splitlines() == ["BikeProcessor", task, task, *loaded, task]

@@ -1,4 +1,4 @@
-"""`pipeline("zero-shot-video-classification")`."""
+"""`pipeline("zero-shot-video-classification")`, registered with Transformers when this module is imported."""
 
 from __future__ import annotations
 
@@ -75,10 +75,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return [{"score": probability, "label": label} for label, probability in outputs["answer"]]
 
 
-def register_pipelines() -> None:
-    """Register the zero-shot pipeline with Transformers, once."""
-    task = "zero-shot-video-classification"
-    if task not in PIPELINE_REGISTRY.get_supported_tasks():
-        PIPELINE_REGISTRY.register_pipeline(
-            task, pipeline_class=ZeroShotVideoClassificationPipeline, pt_model=AutoModel, type="multimodal"
-        )
+PIPELINE_REGISTRY.register_pipeline(
+    "zero-shot-video-classification",
+    pipeline_class=ZeroShotVideoClassificationPipeline,
+    pt_model=AutoModel,
+    type="multimodal",
+)
