@@ -39,6 +39,9 @@ def register(model_types: Collection[str]) -> None:
         known = dict.fromkeys(model_types) if table is getattr(module, "CONFIG_MAPPING", None) else {}
         table._extra_content = _Pending(known | table._extra_content)
 
+    def import_pipelines(_: ModuleType) -> None:
+        import_module("kinoclip.inference.pipelines")  # it registers its own
+
     for name in _TABLES:
         when_imported(f"transformers.models.auto.{name}", add_methods)
-    when_imported("transformers.pipelines", lambda _: import_module("kinoclip.inference.pipelines"))
+    when_imported("transformers.pipelines", import_pipelines)
