@@ -67,6 +67,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from kinoclip.evaluation.protocols import find_protocol
     from kinoclip.evaluation.report import Report
     from kinoclip.inference.backends import load_recognizer
+    from kinoclip.methods.auto import name_with_revision
     from kinoclip.storage import check_owned, exclusive
     from kinoclip.text.attributes import read_attributes
 
@@ -116,7 +117,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 chinese=options.chinese_labels,
                 class_lists=sets,
                 selection=selection,
-                name=options.model,
+                name=name_with_revision(options.model),
                 dataset_name=options.dataset
                 or (Path(options.data).name if Path(options.data).exists() else options.data),
                 accelerator=accelerator,

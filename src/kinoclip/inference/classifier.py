@@ -18,7 +18,7 @@ from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.encoding import EncodedVideo, encode_videos, join_features, mean_of_views
 from kinoclip.inference.feature_cache import FeatureCache
 from kinoclip.kinoshapes.benchmark import check_words
-from kinoclip.methods.auto import read_revision
+from kinoclip.methods.auto import name_with_revision
 from kinoclip.methods.candidates import ChineseNames, Corpus, encode_candidates, set_chinese_names
 from kinoclip.modeling.classification import Classification, Classifications, Prediction, to_probabilities
 from kinoclip.modeling.layers.text_features import ensemble
@@ -166,9 +166,8 @@ class Classifier:
 
     @property
     def source(self) -> str:
-        """The name of the model, and the beginning of its revision where it came from the Hub."""
-        revision = read_revision(self.name)
-        return f"{self.name}@{revision[:8]}" if revision else self.name
+        """See `name_with_revision`."""
+        return name_with_revision(self.name)
 
     @property
     def text(self) -> TextFeatures:

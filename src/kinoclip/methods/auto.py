@@ -102,6 +102,12 @@ def read_revision(source: str) -> str | None:
     return Path(found).parent.name if isinstance(found, str) else None
 
 
+def name_with_revision(source: str) -> str:
+    """Return the name of a model, with the beginning of its revision where it came from the Hub."""
+    revision = read_revision(source)
+    return f"{source}@{revision[:8]}" if revision else source
+
+
 def load_processor(source: str, *, needs_tokenizer: bool = False) -> RecognizerProcessor:
     """Load the processor of a model folder or hub id; its `tokenizer` is None where the source has none.
 

@@ -46,11 +46,11 @@ def test_the_embedded_model_refuses_labels_that_it_does_not_know_wherever_they_a
 
 def test_an_answer_names_the_model_and_its_revision(classifier, video_path, monkeypatch):
     named = Classifier(classifier.model, classifier.processor, "org/bike")
-    monkeypatch.setattr("kinoclip.inference.classifier.read_revision", {"org/bike": "0123456789abcdef"}.get)
+    monkeypatch.setattr("kinoclip.methods.auto.read_revision", {"org/bike": "0123456789abcdef"}.get)
     answer = named.classify(video_path, LABELS, explain=True)
     assert answer.model == answer.to_dict()["model"] == "org/bike@01234567"
     assert "model org/bike@01234567" in answer._repr_html_()
-    monkeypatch.setattr("kinoclip.inference.classifier.read_revision", lambda _: None)
+    monkeypatch.setattr("kinoclip.methods.auto.read_revision", lambda _: None)
     assert named.classify(video_path, LABELS).model == "org/bike"
 
 
