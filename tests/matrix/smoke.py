@@ -11,7 +11,7 @@ EXTRAS = ("accelerate", "datasets", "evaluate", "gradio", "nltk", "onnx", "peft"
 # arguments of kinoclip, the exit code, and a pattern in what is printed
 COMMANDS = [
     ("demo --videos 2", 0, "2 of 2 right"),
-    ("classify demo/clip_0.mp4 --labels 'red circle,blue square' --output labels.jsonl", 0, ""),
+    ("classify demo/clip_0.mp4 --model mini --labels 'red circle,blue square' --output labels.jsonl", 0, ""),
     ("convert bike mini --labels 'red circle,blue square' --output shapes", 0, "stored 2 labels"),
     ("evaluate --help", 0, "--protocol"),
     ("export shapes --output exported", 1, r"pip install 'kinoclip\[export\]'"),
