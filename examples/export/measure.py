@@ -18,7 +18,7 @@ from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.data import load_videos
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.export import export_recognizer, load_exported
-from kinoclip.inference.backends import _computes_bf16, load_recognizer
+from kinoclip.inference.backends import choose_dtype, load_recognizer
 from kinoclip.inference.profile import clip_fields
 
 # name of a backend to the data type of its graphs and their runtime
@@ -88,7 +88,7 @@ def measure_speed(folder: Path, rounds: int) -> None:
     model, processor = BikeModel(config).eval(), BikeProcessor.for_config(config, None)
     folders = export_all(model, processor, folder, ["frames"])
     runs = {"model float32": model.encode_frames}
-    if _computes_bf16(torch.device("cpu")):
+    if choose_dtype("auto", torch.device("cpu"), sum(p.numel() for p in model.parameters())) == torch.bfloat16:
         half = copy.deepcopy(model).bfloat16()
         runs["model bfloat16"] = lambda pixels: half.encode_frames(pixels.bfloat16())
     runs |= {kind: load_exported(place, KINDS[kind][1])[0].encode_frames for kind, place in folders.items()}
