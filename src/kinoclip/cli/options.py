@@ -145,7 +145,7 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
     add("--features", metavar="DIR", help=features)
     seconds = "time limit for reading one video, except with --spans (default: %(default)g)"
     add("--timeout", type=float, default=600.0, metavar="SECONDS", help=seconds)
-    backend = "those other than torch run on the CPU, without explanations; openvino-int8 is the fastest (default: %(default)s)"
+    backend = "those other than torch run on the CPU, without explanations (default: %(default)s)"
     add("--backend", default="torch", choices=get_args(Backend), help=backend)
 
 

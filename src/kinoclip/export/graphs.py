@@ -188,8 +188,8 @@ def _quantize(path: Path) -> None:
 def _quantize_for_openvino(path: Path, clips: Sequence[Tensor]) -> str:
     """Quantize weights and activations of most matrix products to 8 bits; return the name of the new file.
 
-    The first and the last product and those of long vectors that become shorter, such as the second of each MLP, are left as they are:
-    after a few training epochs of BIKE on the embedded CLIP, that changes the cosine with the frames of float32 from 0.9987 to 0.9999.
+    The first and the last product and those that shorten vectors, such as the second of each MLP, keep their precision, because most of
+    the error comes from them. `examples/export` has the answers that stay the same.
 
     Source: NNCF's post-training quantization for transformers.
     """

@@ -75,7 +75,7 @@ class EndpointHandler:
 
 
 def _fetch(video: Any) -> bytes:
-    """Return the bytes of a video; a string that is no address is base64, and never a path."""
+    """Return the bytes of a video: a string is an http(s) address or base64, never a path."""
     if isinstance(video, str) and video.lower().startswith(("http://", "https://")):
         file = download(video, max_bytes=_MAX_BYTES, timeout_seconds=_MAX_SECONDS)
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_ETAG_TIMEOUT
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPModel, PreTrainedConfig
 
 from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
@@ -85,7 +85,10 @@ def _announce_download(source: str) -> None:
     """Log the size of a model that the cache lacks; raise an error if the hub cannot be reached, since later requests try for half a minute."""
     if is_offline_mode() or isinstance(try_to_load_from_cache(source, "config.json"), str):
         return
-    stored = HfApi().model_info(source, files_metadata=True, timeout=HF_HUB_ETAG_TIMEOUT).siblings or ()
+    try:
+        stored = HfApi().model_info(source, files_metadata=True, timeout=HF_HUB_ETAG_TIMEOUT).siblings or ()
+    except HfHubHTTPError:  # a mirror without this service, or a missing model, which loading reports
+        return
     weights = next(
         (found for end in (".safetensors", ".bin") if (found := [f for f in stored if f.rfilename.endswith(end)])), []
     )

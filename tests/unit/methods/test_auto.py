@@ -6,10 +6,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 import torch
-from huggingface_hub import HfApi, hf_api
+from hub_server import serve
+from huggingface_hub import HfApi, get_session, hf_api
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -222,6 +222,18 @@ def test_a_sharded_model_loads_and_a_missing_shard_is_named(tiny_bike, bike_proc
         load_weights(str(tmp_path), torch.float32)
 
 
+def test_a_mirror_that_knows_no_sizes_is_no_hindrance(monkeypatch):
+    with serve() as hub:  # it holds nothing
+        monkeypatch.setattr(auto, "is_offline_mode", lambda: False)
+        monkeypatch.setattr(auto, "HfApi", partial(HfApi, hub.url))
+        monkeypatch.setattr(
+            hf_api, "get_session", type(get_session())
+        )  # without the hook of the suite, which is offline
+        monkeypatch.setattr(auto.PreTrainedConfig, "get_config_dict", lambda _: pytest.fail("loading went on"))
+        with pytest.raises(pytest.fail.Exception, match="loading went on"):
+            read_config("org/absent")
+
+
 @pytest.mark.parametrize("name", ["of this endpoint", "/gone/model", "mini", "org/absent", "", "."])
 def test_what_is_no_model_of_the_hub_has_no_revision(name):
     assert auto.read_revision(name) is None
@@ -230,7 +242,7 @@ def test_what_is_no_model_of_the_hub_has_no_revision(name):
 def test_a_hub_that_cannot_be_reached_is_reported_after_one_request(monkeypatch):
     monkeypatch.setattr(auto, "is_offline_mode", lambda: False)
     monkeypatch.setattr(auto, "HfApi", partial(HfApi, "http://127.0.0.1:9"))  # no server
-    monkeypatch.setattr(hf_api, "get_session", httpx.Client)  # without the hook of the suite, which is offline
+    monkeypatch.setattr(hf_api, "get_session", type(get_session()))  # without the hook of the suite, which is offline
     monkeypatch.setattr(auto.PreTrainedConfig, "get_config_dict", lambda _: pytest.fail("a second request"))
     with pytest.raises(
         ValueError, match=r"could not be fetched from the hub .* refused. Check the name and the connection"
