@@ -135,6 +135,8 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
         help="rule that samples the frames, such as cheapest (default: that of the model)",
     )
     add_device_options(command)
+    compile = "compile the encoder of frames for this machine, with CUDA graphs on a GPU; takes about a minute before the first video"
+    add("--compile", action="store_true", help=compile)
     add_setting_option(command, "setting of the model other than the saved one, such as rate=4 for SLLM")
     if not batches:
         command.set_defaults(batch_size=None, timeout=1.0, backend="torch")
@@ -184,7 +186,7 @@ def load_classifier(options: argparse.Namespace, launch: Any = None, **more: Any
     from kinoclip.inference.classifier import Classifier
 
     device = options.device if launch is None else launch.device
-    placed = {"device": device, "dtype": options.dtype, "backend": options.backend}
+    placed = {"device": device, "dtype": options.dtype, "backend": options.backend, "compile": options.compile}
     classifier = Classifier.load(options.model, settings=settings, **placed, **more)
     if not _has_labels(options) and classifier.model.candidates() is None:
         raise UsageError(f"{options.model} carries no labels of its own. {_GIVE_LABELS}")

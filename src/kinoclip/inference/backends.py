@@ -11,6 +11,7 @@ from huggingface_hub import constants
 
 from kinoclip.export.exported import load_exported
 from kinoclip.export.manifest import MANIFEST, DType
+from kinoclip.inference.encoding import compile_frames
 from kinoclip.inference.feature_cache import hash_model
 from kinoclip.methods.auto import (
     EMBEDDED,
@@ -88,6 +89,7 @@ def load_recognizer(
     backend: Backend = "torch",
     settings: Mapping[str, Any] | None = None,
     corpus: Corpus | None = None,
+    compile: bool = False,
 ) -> tuple[VideoRecognizer, Any]:
     """Load a recognizer and its processor for inference.
 
@@ -102,6 +104,7 @@ def load_recognizer(
             speed and accuracy). The model is exported on its first use, into a folder of `HF_HOME`.
         settings: config fields other than the saved ones, such as {"rate": 4} for SLLM.
         corpus: names or files of one or more corpora, see `load_corpus`, that a model with one uses instead of its own (ALT).
+        compile: compile the encoder of frames with torch.compile, see `compile_frames`.
 
     Returns:
         The model and its processor.
@@ -113,6 +116,8 @@ def load_recognizer(
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
+    if compile and (backend != "torch" or (Path(model) / MANIFEST).is_file()):
+        raise ValueError(f"compile needs a model that torch computes, got {model} with the backend {backend}. Leave compile out.")
     is_plain = str(device) in ("auto", "cpu") and dtype in ("auto", "float32", torch.float32)
     if backend != "torch" and not is_plain:
         raise ValueError(f"The backend {backend} runs on the CPU in its own dtype. Leave device and dtype out.")
@@ -150,6 +155,8 @@ def load_recognizer(
     torch.nn.Module.to(recognizer, chosen, final)
     if "auto" in (str(device), dtype) and (chosen.type, final) != ("cpu", torch.float32):
         logger.warning("%s computes on %s in %s.", model, chosen, str(final).removeprefix("torch."))
+    if compile:
+        compile_frames(recognizer)
     return recognizer, processor
 
 

@@ -281,6 +281,7 @@ def describe_processor(processor: Any) -> list[Any]:
 def describe_backend(model: VideoRecognizer, batch_size: int | None) -> list[Any]:
     """Return what rounding depends on: how a model computes, and in which batches."""
     backend = [type(model).__name__, str(model.device.type), str(model.dtype), model.uses_torch_threads]
+    backend += [] if model.compiled_frames is None else ["compiled"]
     return [*backend, choose_batch_size(model, batch_size)]
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from kinoclip.modeling.checkpoints import first_line
 from kinoclip.modeling.outputs import FrameFeatures
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.modeling.video_processing import SampledVideo
@@ -84,6 +85,8 @@ def mean_of_views(embeds: Tensor, videos: int) -> Tensor:
 def encode_on_cores(model: VideoRecognizer, pixels: Tensor, frame_times: Tensor | None = None) -> FrameFeatures:
     """Encode frames as `model.encode_frames` does, without gradients, in as many parallel parts as cores can share evenly.
 
+    Uses `model.compiled_frames` where `compile_frames` has set it.
+
     The parts are frames where the model encodes each frame alone, otherwise videos.
 
     Args:
@@ -92,17 +95,18 @@ def encode_on_cores(model: VideoRecognizer, pixels: Tensor, frame_times: Tensor 
         frame_times: (B, T'), for a model that takes them.
     """
     inputs = (pixels,) if frame_times is None else (pixels, frame_times)
+    encode_frames = model.compiled_frames or model.encode_frames
     by_frame = model.encodes_frames_alone
     total = torch.get_num_threads()
     parts = math.gcd(total, pixels.shape[0] * (pixels.shape[1] if by_frame else 1))
     can_split = parts > 1 and _uses_torch_threads(model) and not torch.is_autocast_enabled("cpu")
     if not can_split or not _lowered.acquire(blocking=False):
-        return model.encode_frames(*inputs)
+        return encode_frames(*inputs)
 
     @torch.inference_mode()
     def encode(*part: Tensor) -> FrameFeatures:
         torch.set_num_threads(total // parts)
-        return model.encode_frames(*part)
+        return encode_frames(*part)
 
     split = (pixels.flatten(0, 1)[None].chunk(parts, 1),) if by_frame else [tensor.chunk(parts) for tensor in inputs]
     futures = [_pool(parts).submit(encode, *part) for part in zip(*split, strict=True)]
@@ -116,6 +120,36 @@ def encode_on_cores(model: VideoRecognizer, pixels: Tensor, frame_times: Tensor 
     if by_frame:
         joined = {name: tensor[0].unflatten(0, pixels.shape[:2]) for name, tensor in joined.items()}
     return FrameFeatures(**joined)
+
+
+def compile_frames(model: VideoRecognizer) -> None:
+    """Compile the encoder of frames for `encode_on_cores`, with CUDA graphs on a GPU.
+
+    Every shape is compiled on its first use. Batches are padded to a power of two videos, so that a job has few of them.
+
+    Raises:
+        ValueError: torch has no compiler for the device.
+    """
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device=model.device))
+    except RuntimeError as error:
+        raise ValueError(
+            f"compile needs a compiler that torch can use on {model.device.type}: g++ or clang for the CPU, Triton for a GPU. "
+            f"Install one, or leave compile out ({first_line(error)})."
+        ) from error
+    is_cuda = model.device.type == "cuda"
+    encode = torch.compile(model.encode_frames, dynamic=False, mode="reduce-overhead" if is_cuda else None)
+
+    def encode_frames(*inputs: Tensor) -> FrameFeatures:
+        videos = len(inputs[0])
+        missing = (1 << (videos - 1).bit_length()) - videos
+        padded = [torch.cat([tensor, tensor[-1:].repeat_interleave(missing, 0)]) for tensor in inputs]
+        if is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        # copied, because a CUDA graph writes its next outputs to the same memory
+        return FrameFeatures(**{name: tensor[:videos].clone() for name, tensor in encode(*padded).items()})
+
+    model.compiled_frames = encode_frames
 
 
 def threads_per_batch(count: int, model: VideoRecognizer, *, one_by_one: bool = False) -> list[int]:

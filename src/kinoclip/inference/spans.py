@@ -168,7 +168,7 @@ class SlidingWindowClassifier:
             inputs: dict[str, Any] = {"frame_features": FrameFeatures(**stacked)}
         else:
             kept, _, _ = split_kept_frames(self.num_frames, self.classifier.video_processor.keep_every)
-            inputs = {"pixel_values_videos": stacked["pixels"][:, kept]}
+            inputs = {"frame_features": encode_on_cores(self.model, stacked["pixels"][:, kept])}
         output = self.model(**inputs, text_features=self.classifier.text)
         return Window(window[0][0], window[-1][0], to_probabilities(output.logits[0]).cpu())
 

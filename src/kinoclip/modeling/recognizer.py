@@ -81,6 +81,8 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
     further_inputs: Mapping[str, Literal["frames", "text", "branch", "loss"]] = {}
     # whether torch's CPU threads compute the model
     uses_torch_threads: ClassVar[bool] = True
+    # `encode_frames` for inference alone, compiled; None if it is not
+    compiled_frames: Callable[..., FrameFeatures] | None = None
 
     @property
     def frame_width(self) -> int:
