@@ -80,6 +80,7 @@ def _check_options(options: argparse.Namespace) -> None:
     no_spans = needs_frames or options.features
     no_labels = not (options.labels or options.labels_file)
     chosen = options.frames or options.clips or options.set or options.dtype != "auto" or options.backend != "torch"
+    chosen = chosen or options.compile
     if options.budget is not None:
         from kinoclip.inference.budget import Budget
 
@@ -101,7 +102,7 @@ def _check_options(options: argparse.Namespace) -> None:
         ),
         (
             options.budget and chosen,
-            "--budget chooses --frames, --clips, --set, --dtype and --backend: leave them out.",
+            "--budget chooses --frames, --clips, --set, --dtype and --backend, without --compile: leave them out.",
         ),
         (options.clips and options.spans, "--clips cannot be used with --spans."),
     ):

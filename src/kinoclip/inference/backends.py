@@ -117,7 +117,9 @@ def load_recognizer(
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
     if compile and (backend != "torch" or (Path(model) / MANIFEST).is_file()):
-        raise ValueError(f"compile needs a model that torch computes, got {model} with the backend {backend}. Leave compile out.")
+        raise ValueError(
+            f"compile needs a model that torch computes, got {model} with the backend {backend}. Leave compile out."
+        )
     is_plain = str(device) in ("auto", "cpu") and dtype in ("auto", "float32", torch.float32)
     if backend != "torch" and not is_plain:
         raise ValueError(f"The backend {backend} runs on the CPU in its own dtype. Leave device and dtype out.")

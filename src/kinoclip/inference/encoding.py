@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TypeVar
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -128,8 +129,12 @@ def compile_frames(model: VideoRecognizer) -> None:
     Every shape is compiled on its first use. Batches are padded to a power of two videos, so that a job has few of them.
 
     Raises:
-        ValueError: torch has no compiler for the device.
+        ValueError: torch is older than 2.7, or has no compiler for the device.
     """
+    if Version(torch.__version__) < Version("2.7"):  # 2.6 cannot trace the decorators of the layers of Transformers
+        raise ValueError(
+            f"compile needs torch 2.7 or later, got {torch.__version__}. Update torch, or leave compile out."
+        )
     try:
         torch.compile(torch.neg)(torch.zeros(1, device=model.device))
     except RuntimeError as error:
