@@ -13,23 +13,36 @@ import torch
 
 from kinoclip.inference.budget import processor_name
 
+# those that decide how fast products are, by their names in torch
+INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512": "AVX-512",
+    "vnni": "VNNI",
+    "avx512_bf16": "AVX-512 bf16",
+    "amx_tile": "AMX",
+}
 
-def take_turns(jobs: dict[Hashable, Callable], rounds: int) -> dict[Hashable, list[float]]:
-    """Give the seconds of each job in each round; all jobs take part in a round, each time in another order.
 
-    The order is drawn, so that none always follows the same one, whose threads may still be at it.
+def take_turns(
+    jobs: dict[Hashable, Callable], rounds: int, seconds: float = float("inf")
+) -> dict[Hashable, list[float]]:
+    """Return the seconds of each job in each round; all jobs take part in a round, each time in another order.
+
+    The order is drawn, so that none always follows the same one, whose threads may still be at it. No round starts after `seconds`.
+    The first round warms up; it counts only if it took so long that there is no other.
     """
     times: dict[Hashable, list[float]] = {name: [] for name in jobs}
-    generator = random.Random(0)
+    generator, end = random.Random(0), time.perf_counter() + seconds
     for number in range(rounds + 1):
+        if number and time.perf_counter() > end:
+            break
         for name in generator.sample(list(jobs), len(jobs)):
             start = time.perf_counter()
             jobs[name]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if number:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return times
+            times[name].append(time.perf_counter() - start)
+    return {name: each[1:] or each for name, each in times.items()}
 
 
 def ratio(longer: list[float], shorter: list[float]) -> float:
@@ -39,9 +52,10 @@ def ratio(longer: list[float], shorter: list[float]) -> float:
 
 def describe_machine() -> dict:
     """Say what the numbers were measured on."""
+    checks = {name: getattr(torch.cpu, f"_is_{name}_supported", bool) for name in INSTRUCTIONS}
     return {
         "processor": processor_name(),
-        "bf16_instructions": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
+        "instructions": [label for name, label in INSTRUCTIONS.items() if checks[name]()],
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

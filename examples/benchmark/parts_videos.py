@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from measuring import make_video
-from parts_models import NUM_CLASSES, NUM_FRAMES, compare
+from parts_models import HALF, NUM_CLASSES, NUM_FRAMES, compare, dtypes
 from readers import (
     READERS,
     pixels_authors,
@@ -21,10 +21,19 @@ from readers import (
     read_transformers,
     to_grey_levels,
 )
-from towers import authors_saliency, build_kinoclip, build_open_clip, build_xclip, exports, save_models, unless_missing
+from towers import (
+    OPEN_CLIP,
+    authors_saliency,
+    build_kinoclip,
+    build_open_clip,
+    build_xclip,
+    exports,
+    save_models,
+    unless_missing,
+)
 
-from kinoclip import Classifier, VideoReader
-from kinoclip.inference.batch_job import ClassifyJob, read_batches
+from kinoclip import Classifier, RecognizerVideoProcessor, VideoReader
+from kinoclip.inference.batch_job import ClassifyJob, choose_batch_size, read_batches
 from kinoclip.inference.encoding import compute_on_cores, threads_per_batch
 from kinoclip.modeling.outputs import TextFeatures
 from kinoclip.modeling.processing import RecognizerProcessor
@@ -44,6 +53,10 @@ SHAPES = [
 ]
 # five kinds of clip, one of each
 KINDS = [(340, 256, 250, 10), (340, 256, 12, 10), (340, 256, 250, 60), (1280, 720, 12, 10), (1920, 1080, 250, 10)]
+
+
+# long videos for the rule "cheapest"
+LONG = [(340, 256, gop, 60) for gop in (12, 60, 250)]
 
 
 def videos(options, shapes=SHAPES) -> dict[str, str]:
@@ -68,7 +81,8 @@ def is_video(path: Path) -> bool:
 
 def measure_frames(options) -> Iterator[dict]:
     """A file to T frames of full size; a reader that gives other frames than were asked for, or fails, has no time."""
-    for name, path in videos(options).items():
+    found = videos(options)
+    for name, path in found.items():
         for count in (8, 16, 32):
             right, wrong = {}, {}
             for reader, read in READERS.items():
@@ -77,7 +91,7 @@ def measure_frames(options) -> Iterator[dict]:
                     right[reader] = partial(read, path, count)
                 else:
                     wrong[reader] = said
-            yield compare({"case": f"{name}, T = {count}"}, right, options.rounds) | {"wrong": wrong}
+            yield compare({"case": f"{name}, T = {count}"}, right, options, 3 * len(found)) | {"wrong": wrong}
 
 
 def judge(read, path: str, count: int) -> str:
@@ -114,43 +128,60 @@ def measure_pixels(options) -> Iterator[dict]:
         levels = {key: to_grey_levels(job()) for key, job in jobs.items()}
         reference = levels.pop("authors' way (PIL)")
         off = {key: round(float((level - reference).abs().max()), 1) for key, level in levels.items()}
-        yield compare({"case": f"frames of {name}"}, jobs, options.rounds) | {"most_grey_levels_off": off}
+        yield compare({"case": f"frames of {name}"}, jobs, options, 2 * len(KINDS)) | {"most_grey_levels_off": off}
     for name, path in videos(options, KINDS).items():
         jobs = {"kinoclip": partial(processor.sample, path)}
         if judge(read_decord, path, NUM_FRAMES) == "right":
             jobs["authors' way (decord, PIL)"] = lambda path=path: pixels_authors(read_decord(path, NUM_FRAMES))
         jobs["transformers"] = lambda path=path: pixels_transformers(read_transformers(path, NUM_FRAMES))
-        yield compare({"case": f"file, {name}"}, jobs, options.rounds)
+        yield compare({"case": f"file, {name}"}, jobs, options, 2 * len(KINDS))
+
+
+def measure_cheapest(options) -> Iterator[dict]:
+    """A long file to pixels by the rule "cheapest"; equal distances beside it."""
+    cheapest, even = (
+        RecognizerVideoProcessor(sampling=rule, num_frames=NUM_FRAMES) for rule in ("cheapest", "segment_start")
+    )
+    for name, path in videos(options, LONG).items():
+        jobs = {"kinoclip": partial(cheapest.sample, path), "kinoclip, equal distances": partial(even.sample, path)}
+        if judge(read_decord, path, NUM_FRAMES) == "right":
+            jobs["authors' way (decord, PIL)"] = lambda path=path: pixels_authors(read_decord(path, NUM_FRAMES))
+        yield compare({"case": name}, jobs, options, len(LONG))
 
 
 def build_processor() -> RecognizerProcessor:
     return RecognizerProcessor.for_config(build_kinoclip("vitb32", interaction="mean").config, None).video_processor
 
 
-def build_classifier(clip: str) -> Classifier:
-    """BIKE over 400 classes whose text is encoded already."""
-    model = build_kinoclip(clip)
-    text = TextFeatures(embeds=torch.randn(1, NUM_CLASSES, 512), words=torch.randn(NUM_CLASSES, 77, 512))
-    model.set_candidates([f"label {number}" for number in range(NUM_CLASSES)], text)
-    return Classifier(model, RecognizerProcessor.for_config(model.config, None), "random")
+def build_classifiers(clip: str, device: str, backends: Sequence[str]) -> dict[str, Classifier]:
+    """BIKE over 400 classes whose text is encoded already, by the variant of kinoclip that computes it."""
+    found = {}
+    for half, dtype in dtypes(clip, device).items():
+        model = build_kinoclip(clip)
+        words = torch.randn(NUM_CLASSES, 77, model.config.projection_dim)
+        labels = [f"label {number}" for number in range(NUM_CLASSES)]
+        model.set_candidates(labels, TextFeatures(embeds=words[None, :, -1], words=words))
+        found["auto" if half else "kinoclip"] = model.to(device, dtype)
+    if device == "cpu":
+        found |= exports(found["kinoclip"], ["frames", "head"], backends)
+    processor = RecognizerProcessor.for_config(model.config, None)
+    classifiers = {name: Classifier(model, processor, name) for name, model in found.items()}
+    for classifier in classifiers.values():
+        classifier.set_labels(None)
+    return classifiers
 
 
-def with_labels(classifier: Classifier) -> Classifier:
-    """Let a classifier take the labels that its model carries."""
-    classifier.set_labels(None)
-    return classifier
-
-
-def authors_recognizer(clip: str, text: TextFeatures):
+def authors_recognizer(clip: str, device: str, dtype: torch.dtype, text: TextFeatures):
     """BIKE as its repository runs it: decord, PIL, OpenAI's tower, the head of `kinoclip` without saliency's shortcuts."""
     import decord  # noqa: F401  (missed here, not in the middle of a round)
 
-    tower, head = build_open_clip(clip), build_kinoclip(clip).temporal_head
+    tower, head = (each.to(device, dtype) for each in (build_open_clip(clip), build_kinoclip(clip).temporal_head))
+    words, sentences = text.words.to(device, dtype), text.embeds[0].to(device, dtype)
 
     @torch.inference_mode()
     def recognize(path: str) -> torch.Tensor:
-        frames = tower.encode_image(pixels_authors(read_decord(path, NUM_FRAMES)))[None]
-        return authors_saliency(head(frames), text.words, text.embeds[0]).softmax(-1)
+        pixels = pixels_authors(read_decord(path, NUM_FRAMES)).to(device, dtype)
+        return authors_saliency(head(tower.encode_image(pixels)[None]), words, sentences).softmax(-1)
 
     return recognize
 
@@ -172,34 +203,35 @@ def xclip_recognizer(num_labels: int):
 @torch.inference_mode()
 def measure_file(options) -> Iterator[dict]:
     """One file to the probabilities of 400 labels, their text encoded before."""
-    classifier = with_labels(build_classifier(options.clip))
-    jobs = {"kinoclip": classifier.classify}
-    for name, graphs in exports(classifier.model, ["frames", "head"]).items():
-        jobs[name] = with_labels(Classifier(graphs, classifier.processor, name)).classify
-    if peer := unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text)):
+    classifiers = build_classifiers(options.clip, "cpu", options.backends)
+    jobs = {name: classifier.classify for name, classifier in classifiers.items()}
+    build = partial(authors_recognizer, options.clip, "cpu", torch.float32, classifiers["kinoclip"].text)
+    if peer := unless_missing("decord, open_clip", build):
         jobs["authors' way"] = peer
     if options.clip == "vitb32":
         jobs |= {f"transformers X-CLIP, {k} labels": xclip_recognizer(k) for k in (5, NUM_CLASSES)}
     for name, path in videos(options, KINDS).items():
-        yield compare({"case": name}, {key: partial(job, path) for key, job in jobs.items()}, options.rounds)
+        yield compare({"case": name}, {key: partial(job, path) for key, job in jobs.items()}, options, len(KINDS))
 
 
 @torch.inference_mode()
-def measure_files(options, count: int = 16) -> Iterator[dict]:
-    """Many files to labels, and how long decoding and inference take without one another."""
-    classifier = with_labels(build_classifier(options.clip))
-    peer = unless_missing("decord, open_clip", lambda: authors_recognizer(options.clip, classifier.text))
-    recognizers = {"kinoclip": classifier}
-    for name, graphs in exports(classifier.model, ["frames", "head"]).items():
-        recognizers[name] = with_labels(Classifier(graphs, classifier.processor, name))
-    for name, path in videos(options, KINDS).items():
-        paths = copy(path, count)
-        jobs = {backend: partial(label_all, one, paths) for backend, one in recognizers.items()}
-        jobs["decoding alone"] = partial(decode_all, classifier, paths)
-        jobs["inference alone"] = partial(compute_all, classifier, [classifier.read(path)] * count)
-        if peer:
-            jobs["authors' way"] = lambda paths=paths: [peer(one) for one in paths]
-        yield compare({"case": f"{count} files, {name}"}, jobs, max(1, options.rounds // 2))
+def measure_files(options, device: str = "cpu") -> Iterator[dict]:
+    """Many files to labels, and how long decoding and inference take without one another; on a GPU for each CLIP."""
+    clips, kinds, count = ([options.clip], KINDS, 16) if device == "cpu" else (list(OPEN_CLIP), KINDS[::4], 64)
+    for clip in clips:
+        classifiers = build_classifiers(clip, device, options.backends)
+        classifier = list(classifiers.values())[0 if device == "cpu" else -1]
+        half = HALF if classifier.model.dtype == torch.bfloat16 else ""
+        build = partial(authors_recognizer, clip, device, classifier.model.dtype, classifier.text)
+        peer = unless_missing("decord, open_clip", build)
+        for name, path in videos(options, kinds).items():
+            paths = copy(path, count)
+            jobs = {variant: partial(label_all, one, paths) for variant, one in classifiers.items()}
+            jobs["decoding alone" + half] = partial(decode_all, classifier, paths)
+            jobs["inference alone" + half] = partial(compute_all, classifier, [classifier.read(path)] * count)
+            if peer:
+                jobs["authors' way" + half] = lambda paths=paths, peer=peer: [peer(one) for one in paths]
+            yield compare({"case": f"{clip}, {count} files, {name}"}, jobs, options, len(clips) * len(kinds), 0.5)
 
 
 def label_all(classifier: Classifier, paths: list[str]) -> None:
@@ -214,8 +246,9 @@ def decode_all(classifier: Classifier, paths: list[str]) -> None:
 
 def compute_all(classifier: Classifier, samples: list[SampledVideo]) -> None:
     """Classify decoded videos as a job does."""
-    each = threads_per_batch(len(samples), classifier.model)
-    for _ in compute_on_cores(classifier.answer, samples, each):
+    size = choose_batch_size(classifier.model, None)
+    batches = [samples[start : start + size] for start in range(0, len(samples), size)]
+    for _ in compute_on_cores(classifier.answers, batches, threads_per_batch(len(batches), classifier.model)):
         pass
 
 
@@ -246,7 +279,7 @@ def measure_start(options) -> Iterator[dict]:
         "kinoclip --help": [sys.executable, "-m", "kinoclip", "--help"],
     }
     jobs = {name: partial(run, command) for name, command in commands.items()}
-    row = compare({"case": "a new process, one clip, 5 labels"}, jobs, options.rounds)
+    row = compare({"case": "a new process, one clip, 5 labels"}, jobs, options, 1)
     yield {**row, "peak_mb": {name: round(peak_mb(command)) for name, command in commands.items()}}
 
 

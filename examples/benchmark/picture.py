@@ -1,5 +1,6 @@
-"""Show the ratios of a benchmark as a table, and those beside the fastest peer of each part as bars."""
+"""Show the ratios of a benchmark as tables, also in pages, and those beside the fastest peer of each part as bars."""
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,14 +10,21 @@ from typing import NamedTuple
 PARTS = {
     "frames": "file to frames",
     "pixels": "to pixel values",
+    "cheapest": "60 s file to pixel values, rule cheapest",
     "tower": "vision tower",
     "text": "400 prompts",
+    "matrix": "vision tower, share of matrix speed",
     "saliency": "saliency, 400 labels",
     "file": "file to labels",
     "files": "many files to labels",
     "training": "training step",
     "start": "cold start",
+    "gpu-tower": "GPU, vision tower",
+    "gpu-training": "GPU, training step",
+    "gpu-files": "GPU, many files to labels",
 }
+# peers that do as the code of the papers does
+AUTHORS = ("authors' way", "decord", "open_clip")
 HIDDEN = ("kinoclip", "decoding alone", "inference alone", "import")
 
 
@@ -62,6 +70,62 @@ def table(rows: Iterable[Row]) -> str:
         for part, peer, cases, *numbers in rows
     ]
     return "\n".join(lines)
+
+
+def short_table(rows: Iterable[Row]) -> str:
+    """Return the medians in Markdown, a line for each part: those of the authors' way, and the others."""
+    lines: dict[str, tuple[list[str], list[str]]] = {}
+    for row in rows:
+        columns = lines.setdefault(row.part, ([], []))
+        columns[not row.peer.startswith(AUTHORS)].append(f"{row.median:.2f}x ({row.peer})")
+    head = ["| | authors' way | others |", "|---|---|---|"]
+    return "\n".join(
+        [*head, *(f"| {part} | " + " | ".join(map(", ".join, both)) + " |" for part, both in lines.items())]
+    )
+
+
+def describe(result: dict) -> str:
+    """Return a paragraph on the machine, and a line for each number that is no ratio of times."""
+    machine = result["machine"]
+    parts = [
+        f"{machine['threads']} threads of {machine['processor']}",
+        f"instructions: {', '.join(machine['instructions']) or 'none of those for products'}",
+        machine["gpu"] or "no GPU",
+        f"torch {machine['torch']}",
+        f"Python {machine['python']}",
+    ]
+    variants = {name for row in result["rows"] for name in row.get("backends", {})}
+    auto = "" if "auto" in variants else ' `dtype="auto"` is float32 there, so no row says "auto".'
+    lines = []
+    for row in result["rows"]:
+        ratios = {name.partition(",")[0]: value for name, value in row["ratios"].items()}
+        for name, value in (
+            ("of the speed of its products with weights alone, at {ms} ms", row.get("share_of_matrix_speed")),
+            ("of the tower's time, at {ms} ms", row.get("share_of_tower")),
+            ("of the whole is decoding alone", ratios.get("decoding alone")),
+            ("of the whole is inference alone", ratios.get("inference alone")),
+        ):
+            if value is not None:
+                lines.append(f"- {PARTS[row['part']]}, {row['case']}: {value:.0%} {name.format(ms=row['ms'])}")
+    return "\n".join(["; ".join(parts) + "." + auto, *([""] if lines else []), *lines])
+
+
+def update_page(page: str, result: dict) -> str:
+    """Replace what stands between the marks of a page, `<!-- peers: NAME -->` and `<!-- end -->`.
+
+    NAME is table, short (medians alone) or gpu. Sections without measured parts stay as they are.
+    """
+
+    def section(match: re.Match[str]) -> str:
+        name = match[1]
+        own = result | {"rows": [r for r in result["rows"] if r["part"].startswith("gpu") == (name == "gpu")]}
+        if not own["rows"]:
+            return match[0]
+        rows = summarize(own)
+        content = short_table(rows) if name == "short" else f"{describe(own)}\n\n{table(rows)}"
+        return f"<!-- peers: {name} -->\n\n{content}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- peers: (\w+) -->.*?<!-- end -->", section, page, flags=re.S)
 
 
 def fastest_peers(rows: Iterable[Row]) -> list[Row]:

@@ -1,7 +1,7 @@
 """The same CLIP, of random weights, in kinoclip and in its peers: vision tower, text tower, whole recognizers."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from transformers import (
 
 from kinoclip import BikeProcessor
 from kinoclip.export import export_recognizer, load_exported
-from kinoclip.inference.encoding import encode_on_cores
+from kinoclip.inference.backends import choose_dtype
+from kinoclip.inference.encoding import compile_frames, encode_on_cores
 from kinoclip.inference.profile import CLIP_SHAPES, clip_fields, profile_config
 from kinoclip.methods.auto import mini_clip_path
 from kinoclip.modeling.processing import RecognizerProcessor
@@ -81,14 +82,14 @@ def save_models(folder: Path) -> tuple[Path, Path]:
     return ours, theirs
 
 
-def exports(model: nn.Module, parts: list[str]) -> dict[str, nn.Module]:
+def exports(model: nn.Module, parts: list[str], backends: Sequence[str]) -> dict[str, nn.Module]:
     """Give what `--backend` computes with, by its name: parts of a model as graphs."""
     processor, found = RecognizerProcessor.for_config(model.config, None), {}
-    for name, dtype in BACKENDS.items():
+    for name in backends:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, name)
             try:
-                for _ in export_recognizer(model, processor, folder, dtype=dtype, parts=parts):
+                for _ in export_recognizer(model, processor, folder, dtype=BACKENDS[name], parts=parts):
                     pass
             except ImportError as error:
                 print(f"{name} is left out: {error}")
@@ -97,8 +98,15 @@ def exports(model: nn.Module, parts: list[str]) -> dict[str, nn.Module]:
     return found
 
 
+def auto_dtype(clip: str, device: str) -> torch.dtype:
+    """Return the data type that the package chooses for a CLIP."""
+    with torch.device("meta"):
+        model = AutoModel.from_config(profile_config("bike", clip=clip))
+    return choose_dtype("auto", torch.device(device), sum(weight.numel() for weight in model.parameters()))
+
+
 def vision_towers(clip: str, device: str, dtype: torch.dtype) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Give what turns pixels (B, T, 3, H, W) into frame embeddings."""
+    """Return what turns pixels (B, T, 3, H, W) into frame embeddings."""
 
     def place(model: nn.Module) -> nn.Module:
         return model.to(device, dtype)
@@ -114,20 +122,13 @@ def vision_towers(clip: str, device: str, dtype: torch.dtype) -> dict[str, Calla
     ours = place(build_kinoclip(clip, temporal_head="none"))
     # what `classify` calls
     towers: dict[str, Callable] = {"kinoclip": partial(encode_on_cores, ours)}
+    if device == "cuda":
+        compiled = place(build_kinoclip(clip, temporal_head="none"))
+        compile_frames(compiled)
+        towers["compile"] = partial(encode_on_cores, compiled)
     for name, builder in builders.items():
         towers[name] = partial(fold, found) if (found := unless_missing(name, builder)) else None
     return {name: tower for name, tower in towers.items() if tower is not None}
-
-
-def compiled_tower(clip: str, pixels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Give kinoclip's tower as `torch.compile` makes it, if there is a compiler."""
-    tower = torch.compile(build_kinoclip(clip, temporal_head="none").to(pixels.device, pixels.dtype).encode_frames)
-    try:
-        tower(pixels)
-    except RuntimeError as error:
-        print(f"torch.compile is left out: {str(error).splitlines()[0]}")
-        return {}
-    return {"torch.compile": tower}
 
 
 def unless_missing(name: str, builder: Callable) -> Callable | None:
