@@ -22,7 +22,7 @@ def places(num_frames: int, count: int) -> list[int]:
 
 def read_kinoclip(path: str, count: int, threads: int | None = None) -> np.ndarray:
     with VideoReader(path, threads=threads) as reader:
-        return reader.frames(places(reader.num_frames, count)).permute(0, 2, 3, 1).numpy()
+        return reader.frames(places(reader.num_frames, count), channels_last=True).permute(0, 2, 3, 1).numpy()
 
 
 def read_kinoclip_one_core(path: str, count: int) -> np.ndarray:

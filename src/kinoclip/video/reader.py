@@ -125,7 +125,9 @@ class VideoReader:
         """Description of the damage found so far, or None."""
         return self._clip.damage
 
-    def frames(self, indices: Sequence[int], transform: Transform | None = None) -> Tensor:
+    def frames(
+        self, indices: Sequence[int], transform: Transform | None = None, *, channels_last: bool = False
+    ) -> Tensor:
         """Return frames at the given indices, in any order, with duplicates.
 
         If damage lowers `num_frames` during the read, the frames at the same relative positions are returned.
@@ -134,6 +136,8 @@ class VideoReader:
             indices: from 0 to `num_frames - 1`.
             transform: applied to each frame (3, H, W) uint8 after decoding, so that full-size frames are not held. It must
                 return the same shape for all. By default frames of another size than the first are resized.
+            channels_last: store frames in channels-last memory, as they are decoded and as resizing reads them. It is faster, and
+                `permute(0, 2, 3, 1)` is then contiguous.
 
         Returns:
             (N, 3, H, W) uint8, or N results of `transform`.
@@ -146,9 +150,9 @@ class VideoReader:
         before = self.num_frames
         try:
             try:
-                return self._collect(requested, transform)
+                return self._collect(requested, transform, channels_last)
             except FrameCountChangedError:
-                return self._collect(self._rescale(requested, before), transform)
+                return self._collect(self._rescale(requested, before), transform, channels_last)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -187,7 +191,7 @@ class VideoReader:
                 is_all = requested == list(range(before))
                 requested = list(range(self.num_frames)) if is_all else self._rescale(requested, before)
 
-    def _collect(self, requested: list[int], transform: Transform | None) -> Tensor:
+    def _collect(self, requested: list[int], transform: Transform | None, channels_last: bool) -> Tensor:
         positions: dict[int, list[int]] = {}
         for position, index in enumerate(requested):
             positions.setdefault(index, []).append(position)
@@ -196,7 +200,7 @@ class VideoReader:
             tensor = _as_tensor(frame)
             tensor = self._fit(tensor) if transform is None else transform(tensor)
             if out is None:
-                out = _empty((len(requested), *tensor.shape), tensor)
+                out = _empty((len(requested), *tensor.shape), tensor, channels_last and tensor.ndim == 3)
             elif tensor.shape != out.shape[1:]:
                 raise ValueError(
                     f"{self.name}: transform must return one shape, got {tuple(tensor.shape)} for frame {index} and "
@@ -305,6 +309,8 @@ class VideoReader:
         return [index * self.num_frames // before for index in requested]
 
     def _fit(self, frame: Tensor) -> Tensor:
+        if frame.shape[1:] == (self.height, self.width):
+            return frame
         with decoding(self.name):
             return resize_to(frame[None], self.height, self.width)[0]
 
@@ -316,8 +322,10 @@ class VideoReader:
         return self._clip.stamps
 
 
-def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+def _empty(shape: tuple[int, ...], like: Tensor, channels_last: bool) -> Tensor:
     """Allocate memory; for uint8 with numpy, which requests large pages from Linux that are faster to fill."""
+    if channels_last:
+        return _empty((shape[0], *shape[2:], shape[1]), like, False).permute(0, 3, 1, 2)
     if like.dtype == torch.uint8 and like.device.type == "cpu":
         return torch.from_numpy(np.empty(shape, np.uint8))
     return torch.empty(shape, dtype=like.dtype, device=like.device)

@@ -166,7 +166,10 @@ def test_frames_are_contiguous_bytes(h264):
     with VideoReader(h264) as reader:
         frames = reader.frames(range(4))
     assert frames.dtype == torch.uint8
+        last = reader.frames(range(4), channels_last=True)
     assert frames.is_contiguous()
+    assert last.permute(0, 2, 3, 1).is_contiguous()
+    assert torch.equal(last, frames)
 
 
 def test_iterating_backwards_gives_the_frames_in_that_order(h264, each_way, read_numbers):
