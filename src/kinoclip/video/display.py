@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from av import VideoFrame
 
+
+# one converter for all frames of a thread: `VideoFrame.reformat` prepares one for each frame
+_converters = threading.local()
 
 Frame = NDArray[np.uint8]
 """(H, W, 3), RGB."""
@@ -72,4 +76,9 @@ def to_rgb(frame: VideoFrame, orientation: Orientation) -> Frame:
 
     The pixel aspect ratio is ignored, as in every official reader.
     """
-    return orientation.apply(cast("Frame", frame.to_ndarray(format="rgb24", threads=1)))
+    if not hasattr(_converters, "own"):
+        from av.video.reformatter import VideoReformatter
+
+        _converters.own = VideoReformatter()
+    converted = _converters.own.reformat(frame, format="rgb24", threads=1)
+    return orientation.apply(cast("Frame", converted.to_ndarray()))

@@ -165,8 +165,8 @@ def test_no_indices_give_no_frames(h264):
 def test_frames_are_contiguous_bytes(h264):
     with VideoReader(h264) as reader:
         frames = reader.frames(range(4))
-    assert frames.dtype == torch.uint8
         last = reader.frames(range(4), channels_last=True)
+    assert frames.dtype == torch.uint8
     assert frames.is_contiguous()
     assert last.permute(0, 2, 3, 1).is_contiguous()
     assert torch.equal(last, frames)
