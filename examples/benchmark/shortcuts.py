@@ -82,17 +82,24 @@ def measure_filter(encoder: str, pictures: list[np.ndarray], repeats: int) -> di
             decoder.options = {"skip_loop_filter": skipped}
             frames[skipped] = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
             seconds[skipped] = min(seconds.get(skipped, 9e9), time.process_time() - start)
-    arrays = {
-        skipped: [frame.to_ndarray(format="rgb24").astype(int) for frame in each] for skipped, each in frames.items()
-    }
+    decoder = av.CodecContext.create(CODECS[encoder], "r")
+    decoder.skip_frame = "NONREF"
+    referenced = {frame.pts for packet in (*packets, None) for frame in decoder.decode(packet)}
+    arrays = {skipped: [f.to_ndarray(format="rgb24") for f in each] for skipped, each in frames.items()}
     changed = {
-        skipped: sum(not np.array_equal(one, other) for one, other in zip(arrays["default"], each, strict=True))
+        skipped: {
+            frame.pts
+            for frame, one, other in zip(frames["default"], arrays["default"], each, strict=True)
+            if not np.array_equal(one, other)
+        }
         for skipped, each in arrays.items()
     }
     return {
         "frames": len(pictures),
-        "changed": changed,
-        "of_the_time": {s: round(t / seconds["default"], 2) for s, t in seconds.items()},
+        "referenced": len(referenced),
+        "changed": {skipped: len(each) for skipped, each in changed.items()},
+        "changed_referenced": {skipped: len(each & referenced) for skipped, each in changed.items()},
+        "of_the_time": {skipped: round(each / seconds["default"], 2) for skipped, each in seconds.items()},
     }
 
 
