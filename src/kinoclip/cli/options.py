@@ -135,7 +135,7 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
         help="rule that samples the frames, such as cheapest (default: that of the model)",
     )
     add_device_options(command)
-    compile = "compile the encoder of frames for this machine, with CUDA graphs on a GPU; takes about a minute before the first video"
+    compile = "compile the encoder of frames for this machine, with CUDA graphs on a GPU; delays the first video"
     add("--compile", action="store_true", help=compile)
     add_setting_option(command, "setting of the model other than the saved one, such as rate=4 for SLLM")
     if not batches:
