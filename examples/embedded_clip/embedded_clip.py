@@ -65,11 +65,11 @@ class Settings:
 
     seed: int = 0
     steps: int | None = None
-    minutes: float = 15.0
+    minutes: float = 120.0
     pool_clips: int = 1500
-    figure_clips: int = 2500
+    figure_clips: int = 12_000
     batch_size: int = 24
-    figure_batch: int = 64
+    figure_batch: int = 16  # clips
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.05
@@ -82,6 +82,15 @@ class Settings:
     width: int = 128  # of both towers, with width / 64 heads as in every CLIP of OpenAI
     vision_layers: int = 4
     text_layers: int = 2
+    temporal_layers: int = 2
+    teacher_share: float = 0.4  # of steps or minutes
+    text_share: float = 0.33  # of the steps of a model with a teacher
+    standing_clips: int = 2030
+    head_epochs: int = 20
+    head_batch: int = 256
+    head_rate: float = 1e-3
+    num_processes: int = 1
+    rank: int = 0  # of this process
 
     @property
     def grid(self) -> int:
@@ -165,7 +174,7 @@ def normalize(images: Tensor) -> Tensor:
 def build_pool(settings: Settings) -> Pool:
     """Render the training clips; a quarter of them is untrimmed."""
     images, masks, rows, verbs = [], [], [], []
-    for index in range(settings.pool_clips):
+    for index in range(settings.rank, settings.pool_clips, settings.num_processes):
         rng = clip_generator(settings.seed, "train", index)
         spec = sample_spec(rng, num_frames=8, untrimmed=index % 4 == 0, distractors=int(rng.integers(0, 3)))
         clip = render(spec)
@@ -177,7 +186,7 @@ def build_pool(settings: Settings) -> Pool:
         left = (clip.masks.shape[2] - clip.masks.shape[1]) // 2
         square = torch.from_numpy(clip.masks)[:, None, :, left : left + clip.masks.shape[1]].float()
         masks.append(F.adaptive_avg_pool2d(square, settings.grid).flatten(1))
-        if index % 500 == 0:
+        if index % 500 == settings.rank:
             sys.stderr.write(f"rendered {index} of {settings.pool_clips} clips\n")
     colors, shapes, backgrounds = torch.tensor(rows).unbind(1)
     return Pool(torch.cat(images), colors, shapes, backgrounds, verbs, torch.cat(masks))
@@ -235,7 +244,7 @@ class Encoder:
 
     def __init__(self, settings: Settings, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
-        self.rng = np.random.default_rng(settings.seed)
+        self.rng = np.random.default_rng((settings.seed, settings.rank))
 
     def contrast(self, embeds: Tensor, texts: Tensor, targets: Tensor) -> Tensor:
         """CLIP's loss where several images may share a text: `targets` (B,) is the text of each image."""
@@ -263,10 +272,12 @@ class Encoder:
 class Objective(Encoder):
     """Samples batches of shapes and computes their losses."""
 
+    every = 3  # steps
+
     def __init__(self, settings: Settings, pool: Pool, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
         super().__init__(settings, model, tokenizer)
         self.pool = pool
-        self.dense_head = nn.Linear(settings.width, 2 + len(COLORS) + len(SHAPES))
+        self.heads = nn.ModuleDict({"patches": nn.Linear(settings.width, 2 + len(COLORS) + len(SHAPES))})
 
     def losses(self) -> dict[str, Tensor]:
         """Sample a batch and compute its losses, weighted."""
@@ -300,7 +311,7 @@ class Objective(Encoder):
 
     def _dense_loss(self, tokens: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
         """Classify color and shape in each patch that the object covers, and "empty" in the others."""
-        color_logits, shape_logits = self.dense_head(tokens).split([1 + len(COLORS), 1 + len(SHAPES)], dim=-1)
+        color_logits, shape_logits = self.heads["patches"](tokens).split([1 + len(COLORS), 1 + len(SHAPES)], dim=-1)
         covered = masks > 0.2
         weights = torch.where(covered, 1.0, 0.2).flatten()
         total = tokens.new_zeros(())
@@ -383,7 +394,7 @@ def _encode_clips(model: CLIPModel, num_videos: int, seed: int, untrimmed: bool)
     images, labels, inside = [], [], []
     for clip in kinoshapes_clips(num_videos, seed, split="test", untrimmed=untrimmed):
         indices = [(2 * i + 1) * clip.spec.num_frames // (2 * NUM_FRAMES) for i in range(NUM_FRAMES)]
-        images.append(resize_and_crop(decode(clip, indices), model.vision_model.embeddings.image_size))
+        images.append(resize_and_crop(decode(clip, indices), model.config.vision_config.image_size))
         labels.append(OBJECTS.index(clip.label))
         inside.append([clip.spans[0].start_frame <= index < clip.spans[0].end_frame for index in indices])
     output = model.vision_model(pixel_values=normalize(torch.cat(images)))

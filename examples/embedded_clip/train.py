@@ -1,13 +1,19 @@
-"""Train the embedded CLIP: `python examples/embedded_clip/train.py --output DIR [--seed 0] [--minutes M | --steps N]`."""
+"""Train the embedded CLIP and the recognizer of actions on it: `python examples/embedded_clip/train.py --output DIR`.
+
+`torchrun --nproc-per-node N` trains in N processes, which share the clips and average their gradients.
+"""
 
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 from embedded_clip import (
@@ -22,10 +28,15 @@ from embedded_clip import (
     measure,
 )
 from figures import GRAMMAR, FigureObjective, build_figure_pool, measure_figures
-from torch import Tensor, nn
-from transformers import CLIPImageProcessor
+from recognizer import train_head
+from safetensors.torch import load_file, save_file
+from teacher import ConvolutionalTower
+from torch import Tensor, distributed, nn
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from kinoclip.storage import atomic_folder
+from kinoclip import BikeModel, BikeProcessor
+from kinoclip.kinoshapes.figures.actions import ACTIONS
+from kinoclip.storage import atomic_folder, check_owned, nothing
 
 LOG_EVERY = 100
 
@@ -67,14 +78,15 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return current.mT if tall else current
 
 
-def optimize(objectives: Sequence[Objective | FigureObjective], settings: Settings) -> list[dict[str, float]]:
-    """Train for the steps or minutes of the settings, and return a record for every `LOG_EVERY` steps."""
+def optimize(
+    objectives: Sequence[Objective | FigureObjective], settings: Settings, share: float
+) -> list[dict[str, float]]:
+    """Train for a share of the steps or minutes of the settings, and return a record for every `LOG_EVERY` steps."""
     model = objectives[0].model.train()
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".encoder.layers." in name]
+    modules = nn.ModuleList([model, *(objective.heads for objective in objectives)])
+    parameters = [*modules.parameters()]
+    matrices = [p for name, p in modules.named_parameters() if p.ndim == 2 and "encoder.layers." in name]
     others = {id(matrix) for matrix in matrices}
-    parameters: list[nn.Parameter] = [*model.parameters()]
-    for objective in objectives:
-        parameters += objective.dense_head.parameters()
     muon = Muon(matrices)
     adam = torch.optim.AdamW([p for p in parameters if id(p) not in others], betas=(0.9, 0.98), fused=True)
     started, step, log = time.monotonic(), 0, []
@@ -86,8 +98,11 @@ def optimize(objectives: Sequence[Objective | FigureObjective], settings: Settin
         sys.stderr.write(" ".join(f"{name} {value}" for name, value in line.items()) + "\n")
         log.append(line)
 
+    elapsed = 0.0
+    share_weights(parameters)
     while True:
-        progress = step / settings.steps if settings.steps else (time.monotonic() - started) / (60 * settings.minutes)
+        progress = step / settings.steps if settings.steps else elapsed / (60 * settings.minutes)
+        progress /= share
         if progress >= 1:
             break
         rate = settings.learning_rate * min(1.0, progress / settings.warmup_share)
@@ -96,8 +111,12 @@ def optimize(objectives: Sequence[Objective | FigureObjective], settings: Settin
             group["lr"], group["weight_decay"] = rate, settings.weight_decay
         for parameter in parameters:
             parameter.grad = None
-        losses = {name: loss for objective in objectives for name, loss in objective.losses().items()}
+        losses = {}
+        for objective in objectives:
+            if step % objective.every == 0:
+                losses |= objective.losses()
         torch.stack(list(losses.values())).sum().backward()
+        elapsed = average_gradients(parameters, time.monotonic() - started)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.step()
         muon.step(rate, settings.weight_decay)
@@ -113,14 +132,79 @@ def optimize(objectives: Sequence[Objective | FigureObjective], settings: Settin
 
 
 @torch.no_grad()
+def share_weights(parameters: Sequence[nn.Parameter]) -> None:
+    """Start all processes with the weights of the first."""
+    for parameter in parameters if distributed.is_initialized() else ():
+        distributed.broadcast(parameter.data, src=0)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter], elapsed: float) -> float:
+    """Average gradients over processes, and return the mean of their elapsed seconds."""
+    if not distributed.is_initialized():
+        return elapsed
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([torch.tensor([elapsed]), *(gradient.flatten() for gradient in gradients)])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for parameter, gradient in zip(parameters, flat[1:].split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter)
+    return float(flat[0])
+
+
+@torch.no_grad()
 def round_to_half(model: nn.Module) -> None:
     """Round all parameters to values of float16, so that the file of half the size holds them exactly."""
     for parameter in model.parameters():
         parameter.copy_(parameter.half().float())
 
 
+def save_clip(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer, record: dict[str, Any]) -> None:
+    """Write the CLIP as a folder of Transformers, in half of the bytes of float32."""
+    size = {"height": model.config.vision_config.image_size, "width": model.config.vision_config.image_size}
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": size["height"]}, crop_size=size, image_mean=list(MEAN), image_std=list(STD)
+    )
+    for part in (model.half(), tokenizer, processor):
+        part.save_pretrained(folder)
+    _set_dtype(folder / "config.json")
+    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def save_recognizer(folder: Path, temporal: nn.Module) -> None:
+    """Write BIKE with the temporal head and the names of the actions; its towers are the files of the CLIP in `folder`/clip."""
+    clip = folder / "clip"
+    recognizer = BikeModel.from_clip(
+        str(clip), interaction="mean", temporal_layers=len(temporal.encoder.layers)
+    ).eval()
+    recognizer.temporal_head.load_state_dict(temporal.state_dict())
+    processor = BikeProcessor.from_clip(str(clip), recognizer.config)
+    labels = [action.label for action in ACTIONS]
+    recognizer.set_candidates(labels, recognizer.encode_text(**processor(text=labels)))
+    for part in (recognizer.half(), processor):
+        part.save_pretrained(folder)
+    _set_dtype(folder / "config.json")
+    towers = load_file(clip / "model.safetensors")
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(
+        {name: t for name, t in whole.items() if name not in towers}, folder / "head.safetensors", {"format": "pt"}
+    )
+    files = {name: "clip/model.safetensors" if name in towers else "head.safetensors" for name in whole}
+    index = {"metadata": {"total_size": sum(t.nbytes for t in whole.values())}, "weight_map": files}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _set_dtype(path: Path) -> None:
+    """Note the data type of computation in a config."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python examples/embedded_clip/train.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python examples/embedded_clip/train.py", description=__doc__.splitlines()[0]
+    )
     defaults = Settings()
     parser.add_argument("--output", required=True, help="new folder")
     parser.add_argument("--seed", type=int, default=defaults.seed)
@@ -128,45 +212,55 @@ def main(arguments: list[str] | None = None) -> None:
     length.add_argument("--minutes", type=float, default=defaults.minutes, help="of training, after rendering")
     length.add_argument("--steps", type=int, help="instead of minutes; reproducible")
     parser.add_argument("--pool-clips", type=int, default=defaults.pool_clips, help="clips to render for training")
-    parser.add_argument("--figure-clips", type=int, default=defaults.figure_clips, help="of KinoFigures; 0 for none")
+    parser.add_argument("--figure-clips", type=int, default=defaults.figure_clips, help="of KinoFigures")
+    parser.add_argument("--standing-clips", type=int, default=defaults.standing_clips, help="of people who also stand")
     parser.add_argument("--measured-videos", type=int, default=360, help="test clips of shapes of each kind to score")
     parser.add_argument("--measured-figures", type=int, default=8, help="validation clips of each action to score")
     options = parser.parse_args(arguments)
-    names = ("seed", "steps", "minutes", "pool_clips", "figure_clips")
-    settings = Settings(**{name: getattr(options, name) for name in names})
+    names = ("seed", "steps", "minutes", "pool_clips", "figure_clips", "standing_clips")
+    settings = Settings(
+        **{name: getattr(options, name) for name in names},
+        num_processes=int(os.environ.get("WORLD_SIZE", "1")),
+        rank=int(os.environ.get("RANK", "0")),
+    )
+    if settings.num_processes > 1:
+        distributed.init_process_group("gloo")
+    check_owned(options.output, nothing)
+    tokenizer, people = build_tokenizer(GRAMMAR), build_figure_pool(settings)
+    teacher = build_model(settings, tokenizer)
+    teacher.vision_model = ConvolutionalTower(settings.width, settings.grid)
+    teaching = FigureObjective(settings, people, teacher, tokenizer)
+    log = optimize([teaching], settings, settings.teacher_share)
+    model, shapes = build_model(settings, tokenizer), build_pool(settings)
+    initialize_image_tower(model, shapes)
+    for name in ("text_model", "text_projection"):
+        getattr(model, name).load_state_dict(getattr(teacher, name).state_dict())
+    figures = FigureObjective(settings, people, model, tokenizer, teacher.eval())
+    figures.temporal.load_state_dict(teaching.temporal.state_dict())
+    log += optimize([Objective(settings, shapes, model, tokenizer), figures], settings, 1 - settings.teacher_share)
+    if settings.rank:
+        return
+    round_to_half(model.eval())
+    losses = train_head(model, figures.temporal, tokenizer, figures.pool, settings)
+    round_to_half(figures.temporal.eval())
+    scores = measure(model, tokenizer, options.measured_videos, settings.seed)
+    if options.measured_figures:
+        scores |= measure_figures(model, figures.temporal, tokenizer, "validation", options.measured_figures)
+    sys.stderr.write(f"unseen clips: {scores}\n")
+    record = {
+        "command": " ".join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)]),
+        "settings": asdict(settings),
+        "steps": log[-1]["step"],
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "av", "numpy")},
+        "threads": torch.get_num_threads(),
+        "measured_videos": options.measured_videos,
+        "scores": {name: round(score, 4) for name, score in scores.items()},
+        "log": log,
+        "head_log": [round(loss, 4) for loss in losses],
+    }
     with atomic_folder(options.output) as folder:
-        pool, tokenizer = build_pool(settings), build_tokenizer(GRAMMAR)
-        model = build_model(settings, tokenizer)
-        initialize_image_tower(model, pool)
-        objectives: list[Objective | FigureObjective] = [Objective(settings, pool, model, tokenizer)]
-        if settings.figure_clips:
-            objectives.append(FigureObjective(settings, build_figure_pool(settings), model, tokenizer))
-        log = optimize(objectives, settings)
-        round_to_half(model.eval())
-        scores = measure(model, tokenizer, options.measured_videos, settings.seed)
-        if settings.figure_clips and options.measured_figures:
-            scores |= measure_figures(model, tokenizer, options.measured_figures)
-        sys.stderr.write(f"unseen clips: {scores}\n")
-        record = {
-            "command": " ".join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)]),
-            "settings": asdict(settings),
-            "steps": log[-1]["step"],
-            "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "av", "numpy")},
-            "threads": torch.get_num_threads(),
-            "measured_videos": options.measured_videos,
-            "scores": {name: round(score, 4) for name, score in scores.items()},
-            "log": log,
-        }
-        size = {"height": settings.image_size, "width": settings.image_size}
-        processor = CLIPImageProcessor(
-            size={"shortest_edge": settings.image_size}, crop_size=size, image_mean=list(MEAN), image_std=list(STD)
-        )
-        for part in (model.half(), tokenizer, processor):
-            part.save_pretrained(folder)
-        config = json.loads((folder / "config.json").read_text())
-        config["dtype"] = "float32"  # of computation; half of the bytes on disk
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        save_clip(folder / "clip", model, tokenizer, record)
+        save_recognizer(folder, figures.temporal)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _space(options: argparse.Namespace) -> int:
-    from kinoclip.modeling.names import EMBEDDED, check_model_name
+    from kinoclip.modeling.names import check_model_name
 
     if not 1 <= options.port <= 65535:
         raise UsageError(f"--port must be from 1 to 65535, got {options.port}.")
@@ -44,11 +44,10 @@ def _space(options: argparse.Namespace) -> int:
         raise UsageError("The MCP server needs the package mcp: pip install 'kinoclip[mcp]'.")
     for model in options.model:
         check_model_name(model)
-    from kinoclip.methods.auto import read_config
+    from kinoclip.methods.auto import find_model, read_config
 
     for model in options.model:
-        if model != EMBEDDED:
-            read_config(model)  # a wrong name is an error now, not for the first visitor
+        read_config(find_model(model))  # a wrong name is an error now, not for the first visitor
     try:
         from kinoclip.space.app import build_app, launch_app
     except ModuleNotFoundError as error:

@@ -12,7 +12,7 @@ from transformers.utils.hub import cached_file
 
 from kinoclip.evaluation.metrics import topk_accuracy
 from kinoclip.evaluation.scoring import READS, ScoringRule
-from kinoclip.methods.auto import EMBEDDED
+from kinoclip.methods.auto import find_model
 from kinoclip.modeling.checkpoints import naming
 from kinoclip.text.parsing import load_json
 
@@ -83,10 +83,8 @@ def recorded_recipe(source: str | Path) -> dict[str, Any] | None:
 
     Returns None if the record is missing, or if the Hub cannot be reached. A damaged record is a `ValueError`.
     """
-    if str(source) == EMBEDDED:
-        return None
     try:
-        path = Path(str(cached_file(str(source), "training.json")))
+        path = Path(str(cached_file(find_model(str(source)), "training.json")))
     except OSError:
         return None
     with naming(f"The record of the training in {source}"):

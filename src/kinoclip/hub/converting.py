@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kinoclip.methods import METHODS
-from kinoclip.methods.auto import EMBEDDED, PLAIN_CLIP_METHOD, load_plain_clip, mini_clip_path
+from kinoclip.methods.auto import PLAIN_CLIP_METHOD, find_model, load_plain_clip
 from kinoclip.modeling.configuration import check_settings
 from kinoclip.modeling.processing import RecognizerProcessor, load_tokenizer
 from kinoclip.modeling.recognizer import VideoRecognizer
@@ -54,8 +54,7 @@ def convert(
     settings = dict(settings or {})
     check_settings(METHODS[method].config, settings, also=_SAMPLING)
     sampling = {name: settings.pop(name) for name in _SAMPLING if name in settings}
-    if clip == EMBEDDED:
-        clip = str(mini_clip_path())
+    clip = None if clip is None else find_model(str(clip))
     # A file in OpenAI's layout has weights, but not a tokenizer.
     needs_clip = "clip" in inspect.signature(read_official).parameters
     tokenizer_source = None if clip is not None and needs_clip and Path(clip).is_file() else clip
@@ -100,9 +99,7 @@ def convert(
 
 def _as_plain_clip(checkpoint: str | Path) -> str | None:
     """Return the CLIP folder or hub id that a checkpoint names, or None if it names a file."""
-    name = str(checkpoint)
-    if name == EMBEDDED:
-        return str(mini_clip_path())
+    name = find_model(str(checkpoint))
     if Path(name).is_dir():
         return name
     looks_like_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and Path(name).suffix not in (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.encoding import EncodedVideo, encode_videos
-from kinoclip.kinoshapes.benchmark import benchmark_entities
+from kinoclip.kinoshapes.benchmarks import BENCHMARKS, find_corpus
 from kinoclip.modeling.classification import ScoreError
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.modeling.video_processing import RecognizerVideoProcessor, SampledVideo
@@ -22,11 +22,16 @@ from kinoclip.text.labels import LABEL_SETS, check_labels, label_set, packaged_t
 from kinoclip.text.wordnet import noun_phrases
 from kinoclip.video import VideoSource
 
+
+def _benchmark_phrases(name: str) -> list[str]:
+    return [entity.unit for entity in find_corpus(name) or ()]
+
+
 # name to a function that returns the phrases; where it has an argument, that follows a colon, as in "wordnet:noun.artifact"
 LEXICONS: dict[str, Callable[..., Sequence[str]]] = {
     **{name: partial(label_set, name, "words") for name in LABEL_SETS},
     "imagenet1k": lambda: json.loads(packaged_text("imagenet1k.json"))["labels"],
-    "kinoshapes": lambda: [entity.unit for entity in benchmark_entities()],
+    **{name: partial(_benchmark_phrases, name) for name in BENCHMARKS},
     "wordnet": noun_phrases,
 }
 # phrases that are encoded at once

@@ -14,12 +14,11 @@ from kinoclip.export.manifest import MANIFEST, DType
 from kinoclip.inference.encoding import compile_frames
 from kinoclip.inference.feature_cache import hash_model
 from kinoclip.methods.auto import (
-    EMBEDDED,
     check_finite,
+    find_model,
     load_plain_clip,
     load_processor,
     load_weights,
-    mini_clip_path,
     read_config,
 )
 from kinoclip.methods.candidates import Corpus, set_corpus
@@ -123,7 +122,7 @@ def load_recognizer(
     is_plain = str(device) in ("auto", "cpu") and dtype in ("auto", "float32", torch.float32)
     if backend != "torch" and not is_plain:
         raise ValueError(f"The backend {backend} runs on the CPU in its own dtype. Leave device and dtype out.")
-    source = str(mini_clip_path() if str(model) == EMBEDDED else model)
+    source = find_model(str(model))
     if (Path(source) / MANIFEST).is_file():
         if attributes or settings or corpus or not is_plain:
             raise ValueError(

@@ -31,6 +31,11 @@ def mini_clip_path() -> Path:
     return Path(str(files("kinoclip.methods") / "embedded_clip"))
 
 
+def find_model(name: str) -> str:
+    """Return the folder of the embedded checkpoint for its name, and other names as they are."""
+    return str(mini_clip_path()) if name == EMBEDDED else name
+
+
 # the method of a plain CLIP without training
 PLAIN_CLIP_METHOD = "bike"
 

@@ -170,7 +170,7 @@ def read_shapes(source: str | Path) -> dict[str, tuple[int, ...]]:
             parts = [name]
             if index is not None:
                 parts = sorted(set(load_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                if any(Path(part).name != part for part in parts):
+                if any(Path(part).anchor or ".." in Path(part).parts for part in parts):
                     raise ValueError("the list of weights names a file outside of the folder.")
             return dict(pair for part in parts for pair in _read_header(_find_file(source, part), part))
         raise ValueError(f"it has neither {' nor '.join(_WEIGHTS)}.")

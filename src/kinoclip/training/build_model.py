@@ -12,7 +12,7 @@ from transformers.utils import constants
 
 from kinoclip.kinoshapes.benchmarks import find_corpus, find_names
 from kinoclip.methods import METHODS, find_method
-from kinoclip.methods.auto import EMBEDDED, check_finite, mini_clip_path, read_config
+from kinoclip.methods.auto import EMBEDDED, check_finite, find_model, read_config
 from kinoclip.methods.candidates import set_corpus
 from kinoclip.modeling.checkpoints import check_keys, naming
 from kinoclip.modeling.configuration import RecognizerConfig
@@ -55,7 +55,7 @@ def build_model(
         raise ValueError(
             f"{recipe.name} starts from the result of {source}. Train it first, and pass its folder as start."
         )
-    source = str(mini_clip_path()) if source == EMBEDDED else source
+    source = find_model(source)
     torch.manual_seed(recipe.training.seed)
     saved = read_config(source) if source else None
     if saved is not None:
@@ -72,7 +72,7 @@ def build_model(
     clip = recipe.data["attribute_clip"]
     if clip is not None and getattr(saved, "attributes", "none") == "none":  # otherwise the branch is trained already
         tower: Any = model.unwrap()
-        tower.load_attribute_clip(mini_clip_path() if clip == EMBEDDED else clip)
+        tower.load_attribute_clip(find_model(clip))
     processor = build_processor(model.config, tokenizer if model.config.reads_text else None)
     _configure_processor(model, processor, recipe)
     return model, processor

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kinoclip.inference.suggest import Corrections
-from kinoclip.methods.auto import EMBEDDED, read_config
+from kinoclip.methods.auto import find_model, read_config
 from kinoclip.training.recipe import load_recipe
 from kinoclip.training.run_folder import RECORD, RESULT
 from kinoclip.training.trainer import TrainingResult, train
@@ -29,8 +29,7 @@ def tune(
     """
     recipe = load_recipe(RECIPE).with_settings(settings or {})
     source = _find_start(corrections.models) if start is None else start
-    if str(source) != EMBEDDED:
-        read_config(str(source))  # raises before the folder is made
+    read_config(find_model(str(source)))  # raises before the folder is made
     return train(recipe, corrections.dataset(), output, start=source, resume=(Path(output) / RECORD).is_file())
 
 

@@ -4,6 +4,17 @@ import numpy as np
 
 from kinoclip.kinoshapes.figures.skeleton import JOINTS, Array
 
+# all that `name_pose` returns
+POSES = (
+    *(f"{side} {kind}" for kind in ("raised", "stretched forward", "stretched sideways", "down")
+      for side in ("both arms", "left arm", "right arm")),
+    *("hands together", "left hand at the face", "right hand at the face"),
+    *("both knees bent", "left knee bent", "right knee bent"),
+    *("lying face down", "lying on the back", "lying on the side"),
+    *("both feet off the floor", "left foot lifted", "right foot lifted", "legs apart", "hips low"),
+    *("leaning forward", "leaning back", "leaning sideways", "upright"),
+)  # fmt: skip
+
 
 def name_pose(joints: Array) -> tuple[str, ...]:
     """Name what a skeleton (18, 3) shows, by angles and distances of its joints."""
