@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -55,7 +56,7 @@ def load_videos(
     | webdataset, parquet | shards, or a folder of them |
     | saved | a folder of `Dataset.save_to_disk` |
     | hub | the name of a data set on the Hub; or a data set that is already loaded |
-    | | "kinofigures/actions", "kinoshapes/actions" or another task of a procedural benchmark; "kinoshapes/actions:640" has 640 training clips per class |
+    | | "kinofigures/actions", "kinoshapes/actions" or another task of a procedural benchmark; "kinoshapes/actions:640" has 640 training clips per class, "kinoshapes/actions:16:4" has 16 and 4 in other splits |
 
     Args:
         source: see above.
@@ -121,18 +122,20 @@ def load_videos(
     return loaded.to_iterable_dataset() if streaming else loaded
 
 
+@lru_cache(maxsize=16)
 def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.Dataset]:
-    """Draw a task of a procedural benchmark, such as "actions" or "actions:640"."""
+    """Draw a task of a procedural benchmark, such as "actions", "actions:640" or "actions:16:4", once in a process."""
     benchmark = BENCHMARKS[name]
-    task, _, count = source.partition(":")
-    if task not in benchmark.tasks or (count and not (count.isdecimal() and int(count))):
+    task, *counts = source.split(":")
+    if task not in benchmark.tasks or len(counts) > 2 or not all(one.isdecimal() and int(one) for one in counts):
         raise ValueError(
             f"{benchmark.title} must be one of {', '.join(f'{name}/{one}' for one in benchmark.tasks)}, optionally with a colon "
-            f"and the number of training clips per class; got {f'{name}/{source}'!r}."
+            f"and the number of training clips per class, and another one and that of other clips; got {f'{name}/{source}'!r}."
         )
     if split is None:
         raise MissingSplitError(f"{name}/{source} needs a split: split='train', 'validation' or 'test'.")
-    return {split: benchmark.build(task, split, clips_per_class=int(count) if count and split == "train" else None)}
+    count = counts[:1] if split == "train" else counts[1:]
+    return {split: benchmark.build(task, split, clips_per_class=int(count[0]) if count else None)}
 
 
 def _detect_layout(

@@ -204,6 +204,8 @@ class RunSettings(Settings):
     """How many runs a number is averaged over: `[runs]` of a recipe."""
 
     seeds: int = 1  # runs with seeds `training.seed`, `training.seed + 1`, ...; few-shot draws differ with the seed
+    # learning rates of which the best on validation videos with the first seed is taken for all seeds; empty: `training.lr`
+    rates: list[Number] = field(default_factory=list)
     folds: list[int] = field(default_factory=list)  # folds that are trained and tested in turn; empty: `data.fold`
 
     def check(self) -> None:

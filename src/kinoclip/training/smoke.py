@@ -71,6 +71,7 @@ class Smoke:
             "training.precision": "no",
             "evaluation.batch_size": 4,
             "runs.seeds": min(recipe.runs.seeds, 2),
+            "runs.rates": recipe.runs.rates[:2],
         }
         if "tam" in (recipe.method, recipe.model.get("recognizer")):
             settings |= _NARROW
