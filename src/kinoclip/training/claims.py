@@ -70,8 +70,8 @@ def decide(claims: Iterable[Claim], rows: Sequence[RowResult], *, seed: int = 0)
     """Decide the claims whose rows and videos were measured, with Holm's correction for their number.
 
     Each video of each seed is answered by both rows, so that their difference is 1, 0 or -1. Videos and seeds are drawn
-    independently with replacement (`seed` is that of the draws), so that a gain that one seed does not have is not decided. Two
-    videos are added on which the rows disagree, one in each direction: without disagreement an interval would have no width.
+    independently with replacement (`seed` is that of the draws), so that a gain that is a loss with one of three seeds is not
+    decided. Two videos are added on which the rows disagree, one in each direction: without disagreement an interval would have no width.
 
     A claim holds where the difference is above 0 (above -margin for "not_less"), and does not where it is below the margin
     (below -margin): a gain of less than the margin is none.
@@ -148,8 +148,11 @@ def _test(claim: Claim, differences: NDArray[np.float64], seed: int) -> tuple[tu
     """Return the 95 % interval in points, and one-sided p values of "does not hold" and of "holds"."""
     rng = np.random.default_rng(seed)
     padded = np.concatenate([differences, np.tile([1.0, -1.0], (len(differences), 1))], 1)
-    by_seed, by_video = (rng.multinomial(count, np.full(count, 1 / count), _DRAWS) / count for count in padded.shape)
-    means = 100 * ((by_video @ padded.T) * by_seed).sum(1)
+    seeds, videos = padded.shape
+    kinds, counts = np.unique(padded, axis=1, return_counts=True)  # many videos have the same differences
+    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS) / seeds
+    by_video = rng.multinomial(videos, counts / videos, _DRAWS) / videos
+    means = 100 * ((by_video @ kinds.T) * by_seed).sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     least, most = (0.0, claim.margin) if claim.direction == "greater" else (-claim.margin, -claim.margin)
     tails = (1 + (means <= least).sum()) / (_DRAWS + 1), (1 + (means >= most).sum()) / (_DRAWS + 1)

@@ -134,6 +134,8 @@ def _training_costs(record: Mapping[str, Any]) -> dict[str, float]:
     return {
         "minutes": record["seconds"] / 60,
         "memory_mb": record["memory_mb"],
+        # the method's own count holds if the recipe freezes nothing else
+        **({"trainable_millions": record["trained_parameters"] / 1e6} if "trained_parameters" in record else {}),
         **({} if speed is None else {"training_videos_per_second": speed}),
     }
 
