@@ -117,8 +117,8 @@ def find_differences(one: RowResult, other: RowResult, on: str) -> NDArray[np.fl
 def find_right(row: RowResult, on: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the classes of some videos (N,), and whether each run of a row is right (S, N); see `find_differences`."""
     names = list(row.runs[0]["answers"]) if row.runs else []
-    own = [one.label for one in _classes(row, TEST)]
-    alike = [name for name in names if name == TEST or (own and own == [one.label for one in _classes(row, name)])]
+    own = class_labels(row, TEST)
+    alike = [name for name in names if name == TEST or (own and own == class_labels(row, name))]
     parts = []
     for data in [on] if on in names else alike:
         answers = [read_answers(run["answers"][data]) for run in row.runs]
@@ -132,8 +132,12 @@ def find_right(row: RowResult, on: str) -> tuple[NDArray[np.int64], NDArray[np.b
     return np.concatenate(truths), np.concatenate(rights, 1)
 
 
+def class_labels(row: RowResult, data: str) -> list[str]:
+    """Return the classes of a row's data set, by id; empty if it is not that of a procedural benchmark."""
+    return [one.label for one in _classes(row, data)]
+
+
 def _classes(row: RowResult, data: str) -> Sequence[Any]:
-    """Return the classes of a row's data set, by id, with their groups; empty if it is not that of a procedural benchmark."""
     name, _, task = row.dataset.partition("/")
     return BENCHMARKS[name].classes(task or "actions" if data == TEST else data) if name in BENCHMARKS else ()
 
@@ -210,7 +214,8 @@ def render_groups(rows: Sequence[RowResult]) -> list[str]:
     cells = []
     for row in rows:
         shares = [f"{right.mean():.1%}" if right.size else "" for _, right in (find_right(row, part) for part in parts)]
-        costs = [f"{1e3 * row.measured['trainable_millions']:,.0f}", f"{1e3 * row.measured['gmac']:.0f}"]
-        minutes = f"{row.measured['minutes']:.1f}" if "minutes" in row.measured else ""
-        cells.append([row.recipe.partition("/")[2], row.title, *shares, *costs, minutes])
+        is_trained = "minutes" in row.measured
+        costs = [f"{1e3 * row.measured['trainable_millions']:,.0f}" if is_trained else "0"]
+        costs += [f"{1e3 * row.measured['gmac']:.0f}", f"{row.measured['minutes']:.1f}" if is_trained else ""]
+        cells.append([row.recipe.partition("/")[2], row.title, *shares, *costs])
     return markdown_table(["row", "what", "all", *parts[1:], "trained (k)", "MMAC", "training (min)"], cells)

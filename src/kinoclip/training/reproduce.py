@@ -29,8 +29,10 @@ from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import claimed, hash_json, write_json, write_text
 from kinoclip.training import claims
 from kinoclip.training.build_model import build_model, label_texts
-from kinoclip.training.comparison import RowResult, Run, compare, mean_row, render
+from kinoclip.training.comparison import RowResult, Run, compare, markdown_table, mean_row, render
 from kinoclip.training.data import load_attributes, load_test, prepare_data
+from kinoclip.training.pictures import draw_pictures
+from kinoclip.training.reasons import REASONS, measure_reasons
 from kinoclip.training.recipe import Recipe, find_recipes, load_recipe, read_table, recipe_names
 from kinoclip.training.run_folder import RESULT, claim_folder, log
 from kinoclip.training.smoke import Smoke, single_thread
@@ -117,9 +119,24 @@ def _conclude(
         verdicts = claims.decide(claims.load_claims(file), rows)
         decided[file] = [verdict.to_dict() for verdict in verdicts]
         lines += ["", f"## {file}: accuracy by group", "", *claims.render_groups(rows)]
+        explained = [(row, name) for row in rows for name in REASONS if name in row.measured]
+        if explained:
+            lines += ["", f"## {file}: explanations against the truth", ""]
+            lines += markdown_table(["row", "what", "measured", "by chance"], map(_reason, explained))
         lines += ["", f"## {file}: claims", "", *claims.render_claims(verdicts)]
+        try:
+            lines += ["", *(f"![{path.stem}]({path.name})" for path in draw_pictures(folder, rows, file))]
+        except ImportError as error:
+            report(str(error))
+            lines += ["", f"No pictures: {error}"]
     write_json(folder / CLAIMS, decided, owns=claimed)
     write_text(folder / TABLE, render(results) + "\n" + "\n".join(lines) + "\n", owns=claimed)
+
+
+def _reason(pair: tuple[RowResult, str]) -> list[str]:
+    row, name = pair
+    shares = (row.measured[key] for key in (name, REASONS[name]))
+    return [row.recipe.partition("/")[2], name.replace("_", " "), *(f"{share:.1%}" for share in shares)]
 
 
 @contextmanager
@@ -346,6 +363,8 @@ class _Job:
             answers |= _answers(name, further)
         videos: Any = processor.video_processor
         costs = _measure_costs(model, processor, videos.num_frames, rounds=1 if self.smoke else 5)
+        if rules.explained:
+            costs |= measure_reasons(model, processor, rules.explained)
         for name in _measurements(recipe):
             samples = VideoSamples(test, videos, discarded="discarded_pixel_values" in model.further_inputs)
             loader = DataLoader(ReadableSamples(samples), rules.batch_size, collate_fn=collate_readable)
