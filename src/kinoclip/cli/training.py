@@ -155,9 +155,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     settings = shared.read_settings(options.set)
     from kinoclip.training.reproduce import TABLE, Options, reproduce
 
-    choices = Options(
-        settings, options.seeds, starts, options.strict, options.smoke, options.quick, options.workers
-    )
+    choices = Options(settings, options.seeds, starts, options.strict, options.smoke, options.quick, options.workers)
     results = reproduce(options.rows, options.data, options.output, choices)
     if options.json:
         shared.show_json([result.to_dict() for result in results], indent=1)

@@ -135,7 +135,9 @@ class FeatureSamples(VideoSamples):
             )
         frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
         encoder = hash_tensors({**frozen, **dict(model.named_buffers())})
-        self._store = FeatureStore(folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views", samples.discarded])
+        self._store = FeatureStore(
+            folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views", samples.discarded]
+        )
         self._keys: dict[int, str] = {}
         self._failures: dict[int, str] = {}
 

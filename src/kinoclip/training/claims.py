@@ -108,7 +108,9 @@ def find_differences(one: RowResult, other: RowResult, on: str) -> NDArray[np.fl
     if not (right.size and base.size):
         return None
     if not np.array_equal(truth, others):
-        raise ValueError(f"{one.recipe} and {other.recipe} were measured on different videos. Measure both on the same.")
+        raise ValueError(
+            f"{one.recipe} and {other.recipe} were measured on different videos. Measure both on the same."
+        )
     counts = len(right), len(base)
     count = max(counts) if 1 in counts else min(counts)
     return right[:count].astype(float) - base[:count]
@@ -213,7 +215,9 @@ def render_groups(rows: Sequence[RowResult]) -> list[str]:
     parts = ["", *groups, *dict.fromkeys(name for row in rows for run in row.runs for name in run["answers"])]
     cells = []
     for row in rows:
-        shares = [f"{right.mean():.1%}" if right.size else "" for _, right in (find_right(row, part) for part in parts)]
+        shares = [
+            f"{right.mean():.1%}" if right.size else "" for _, right in (find_right(row, part) for part in parts)
+        ]
         is_trained = "minutes" in row.measured
         costs = [f"{1e3 * row.measured['trainable_millions']:,.0f}" if is_trained else "0"]
         costs += [f"{1e3 * row.measured['gmac']:.0f}", f"{row.measured['minutes']:.1f}" if is_trained else ""]

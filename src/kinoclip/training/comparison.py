@@ -166,7 +166,10 @@ def render(rows: Sequence[RowResult]) -> str:
         lines += markdown_table(
             ["row", "what", "number", "printed", "measured", "95 % interval", "difference"], _numbers(members)
         )
-        lines += ["", *markdown_table(["row", "protocol", "selection", "runs", *_COSTS.values()], map(_costs, members))]
+        lines += [
+            "",
+            *markdown_table(["row", "protocol", "selection", "runs", *_COSTS.values()], map(_costs, members)),
+        ]
         caveats: dict[str, list[str]] = {}
         for row in members:
             for caveat in row.caveats:

@@ -34,7 +34,7 @@ def draw_pictures(folder: Path, rows: Sequence[RowResult], prefix: str) -> list[
     except ImportError as error:
         raise ImportError("Pictures are drawn by matplotlib. `pip install 'kinoclip[benchmark]'`.") from error
     mpl.use("agg")
-    answered = [row for row in rows if find_right(row, "")[1].size]
+    answered = [row for row in rows if row.dataset == rows[0].dataset and find_right(row, "")[1].size]
     trained = [row for row in rows if any(run["folder"] for run in row.runs)]
     explained = [row for row in rows if set(REASONS) & set(row.measured)]
     pictures: dict[str, tuple[Callable[..., None], list[RowResult]]] = {
@@ -93,15 +93,17 @@ def _draw_curves(figure: Any, rows: Sequence[RowResult], folder: Path) -> None:
 
 
 def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
-    """Draw accuracy against operations, with the 95 % interval of the row's own test videos."""
+    """Draw accuracy against operations."""
     figure.set_size_inches(9, 6)
     axes = figure.subplots()
     for some in _by_method(rows):
-        points = np.array([[row.measured["gmac"], 100 * _accuracy(row)] for row in some])
+        points = np.array([[1e3 * row.measured["gmac"], 100 * _accuracy(row)] for row in some])
         axes.scatter(*points.T, s=14, label=some[0].method)
         for row, point in zip(some, points, strict=True):
             axes.annotate(_name(row), point, fontsize=5, xytext=(3, 2), textcoords="offset points")
-    axes.set(xlabel="GMAC of a video", ylabel="right, in percent of all videos with the classes of the test", xscale="log")
+    axes.set(
+        xlabel="MMAC of a video", ylabel="right, in percent of all videos with the classes of the test"
+    )
     axes.legend()
 
 

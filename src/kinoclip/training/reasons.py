@@ -16,7 +16,14 @@ from kinoclip.kinoshapes.figures.scenes import FigureClip
 from kinoclip.modeling.recognizer import VideoRecognizer
 
 # entities of the corpus to what is drawn
-_DRAWN = {"head": ("head",), "face": ("head",), "hair": ("head",), "neck": ("head", "torso"), "chest": ("torso",), "hips": ("torso",)}
+_DRAWN = {
+    "head": ("head",),
+    "face": ("head",),
+    "hair": ("head",),
+    "neck": ("head", "torso"),
+    "chest": ("torso",),
+    "hips": ("torso",),
+}
 _DRAWN |= {name: (f"left {part}", f"right {part}") for name, part in
            (("arms", "arm"), ("elbows", "arm"), ("hands", "hand"), ("legs", "leg"), ("knees", "leg"), ("feet", "foot"))}  # fmt: skip
 _DRAWN |= {thing: (thing,) for thing in THINGS}

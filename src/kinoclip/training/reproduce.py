@@ -94,7 +94,9 @@ def reproduce(
     identity = {"rows": names, **asdict(options)}
     del identity["num_workers"]
     with claim_folder(folder, IDENTITY, identity), single_thread() if options.smoke else nullcontext():
-        job = _Job(folder, DataSources(data or (_quick(names[0]).get("data", ()) if options.quick else ())), options, report)
+        job = _Job(
+            folder, DataSources(data or (_quick(names[0]).get("data", ()) if options.quick else ())), options, report
+        )
         results: list[RowResult] = []
         with _timed(folder / TIME) as read_time:
             for number, name in enumerate(names, 1):
@@ -194,7 +196,6 @@ class DataSources:
         inside = Path(source) / name
         return str(inside) if name and inside.is_dir() else source
 
-
     def draw(self, source: str) -> str:
         """Return the task of a procedural benchmark with as many clips as the entry of this benchmark names."""
         given = self._named.get(source.partition("/")[0], "")
@@ -262,7 +263,13 @@ class _Job:
         source = self._source(recipe)
         test = load_test(recipe, self._data(recipe))
         trained = self._train(recipe) if recipe.training.epochs else None
-        key = [trained.name if trained else source, _training_key(recipe), recipe.evaluation, _measurements(recipe), "answers"]
+        key = [
+            trained.name if trained else source,
+            _training_key(recipe),
+            recipe.evaluation,
+            _measurements(recipe),
+            "answers",
+        ]
         file = (
             self.folder
             / "measurements"
@@ -296,7 +303,9 @@ class _Job:
             return float(record["best"]["value"])
 
         chosen = max(tried, key=validate)
-        caveat = f"learning rate {chosen.training.lr:g} of {', '.join(f'{rate:g}' for rate in rates)}, by validation videos"
+        caveat = (
+            f"learning rate {chosen.training.lr:g} of {', '.join(f'{rate:g}' for rate in rates)}, by validation videos"
+        )
         return replace(chosen, caveats=(*chosen.caveats, caveat))
 
     def _data(self, recipe: Recipe) -> Any:
@@ -358,7 +367,10 @@ class _Job:
         report = measure(test, rules.class_lists)
         metrics, answers = dict(report.metrics), _answers(claims.TEST, report)
         for entry in rules.data:
-            further, name = measure(load_videos(self.sources.draw(entry), split="test") if self.smoke is None else test), entry.rpartition("/")[2]
+            further, name = (
+                measure(load_videos(self.sources.draw(entry), split="test") if self.smoke is None else test),
+                entry.rpartition("/")[2],
+            )
             metrics |= {f"{name}_{metric}": value for metric, value in further.metrics.items()}
             answers |= _answers(name, further)
         videos: Any = processor.video_processor

@@ -98,7 +98,8 @@ def test_a_restorer_trains_on_stored_features_of_kept_and_discarded_frames_like_
     recipe = Recipe.from_dict("restored", content).with_settings(frozen)
     stored = recipe.with_settings({"training.cache_features": True})
     results = [
-        train(one, shapes, tmp_path / name, validation=shapes) for name, one in (("pixels", recipe), ("stored", stored))
+        train(one, shapes, tmp_path / name, validation=shapes)
+        for name, one in (("pixels", recipe), ("stored", stored))
     ]
     losses, others = ([epoch["loss"] for epoch in result.history] for result in results)
     assert others == pytest.approx(losses, abs=1e-6)

@@ -39,7 +39,10 @@ def _verdicts(one, other, **fields):
 
 def test_a_clear_win_holds_and_a_clear_loss_does_not():
     # 80 of 580 videos: 13.8 points
-    (win,), (loss,) = _verdicts([_right(580, 20)], [_right(580, 100)]), _verdicts([_right(580, 100)], [_right(580, 20)])
+    (win,), (loss,) = (
+        _verdicts([_right(580, 20)], [_right(580, 100)]),
+        _verdicts([_right(580, 100)], [_right(580, 20)]),
+    )
     assert (win.verdict, win.effect, win.videos, win.seeds) == ("holds", 13.7931, 580, 1)
     assert win.interval[0] > 10
     assert win.p < 0.001

@@ -142,9 +142,7 @@ class SllmModel(VideoRecognizer):
         """Restore the frames between those that `encode_fixed` kept."""
         return frames if frames.kept is None else self._restore(frames.kept, discarded=frames.discarded)
 
-    def _restore(
-        self, frames: Tensor, times: Tensor | None = None, discarded: Tensor | None = None
-    ) -> FrameFeatures:
+    def _restore(self, frames: Tensor, times: Tensor | None = None, discarded: Tensor | None = None) -> FrameFeatures:
         if self.restorer is None or frames.shape[1] < 2:
             return FrameFeatures(embeds=frames)
         restored = self.restorer(frames, self._shares(times))
@@ -267,9 +265,7 @@ class SllmModel(VideoRecognizer):
         compare = RESTORATION_LOSSES[config.restoration_loss]
         return {"restoration": config.restoration_weight * compare(restored.flatten(0, 2), targets.flatten(0, 2))}
 
-    def restoration_pairs(
-        self, frames: FrameFeatures, discarded_pixel_values: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def restoration_pairs(self, frames: FrameFeatures, discarded_pixel_values: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the restored features of each gap and the teacher's for the discarded frames: (B, G, R, D) each."""
         config = self.config
         step = config.restored_frames + 1
