@@ -95,7 +95,7 @@ def _row(folder, recipe):
 
 def test_a_table_with_claims_ends_with_verdicts_groups_time_and_pictures(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    rows = ["kinofigures/clip-saliency", "kinofigures/clip", "kinofigures/sllm-r2", "kinofigures/alt-r0"]
+    rows = ["kinofigures/clip-saliency", "kinofigures/clip", "kinofigures/alt-r0"]
     command = ["reproduce", *rows, "kinofigures/tam", "--smoke", "--quick", "--output", str(tmp_path / "out")]
     assert main(command) == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "out" / "claims.json").read_text())

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from kinoclip.data.annotations import TABLE_SUFFIXES, Annotations, Entry, class_order, read_annotations
 from kinoclip.data.catalog import AnnotationQuery, DatasetFacts, dataset_facts, read_official, recognize
@@ -15,6 +15,8 @@ from kinoclip.data.columns import build_dataset, from_columns, load_shards
 from kinoclip.data.coverage import Coverage
 from kinoclip.data.files import FileTree, MissingSplitError, class_folders, is_hub_id, split_name
 from kinoclip.kinoshapes.benchmarks import BENCHMARKS, split_source
+from kinoclip.kinoshapes.clips import Split
+from kinoclip.kinoshapes.files import CLIPS_PER_CLASS
 from kinoclip.text.labels import load_names
 
 if TYPE_CHECKING:
@@ -122,9 +124,8 @@ def load_videos(
     return loaded.to_iterable_dataset() if streaming else loaded
 
 
-@lru_cache(maxsize=16)
 def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.Dataset]:
-    """Draw a task of a procedural benchmark, such as "actions", "actions:640" or "actions:16:4", once in a process."""
+    """Draw a task of a procedural benchmark, such as "actions", "actions:640" or "actions:16:4"."""
     benchmark = BENCHMARKS[name]
     task, *counts = source.split(":")
     if task not in benchmark.tasks or len(counts) > 2 or not all(one.isdecimal() and int(one) for one in counts):
@@ -134,8 +135,14 @@ def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.D
         )
     if split is None:
         raise MissingSplitError(f"{name}/{source} needs a split: split='train', 'validation' or 'test'.")
-    count = counts[:1] if split == "train" else counts[1:]
-    return {split: benchmark.build(task, split, clips_per_class=int(count[0]) if count else None)}
+    given = counts[:1] if split == "train" else counts[1:]
+    return {split: _draw(name, task, split, int(given[0]) if given else CLIPS_PER_CLASS[cast(Split, split)])}
+
+
+@lru_cache(maxsize=16)
+def _draw(name: str, task: str, split: str, count: int) -> datasets.Dataset:
+    """Draw a split once in a process; `kinoclip reproduce` reads it for each row."""
+    return BENCHMARKS[name].build(task, split, clips_per_class=count)
 
 
 def _detect_layout(

@@ -101,9 +101,7 @@ def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
         axes.scatter(*points.T, s=14, label=some[0].method)
         for row, point in zip(some, points, strict=True):
             axes.annotate(_name(row), point, fontsize=5, xytext=(3, 2), textcoords="offset points")
-    axes.set(
-        xlabel="MMAC of a video", ylabel="right, in percent of all videos with the classes of the test"
-    )
+    axes.set(xlabel="MMAC of a video", ylabel="right, in percent of all videos with the classes of the test")
     axes.legend()
 
 
