@@ -32,13 +32,15 @@ REASONS = {"saliency_on_action": "action_share", "entity_on_part": "part_share"}
 
 
 def measure_reasons(model: VideoRecognizer, processor: Any, clips: int) -> dict[str, float]:
-    """Return `REASONS` of a model, as far as it explains itself, over untrimmed test clips.
+    """Return `REASONS` of a model, as far as it reads labels and explains itself, over untrimmed test clips.
 
     "saliency_on_action" is the share of an action's saliency on the frames that show it, which are "action_share" of all;
     "entity_on_part" how often a patch that is named after a part of a body or a thing shows it, and "part_share" how often any patch of
     the same frames does.
     """
     labels = [action.label for action in figure_classes("untrimmed")]
+    if not model.config.reads_text:
+        return {}
     classifier = Classifier(model, processor)
     found: dict[str, list[float]] = {}
     for clip, _ in islice(figure_clips("untrimmed", "test"), clips):
