@@ -93,6 +93,27 @@ def _row(folder, recipe):
     return next(row for row in json.loads((folder / "results.json").read_text()) if row["recipe"] == recipe)
 
 
+def test_a_table_with_claims_ends_with_verdicts_groups_time_and_pictures(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    rows = ["kinofigures/clip-saliency", "kinofigures/clip", "kinofigures/alt-r0"]
+    command = ["reproduce", *rows, "kinofigures/tam", "--smoke", "--quick", "--output", str(tmp_path / "out")]
+    assert main(command) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "claims.json").read_text())
+    first = found["kinofigures"][0]
+    assert [first[name] for name in ("paper", "row", "over", "seeds")] == ["BIKE", "clip-saliency", "clip", 1]
+    assert len(found["kinofigures"]) == 1  # the other rows are not compared with each other
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "Measured in 0.0" in text
+    assert "| row | what | all | motion | reversed | object | two people | test | views |" in text
+    assert "--quick: fewer rows" in text
+    assert "kinofigures/tam" not in text  # is not among the quick rows
+    pictures = sorted(path.name for path in (tmp_path / "out").glob("*.svg"))
+    assert pictures == [f"kinofigures-{name}.svg" for name in ("confusions", "cost", "curves", "reasons")]
+    before = json.loads((tmp_path / "out" / "time.json").read_text())["seconds"]
+    assert main(command) == 0
+    assert json.loads((tmp_path / "out" / "time.json").read_text())["seconds"] > before
+
+
 # files that exist at five moments: the identity, a run's first checkpoint, a finished run, a measurement, a row
 MOMENTS = (
     "reproduce.json",

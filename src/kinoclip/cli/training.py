@@ -60,6 +60,7 @@ def add_commands(commands: Any) -> None:
     add("--start", **shared.REPEATABLE, metavar="RECIPE=DIR", help=start)
     add("--strict", **_STRICT)
     add("--smoke", action="store_true", help="random tiny models and videos: every step in seconds, without data")
+    add("--quick", action="store_true", help="fewer rows, one seed and few epochs, where the table has them")
     shared.add_setting_option(reproduce, "of every row, such as training.precision=bf16")
     add("--workers", **_WORKERS)
     add("--json", action="store_true", help="print results.json")
@@ -154,7 +155,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     settings = shared.read_settings(options.set)
     from kinoclip.training.reproduce import TABLE, Options, reproduce
 
-    choices = Options(settings, options.seeds, starts, options.strict, options.smoke, options.workers)
+    choices = Options(settings, options.seeds, starts, options.strict, options.smoke, options.quick, options.workers)
     results = reproduce(options.rows, options.data, options.output, choices)
     if options.json:
         shared.show_json([result.to_dict() for result in results], indent=1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from kinoclip.data.annotations import TABLE_SUFFIXES, Annotations, Entry, class_order, read_annotations
 from kinoclip.data.catalog import AnnotationQuery, DatasetFacts, dataset_facts, read_official, recognize
@@ -14,6 +15,8 @@ from kinoclip.data.columns import build_dataset, from_columns, load_shards
 from kinoclip.data.coverage import Coverage
 from kinoclip.data.files import FileTree, MissingSplitError, class_folders, is_hub_id, split_name
 from kinoclip.kinoshapes.benchmarks import BENCHMARKS, split_source
+from kinoclip.kinoshapes.clips import Split
+from kinoclip.kinoshapes.files import CLIPS_PER_CLASS
 from kinoclip.text.labels import load_names
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ def load_videos(
     | webdataset, parquet | shards, or a folder of them |
     | saved | a folder of `Dataset.save_to_disk` |
     | hub | the name of a data set on the Hub; or a data set that is already loaded |
-    | | "kinofigures/actions", "kinoshapes/actions" or another task of a procedural benchmark; "kinoshapes/actions:640" has 640 training clips per class |
+    | | "kinofigures/actions", "kinoshapes/actions" or another task of a procedural benchmark; "kinoshapes/actions:640" has 640 training clips per class, "kinoshapes/actions:16:4" has 16 and 4 in other splits |
 
     Args:
         source: see above.
@@ -122,17 +125,24 @@ def load_videos(
 
 
 def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.Dataset]:
-    """Draw a task of a procedural benchmark, such as "actions" or "actions:640"."""
+    """Draw a task of a procedural benchmark, such as "actions", "actions:640" or "actions:16:4"."""
     benchmark = BENCHMARKS[name]
-    task, _, count = source.partition(":")
-    if task not in benchmark.tasks or (count and not (count.isdecimal() and int(count))):
+    task, *counts = source.split(":")
+    if task not in benchmark.tasks or len(counts) > 2 or not all(one.isdecimal() and int(one) for one in counts):
         raise ValueError(
             f"{benchmark.title} must be one of {', '.join(f'{name}/{one}' for one in benchmark.tasks)}, optionally with a colon "
-            f"and the number of training clips per class; got {f'{name}/{source}'!r}."
+            f"and the number of training clips per class, and another one and that of other clips; got {f'{name}/{source}'!r}."
         )
     if split is None:
         raise MissingSplitError(f"{name}/{source} needs a split: split='train', 'validation' or 'test'.")
-    return {split: benchmark.build(task, split, clips_per_class=int(count) if count and split == "train" else None)}
+    given = counts[:1] if split == "train" else counts[1:]
+    return {split: _draw(name, task, split, int(given[0]) if given else CLIPS_PER_CLASS[cast(Split, split)])}
+
+
+@lru_cache(maxsize=16)
+def _draw(name: str, task: str, split: str, count: int) -> datasets.Dataset:
+    """Draw a split once in a process; `kinoclip reproduce` reads it for each row."""
+    return BENCHMARKS[name].build(task, split, clips_per_class=count)
 
 
 def _detect_layout(

@@ -297,7 +297,7 @@ def _attributes_step(
     def step(inputs: dict[str, Any], rows: list[int]) -> RecognitionOutput:
         ids = processor.encode_attributes([attributes[names[row]] for row in rows]).to(model.device)
         if inputs:
-            frames = inputs["frame_features"].embeds if "frame_features" in inputs else inputs["pixel_values_videos"]
+            frames = inputs["frame_features"][0] if "frame_features" in inputs else inputs["pixel_values_videos"]
             ids = ids.repeat_interleave(len(frames) // len(rows), 0)
         output: RecognitionOutput = model(**inputs, text_features=text, attribute_input_ids=ids)
         return output

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 from kinoclip.kinoshapes.benchmark import (
     BENCHMARK_CORPORA,
     TASKS,
+    action_classes,
     benchmark_dataset,
     benchmark_entities,
     chinese_names,
     english_paraphrases,
 )
-from kinoclip.kinoshapes.figures.benchmark import FIGURE_TASKS, figure_chinese, figure_entities, figures_dataset
+from kinoclip.kinoshapes.figures.benchmark import (
+    FIGURE_TASKS,
+    figure_chinese,
+    figure_classes,
+    figure_entities,
+    figures_dataset,
+)
 from kinoclip.text.entities import Entity
 
 if TYPE_CHECKING:
@@ -33,6 +40,7 @@ class Benchmark:
     title: str
     tasks: Sequence[str]
     build: Callable[..., Dataset]  # (task, split, clips_per_class=...)
+    classes: Callable[..., Sequence[Any]]  # of a task, by id, each with its `group`
     names: Mapping[
         str, tuple[str, Callable[[], dict[str, str]]]
     ]  # second names of all classes by set, and their language
@@ -49,12 +57,18 @@ class Benchmark:
         return digest.hexdigest()
 
 
+def _figure_synonyms() -> dict[str, str]:
+    """Return a second English name of every action; those of "details" are the first ones."""
+    return {act.label: act.synonyms[0] for task in ("actions", "unseen", "details") for act in figure_classes(task)}
+
+
 _SHARED = [_FOLDER / "clips.py", _FOLDER / "files.py"]
 BENCHMARKS: dict[str, Benchmark] = {
     "kinoshapes": Benchmark(
         "KinoShapes",
         TASKS,
         benchmark_dataset,
+        action_classes,
         {
             "kinoshapes": ("Chinese", lambda: chinese_names() | chinese_names("unseen")),
             "kinoshapes/english": ("English", lambda: english_paraphrases() | english_paraphrases("unseen")),
@@ -67,7 +81,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         "KinoFigures",
         FIGURE_TASKS,
         figures_dataset,
-        {"kinofigures": ("Chinese", figure_chinese)},
+        figure_classes,
+        {"kinofigures": ("Chinese", figure_chinese), "kinofigures/english": ("English", _figure_synonyms)},
         ("kinofigures", "kinofigures/parts"),
         figure_entities,
         (*_SHARED, *sorted((_FOLDER / "figures").glob("*.py"))),

@@ -16,11 +16,15 @@ class FrameFeatures(ModelOutput):
         embeds: (B, T, D), in the shared space, not unit length.
         tokens: (B, T, M, D) image tokens, if the method uses them.
         regions: (B, T, N), the token that each of N patches was merged into, if tokens merge.
+        kept: (B, T', D), in place of `embeds`: the encoded frames, from which SLLM restores the others (`encode_fixed`).
+        discarded: (B, T - T', D), the features of the others, if they were encoded too.
     """
 
     embeds: Tensor = None  # ModelOutput wants a default
     tokens: Tensor | None = None
     regions: Tensor | None = None
+    kept: Tensor | None = None
+    discarded: Tensor | None = None
 
 
 def candidate_axis(name: str) -> int:

@@ -43,6 +43,7 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
     | hook | default | purpose |
     |---|---|---|
     | `encode_frames` | required | pixels (B, T, 3, H, W) to `FrameFeatures` |
+    | `encode_fixed`, `complete_frames` | `encode_frames`, nothing | its two halves, if a trained module follows a frozen encoder |
     | `candidates` | stored by `set_candidates` | the candidates of the checkpoint, used when `input_ids` are left out |
     | `encode_text` | refused | tokens (P, K, L) to `TextFeatures` |
     | `extra_losses` | none | losses beyond matching, of this process's own videos |
@@ -110,6 +111,14 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
     def encode_frames(self, pixel_values_videos: Tensor) -> FrameFeatures:
         """Encode each frame: (B, T, 3, H, W) -> embeds (B, T, D)."""
         raise NotImplementedError
+
+    def encode_fixed(self, pixel_values_videos: Tensor, **inputs: Tensor) -> FrameFeatures:
+        """Encode frames as far as no trained module takes part if the towers are frozen, for features that are stored."""
+        return self.encode_frames(pixel_values_videos)
+
+    def complete_frames(self, frames: FrameFeatures) -> FrameFeatures:
+        """Return the features of `encode_frames` from those of `encode_fixed`."""
+        return frames
 
     def encode_text(
         self,
@@ -202,7 +211,7 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
             {name: value for name, value in inputs.items() if self.further_inputs[name] == hook}
             for hook in ("frames", "text", "branch", "loss")
         )
-        frames = frame_features
+        frames = None if frame_features is None else self.complete_frames(frame_features)
         layers: dict[str, Any] = {}
         if frames is None and pixel_values_videos is not None:
             encode = partial(self.encode_frames, pixel_values_videos, **for_frames)

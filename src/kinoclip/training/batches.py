@@ -128,14 +128,16 @@ class FeatureSamples(VideoSamples):
     def __init__(self, samples: VideoSamples, folder: Path, model: VideoRecognizer):
         vars(self).update(vars(samples))
         self._samples = samples
-        if samples.augmentation is not None or samples.random_frames or samples.discarded:
+        if samples.augmentation is not None or samples.random_frames:
             raise ValueError(
-                "Features can be stored only if the pixels are the same in each epoch and all of them are encoded. Set "
+                "Features can be stored only if the pixels are the same in each epoch. Set "
                 "data.augmentation to none and data.random_frames to false, or training.cache_features to false."
             )
         frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
         encoder = hash_tensors({**frozen, **dict(model.named_buffers())})
-        self._store = FeatureStore(folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views"])
+        self._store = FeatureStore(
+            folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views", samples.discarded]
+        )
         self._keys: dict[int, str] = {}
         self._failures: dict[int, str] = {}
 
@@ -150,9 +152,10 @@ class FeatureSamples(VideoSamples):
             except VideoDecodeError as error:
                 self._failures[index] = str(error)
                 continue
+            others = {name: sample[name].to(model.device) for name in ("discarded_pixel_values",) if name in sample}
             with evaluation_mode(model):
-                frames = model.encode_frames(**frame_inputs(sample, model.device))
-            if frames.embeds.requires_grad:
+                frames = model.encode_fixed(**frame_inputs(sample, model.device), **others)
+            if any(tensor.requires_grad for tensor in frames.values()):
                 raise ValueError(
                     'Features can be stored only if the encoder of frames is frozen. Set training.freeze = "towers", or '
                     "training.cache_features to false."

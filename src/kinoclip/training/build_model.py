@@ -19,12 +19,12 @@ from kinoclip.modeling.configuration import RecognizerConfig
 from kinoclip.modeling.layers.text_branches import find_second_tower
 from kinoclip.modeling.processing import RecognizerProcessor, load_tokenizer
 from kinoclip.modeling.recognizer import VideoRecognizer
-from kinoclip.storage import atomic_folder
+from kinoclip.storage import atomic_folder, hash_file, hash_json
 from kinoclip.text.descriptions import describe_labels, label_descriptions, read_descriptions
 from kinoclip.text.entities import Entity, expand, load_corpus
 from kinoclip.text.labels import LABEL_SETS, spell_out
 from kinoclip.text.templates import TEMPLATES, check_template
-from kinoclip.training.chinese_clip import train_chinese
+from kinoclip.training.chinese_clip import train_chinese, translations
 from kinoclip.training.optimization import is_clip_parameter
 from kinoclip.training.recipe import Recipe, recipe_names
 from kinoclip.training.run_folder import log
@@ -241,12 +241,13 @@ def _configure_processor(model: VideoRecognizer, processor: RecognizerProcessor,
 
 
 def _find_chinese_clip(source: str) -> str:
-    """Return a Chinese-CLIP; "mini" is trained on the words of KinoShapes on first use, which takes one to three minutes."""
+    """Return a Chinese-CLIP; "mini" is trained on the words of the benchmarks on first use, which takes one to three minutes."""
     if source != EMBEDDED:
         return source
-    folder = Path(HF_HOME) / "kinoclip" / "mini_chinese_clip"
+    state = hash_json([hash_file(mini_clip_path() / "model.safetensors"), translations()])[:12]
+    folder = Path(HF_HOME) / "kinoclip" / f"mini_chinese_clip_{state}"
     if not folder.is_dir():
-        log(f"training the Chinese-CLIP of KinoShapes into {folder}, once.")
+        log(f"training the Chinese-CLIP of KinoShapes and KinoFigures into {folder}, once.")
         with atomic_folder(folder) as partial:
             train_chinese(partial)
     return str(folder)

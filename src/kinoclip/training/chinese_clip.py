@@ -1,4 +1,4 @@
-"""Train a mini Chinese-CLIP on the words of KinoShapes.
+"""Train a mini Chinese-CLIP on the words of KinoShapes and KinoFigures.
 
 Its text tower learns to embed "红色圆形" where the mini CLIP embeds "red circle". Its image tower is not trained.
 """
@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, BertTokenizer, ChineseCLIPConfig, ChineseCLIPModel, CLIPModel
 
 from kinoclip.kinoshapes.benchmark import ZH_COLORS, ZH_SHAPES, ZH_VERBS
+from kinoclip.kinoshapes.figures.benchmark import chinese_dictionary
 from kinoclip.methods.auto import mini_clip_path
 
 # texts are trained at 16 tokens, and padded to 52 by users, as in Chinese-CLIP
@@ -22,7 +23,7 @@ _WIDTH, _LENGTH, _POSITIONS, _BATCH = 64, 16, 52, 64
 
 
 def translations() -> list[tuple[str, str]]:
-    """Return pairs of English and Chinese words of KinoShapes: objects, motions, both together, and orders of two."""
+    """Return pairs of English and Chinese words: objects, motions, both together and orders of two, and those of figures."""
     objects = [
         (f"{color} {shape}", zh_color + zh_shape)
         for (color, zh_color), (shape, zh_shape) in product(ZH_COLORS.items(), ZH_SHAPES.items())
@@ -34,7 +35,8 @@ def translations() -> list[tuple[str, str]]:
         for words in (ZH_COLORS, ZH_SHAPES)
         for first, second in permutations(words, 2)
     ]
-    return [*ZH_COLORS.items(), *ZH_SHAPES.items(), *verbs, *objects, *orders, *both]
+    figures = [(english, chinese) for english, names in chinese_dictionary().items() for chinese in names]
+    return [*figures, *ZH_COLORS.items(), *ZH_SHAPES.items(), *verbs, *objects, *orders, *both]
 
 
 def train_chinese(output: str | Path, steps: int = 400, seed: int = 0) -> float:

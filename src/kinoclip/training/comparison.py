@@ -51,7 +51,7 @@ class RowResult:
     intervals: dict[str, tuple[float, float]]  # 95 %: of the mean over runs, or of the single run over videos
     difference: dict[str, float]  # measured minus printed
     caveats: list[str]  # limitations of the comparison
-    runs: list[dict[str, Any]]  # seed, fold, folder, number of videos, metrics and accuracy of each class
+    runs: list[dict[str, Any]]  # seed, fold, folder, number of videos, metrics, accuracy of each class, answers
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, for JSON."""
@@ -115,6 +115,7 @@ def _build_result(
                 **{name: getattr(run, name) for name in ("seed", "fold", "folder")},
                 "videos": run.measurement["num_videos"],
                 **{name: run.measurement[name] for name in ("metrics", "per_class")},
+                "answers": run.measurement.get("answers", {}),
             }
             for run in runs
         ],
@@ -133,6 +134,8 @@ def _training_costs(record: Mapping[str, Any]) -> dict[str, float]:
     return {
         "minutes": record["seconds"] / 60,
         "memory_mb": record["memory_mb"],
+        # the method's own count holds if the recipe freezes nothing else
+        **({"trainable_millions": record["trained_parameters"] / 1e6} if "trained_parameters" in record else {}),
         **({} if speed is None else {"training_videos_per_second": speed}),
     }
 
@@ -160,10 +163,13 @@ def render(rows: Sequence[RowResult]) -> str:
         groups.setdefault(f"{row.recipe.partition('/')[0]}: {row.table or 'own rows'}", []).append(row)
     for title, members in groups.items():
         lines += ["", f"## {title}", ""]
-        lines += _table(
+        lines += markdown_table(
             ["row", "what", "number", "printed", "measured", "95 % interval", "difference"], _numbers(members)
         )
-        lines += ["", *_table(["row", "protocol", "selection", "runs", *_COSTS.values()], map(_costs, members))]
+        lines += [
+            "",
+            *markdown_table(["row", "protocol", "selection", "runs", *_COSTS.values()], map(_costs, members)),
+        ]
         caveats: dict[str, list[str]] = {}
         for row in members:
             for caveat in row.caveats:
@@ -212,5 +218,6 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _table(heads: Sequence[str], rows: Any) -> list[str]:
+def markdown_table(heads: Sequence[str], rows: Any) -> list[str]:
+    """Return a table as lines of Markdown."""
     return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *(f"| {' | '.join(row)} |" for row in rows)]

@@ -1,6 +1,7 @@
 """Recipes: rows of the papers' tables as data, read from `recipes/*.toml`. `recipe_file.py` describes the format."""
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -59,15 +60,15 @@ class Recipe:
         sections = {key: dict(check_type(name, key, content.get(key, {}), dict)) for key in _SECTIONS}
         caveats = join_texts(content.get("caveats", []), content.get("note", []))
         lora = dict(check_type(name, "training.lora", sections["training"].get("lora", {}), dict))
-        training = {**sections["training"], "lora": _build(name, "training.lora", LoraSettings, lora)}
+        training = {**sections["training"], "lora": build_settings(name, "training.lora", LoraSettings, lora)}
         recipe = cls(
             **texts,
             name=name,
             model=sections["model"],
-            data=asdict(_build(name, "data", DataSettings, sections["data"])),
-            training=_build(name, "training", TrainingSettings, training),
-            evaluation=asdict(_build(name, "evaluation", EvaluationSettings, sections["evaluation"])),
-            runs=_build(name, "runs", RunSettings, sections["runs"]),
+            data=asdict(build_settings(name, "data", DataSettings, sections["data"])),
+            training=build_settings(name, "training", TrainingSettings, training),
+            evaluation=asdict(build_settings(name, "evaluation", EvaluationSettings, sections["evaluation"])),
+            runs=build_settings(name, "runs", RunSettings, sections["runs"]),
             paper=sections["paper"],
             caveats=tuple(check_type(name, "caveats", caveat, str) for caveat in caveats),
         )
@@ -152,6 +153,8 @@ class Recipe:
                     f"{self.name}: evaluation.{key} = {self.evaluation[key]!r} does not read attributes. Leave data.attributes "
                     "out, or use a protocol that reads them, such as 'bike_fused'."
                 )
+        if self.runs.rates and rules.selection != "validation":
+            raise ValueError(f'{self.name}: runs.rates needs evaluation.selection = "validation".')
         if rules.class_lists and find_protocol(rules.protocol).classes != "all":
             raise ValueError(
                 f"{self.name}: {rules.protocol!r} scores its own sets of classes. Leave evaluation.class_lists out."
@@ -235,7 +238,15 @@ def _all_rows() -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _build(name: str, section: str, kind: type, values: dict[str, Any]) -> Any:
+def read_table(file: str, table: str) -> dict[str, Any]:
+    """Return a table of a recipe file of this package that is not a row, such as "claims"; empty if there is none."""
+    path = files("kinoclip.training") / "recipes" / f"{file}.toml"
+    found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(found.get(table, {}))
+
+
+def build_settings(name: str, section: str, kind: type, values: dict[str, Any]) -> Any:
+    """Build a dataclass from a table; unknown keys and invalid values are a `ValueError` that names the section."""
     check_names(name, values, [field.name for field in fields(kind)], prefix=f"{section}.")
     try:
         return kind(**values)

@@ -34,6 +34,17 @@
     paper.top1 = [[84.0, 71.1], [87.4, nan]]    # one number for each row; nan where the paper prints none
     except.t2-l14.training.epochs = 20  # settings of a single row
 
+`[claims]` lists what is decided from the rows of a file, see `claims.Claim`, and `[quick]` the rows and settings of
+`kinoclip reproduce --quick`.
+
+    [claims]
+    BIKE = [{ text = "saliency beats the mean of the frames", row = "t6a-vcs", over = "t6a-mean" }]
+
+    [quick]
+    rows = ["t6a-vcs", "t6a-mean"]
+    settings = { "training.epochs" = 2 }
+    data = ["kinoshapes=kinoshapes/actions:16:4"]   # unless --data is given
+
 `{data}` stands for the `title` of the value in titles, tables and caveats, for its `name` in names of recipes (an empty name removes
 its hyphen too), and for the value itself elsewhere. `title` and `name` default to the value. The settings of a later axis replace
 those of an earlier one, and those of the table replace both.
@@ -50,6 +61,8 @@ from typing import Any
 from kinoclip.text.labels import nearest
 
 _PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+# tables of a file that are not rows
+OTHER_TABLES = ("claims", "quick")
 _READ, _NAMED = {"title", "table", "caveats", "note"}, {"like", "start", "mean_of", "gain_over"}
 _NOT_INHERITED = {"paper", "note"}
 
@@ -64,6 +77,7 @@ def parse_rows(text: str, source: str) -> dict[str, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{source} is not valid TOML: {error}.") from error
     defaults, axes = content.pop("defaults", {}), content.pop("axes", {})
+    content = {name: table for name, table in content.items() if name not in OTHER_TABLES}
     rows: dict[str, dict[str, Any]] = {}
     for table, given in content.items():
         where = f"{source}, [{table}]"

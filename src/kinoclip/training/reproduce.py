@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,21 +20,26 @@ from kinoclip.evaluation.class_lists import find_class_lists
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.evaluation.report import Report
 from kinoclip.inference.backends import load_recognizer
+from kinoclip.inference.budget import describe_environment
 from kinoclip.inference.profile import profile
-from kinoclip.kinoshapes.benchmarks import BENCHMARKS
+from kinoclip.kinoshapes.benchmarks import BENCHMARKS, split_source
 from kinoclip.methods import METHODS
 from kinoclip.methods.candidates import encode_candidates
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import claimed, hash_json, write_json, write_text
+from kinoclip.training import claims
 from kinoclip.training.build_model import build_model, label_texts
-from kinoclip.training.comparison import RowResult, Run, compare, mean_row, render
+from kinoclip.training.comparison import RowResult, Run, compare, markdown_table, mean_row, render
 from kinoclip.training.data import load_attributes, load_test, prepare_data
-from kinoclip.training.recipe import Recipe, find_recipes, load_recipe, recipe_names
+from kinoclip.training.pictures import draw_pictures
+from kinoclip.training.reasons import REASONS, measure_reasons
+from kinoclip.training.recipe import Recipe, find_recipes, load_recipe, read_table, recipe_names
 from kinoclip.training.run_folder import RESULT, claim_folder, log
 from kinoclip.training.smoke import Smoke, single_thread
 from kinoclip.training.trainer import train
 
 IDENTITY, RESULTS, TABLE = "reproduce.json", "results.json", "results.md"
+CLAIMS, TIME = "claims.json", "time.json"
 _FILES = ("data.attributes", "data.corpus", "data.descriptions", "data.chinese_labels", "data.chinese_clip")
 
 
@@ -48,6 +53,7 @@ class Options:
     starts: Mapping[str, str] = field(default_factory=dict)  # recipe to a folder that is used instead of training it
     strict: bool = False  # use the paper's equations where the authors' code differs
     smoke: bool = False  # use tiny random models and procedural videos; the numbers mean nothing
+    quick: bool = False  # the rows and settings of `[quick]` in their files, with one seed each
     num_workers: int = 0  # processes that decode
 
 
@@ -60,6 +66,8 @@ def reproduce(
     report: Callable[[str], None] = log,
 ) -> list[RowResult]:
     """Train and measure rows, and write `results.json` and `results.md`; a second call continues what was interrupted.
+
+    Where the files of the rows have claims, `claims.json` and `results.md` have the verdicts, and pictures are drawn.
 
     Args:
         rows: recipes, tables ("bike/Table 6a"), files ("bike") or "all", see `find_recipes`.
@@ -77,19 +85,81 @@ def reproduce(
     """
     options = options or Options()
     names, folder = find_recipes(rows), Path(output).resolve()  # a run records the folder that it starts from
+    if options.quick:
+        names = [name for name in names if name.partition("/")[2] in _quick(name).get("rows", ())]
+        if not names:
+            raise ValueError(f"{', '.join(rows)} has no rows for --quick, which [quick] of a recipe file names.")
     for name in options.starts:
         load_recipe(name)  # raises if it is unknown
     identity = {"rows": names, **asdict(options)}
     del identity["num_workers"]
     with claim_folder(folder, IDENTITY, identity), single_thread() if options.smoke else nullcontext():
-        job = _Job(folder, DataSources(data), options, report)
+        job = _Job(
+            folder, DataSources(data or (_quick(names[0]).get("data", ()) if options.quick else ())), options, report
+        )
         results: list[RowResult] = []
-        for number, name in enumerate(names, 1):
-            report(f"[{number}/{len(names)}] {name}: {job.recipe(name).title}")
-            results.append(job.row(name))
-            write_json(folder / RESULTS, [result.to_dict() for result in results], owns=claimed)
-            write_text(folder / TABLE, render(results), owns=claimed)
+        with _timed(folder / TIME) as read_time:
+            for number, name in enumerate(names, 1):
+                report(f"[{number}/{len(names)}] {name}: {job.recipe(name).title}")
+                results.append(job.row(name))
+                write_json(folder / RESULTS, [result.to_dict() for result in results], owns=claimed)
+                write_text(folder / TABLE, render(results), owns=claimed)
+            if any(read_table(name.partition("/")[0], "claims") for name in names):
+                _conclude(folder, results, read_time(), report)
         return results
+
+
+def _conclude(
+    folder: Path, results: Sequence[RowResult], work: Mapping[str, Any], report: Callable[[str], None]
+) -> None:
+    """Decide the claims of the files of rows, and write them with accuracies, time and machines into the table."""
+    decided: dict[str, list[dict[str, Any]]] = {}
+    lines = [f"Measured in {work['seconds'] / 3600:.2f} hours on:", ""]
+    lines += [f"- {', '.join(f'{name} {value}' for name, value in one.items())}" for one in work["machines"]]
+    for file in dict.fromkeys(result.recipe.partition("/")[0] for result in results):
+        rows = [row for row in results if row.recipe.partition("/")[0] == file]
+        verdicts = claims.decide(claims.load_claims(file), rows)
+        decided[file] = [verdict.to_dict() for verdict in verdicts]
+        lines += ["", f"## {file}: accuracy by group", "", *claims.render_groups(rows)]
+        explained = [(row, name) for row in rows for name in REASONS if name in row.measured]
+        if explained:
+            lines += ["", f"## {file}: explanations against the truth", ""]
+            lines += markdown_table(["row", "what", "measured", "by chance"], map(_reason, explained))
+        lines += ["", f"## {file}: claims", "", *claims.render_claims(verdicts)]
+        try:
+            lines += ["", *(f"![{path.stem}]({path.name})" for path in draw_pictures(folder, rows, file))]
+        except ImportError as error:
+            report(str(error))
+            lines += ["", f"No pictures: {error}"]
+    write_json(folder / CLAIMS, decided, owns=claimed)
+    write_text(folder / TABLE, render(results) + "\n" + "\n".join(lines) + "\n", owns=claimed)
+
+
+def _reason(pair: tuple[RowResult, str]) -> list[str]:
+    row, name = pair
+    shares = (row.measured[key] for key in (name, REASONS[name]))
+    return [row.recipe.partition("/")[2], name.replace("_", " "), *(f"{share:.1%}" for share in shares)]
+
+
+@contextmanager
+def _timed(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Add the time and the machine of this call to the record of a job; yield a function that returns the record."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": 0.0, "machines": []}
+    machine, began = describe_environment(), time.monotonic()
+    machines = before["machines"] if machine in before["machines"] else [*before["machines"], machine]
+
+    def read() -> dict[str, Any]:
+        return {"seconds": round(before["seconds"] + time.monotonic() - began, 1), "machines": machines}
+
+    try:
+        yield read
+    finally:
+        if (path.parent / "runs").is_dir() or (path.parent / RESULTS).is_file():  # the job has begun
+            write_json(path, read(), owns=claimed)
+
+
+def _quick(name: str) -> dict[str, Any]:
+    return read_table(name.partition("/")[0], "quick")
 
 
 class DataSources:
@@ -114,7 +184,7 @@ class DataSources:
         """Return the source of a recipe's data set; raise a `ValueError` if there is none."""
         name, _, task = recipe.dataset.partition("/")
         if name in BENCHMARKS and (task or name not in self._named):
-            return f"{name}/{task or 'actions'}"
+            return self.draw(f"{name}/{task or 'actions'}")
         if name in self._named:
             return self._named[name]
         source = self._named.get("")
@@ -125,6 +195,11 @@ class DataSources:
             )
         inside = Path(source) / name
         return str(inside) if name and inside.is_dir() else source
+
+    def draw(self, source: str) -> str:
+        """Return the task of a procedural benchmark with as many clips as the entry of this benchmark names."""
+        given = self._named.get(source.partition("/")[0], "")
+        return source + given[given.find(":") :] if split_source(given) and ":" in given else source
 
 
 class _Job:
@@ -142,10 +217,12 @@ class _Job:
         if name not in self._recipes:
             recipe = load_recipe(name)
             recipe = recipe.strict() if self.options.strict else recipe
-            # files replace those that the recipe reads
+            # files replace those that the recipe reads, and a row that is measured only is not trained
             unread = [name for name in _FILES if recipe.data[name.partition(".")[2]] is None]
             unread += ["data.test_attributes"] if recipe.data["attributes"] is None else []
-            recipe = recipe.with_settings({k: v for k, v in self.options.settings.items() if k not in unread})
+            unread += [] if recipe.training.epochs else ["training.epochs"]
+            settings = {**(_quick(name).get("settings", {}) if self.options.quick else {}), **self.options.settings}
+            recipe = recipe.with_settings({k: v for k, v in settings.items() if k not in unread})
             self._recipes[name] = recipe if self.smoke is None else self.smoke.shrink(recipe)
         return self._recipes[name]
 
@@ -156,7 +233,9 @@ class _Job:
             if recipe.evaluation["mean_of"]:
                 result = mean_row(recipe, [self.row(other) for other in recipe.evaluation["mean_of"]])
             else:
-                count = (self.options.seeds or recipe.runs.seeds) if recipe.training.epochs else 1
+                recipe = self._choose_rate(recipe)
+                wanted = self.options.seeds or (1 if self.options.quick else recipe.runs.seeds)
+                count = wanted if recipe.training.epochs else 1
                 seeds = range(recipe.training.seed, recipe.training.seed + count)
                 folds = recipe.runs.folds or [recipe.data["fold"]]
                 runs = [self._run(recipe, seed, fold) for seed in seeds for fold in folds]
@@ -166,7 +245,7 @@ class _Job:
         return self._rows[name]
 
     def _caveats(self) -> list[str]:
-        caveats = []
+        caveats = ["--quick: fewer rows, seeds and epochs"] if self.options.quick else []
         if self.options.smoke:
             caveats.append(
                 "smoke test: random models of width 32 on procedural videos; the measured numbers mean nothing"
@@ -184,7 +263,13 @@ class _Job:
         source = self._source(recipe)
         test = load_test(recipe, self._data(recipe))
         trained = self._train(recipe) if recipe.training.epochs else None
-        key = [trained.name if trained else source, _training_key(recipe), recipe.evaluation, _measurements(recipe)]
+        key = [
+            trained.name if trained else source,
+            _training_key(recipe),
+            recipe.evaluation,
+            _measurements(recipe),
+            "answers",
+        ]
         file = (
             self.folder
             / "measurements"
@@ -203,8 +288,25 @@ class _Job:
         if recipe.start in self.options.starts:
             return self.options.starts[recipe.start]
         if recipe.start in recipe_names():
-            return str(self._train(self.recipe(recipe.start)))
+            return str(self._train(self._choose_rate(self.recipe(recipe.start))))
         return recipe.start if self.smoke is None else self.smoke.start(recipe.start)
+
+    def _choose_rate(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with the one of its learning rates that is best on the validation videos with the first seed."""
+        rates = recipe.runs.rates
+        if not rates or not recipe.training.epochs or self.options.quick:
+            return recipe
+        tried = [recipe.with_settings({"training.lr": rate}) for rate in rates]
+
+        def validate(one: Recipe) -> float:
+            record = json.loads((self._train(one) / RESULT).read_text(encoding="utf-8"))
+            return float(record["best"]["value"])
+
+        chosen = max(tried, key=validate)
+        caveat = (
+            f"learning rate {chosen.training.lr:g} of {', '.join(f'{rate:g}' for rate in rates)}, by validation videos"
+        )
+        return replace(chosen, caveats=(*chosen.caveats, caveat))
 
     def _data(self, recipe: Recipe) -> Any:
         return self.sources.find(recipe) if self.smoke is None else self.smoke.videos(recipe)
@@ -229,6 +331,7 @@ class _Job:
                 validation=parts.validation,
                 resume=path.exists(),
                 num_workers=self.options.num_workers,
+                features=self.folder / "features",
             )
             self._models[key] = path
         return self._models[key]
@@ -262,12 +365,18 @@ class _Job:
             )
 
         report = measure(test, rules.class_lists)
-        metrics = dict(report.metrics)
+        metrics, answers = dict(report.metrics), _answers(claims.TEST, report)
         for entry in rules.data:
-            further = measure(load_videos(entry, split="test") if self.smoke is None else test)
-            metrics |= {f"{entry.rpartition('/')[2]}_{name}": value for name, value in further.metrics.items()}
+            further, name = (
+                measure(load_videos(self.sources.draw(entry), split="test") if self.smoke is None else test),
+                entry.rpartition("/")[2],
+            )
+            metrics |= {f"{name}_{metric}": value for metric, value in further.metrics.items()}
+            answers |= _answers(name, further)
         videos: Any = processor.video_processor
         costs = _measure_costs(model, processor, videos.num_frames, rounds=1 if self.smoke else 5)
+        if rules.explained:
+            costs |= measure_reasons(model, processor, rules.explained)
         for name in _measurements(recipe):
             samples = VideoSamples(test, videos, discarded="discarded_pixel_values" in model.further_inputs)
             loader = DataLoader(ReadableSamples(samples), rules.batch_size, collate_fn=collate_readable)
@@ -275,7 +384,15 @@ class _Job:
             texts = label_texts(recipe, class_names(test))
             value = METHODS[recipe.method].measurements[name](model, processor, batches, texts)
             costs |= {} if value is None else {name: value}
-        return {**json.loads(report.to_json()), "metrics": metrics, "costs": costs}
+        return {**json.loads(report.to_json()), "metrics": metrics, "costs": costs, "answers": answers}
+
+
+def _answers(name: str, report: Report) -> dict[str, dict[str, str]]:
+    """Return the true class of each video and the one with the best score, below a name; empty for several labels."""
+    if report.targets.ndim > 1:
+        return {}
+    columns = {"true": report.targets, "given": report.scores.argmax(1)}
+    return {name: {key: " ".join(map(str, ids.tolist())) for key, ids in columns.items()}}
 
 
 def _training_key(recipe: Recipe) -> dict[str, Any]:
@@ -317,4 +434,5 @@ def _measure_costs(
 
 def _run_name(recipe: Recipe) -> str:
     name = Path(recipe.name).stem if recipe.name.endswith(".toml") else recipe.name.replace("/", "-")
-    return f"{name}-seed{recipe.training.seed}-fold{recipe.data['fold']}"
+    rate = f"-lr{recipe.training.lr:g}" if recipe.runs.rates else ""
+    return f"{name}-seed{recipe.training.seed}-fold{recipe.data['fold']}{rate}"

@@ -192,11 +192,13 @@ class EvaluationSettings(Settings):
     data: list[str] = field(default_factory=list)  # further data sets to measure, such as "kinoshapes/unseen"
     mean_of: list[str] = field(default_factory=list)  # recipes whose results are averaged; such a row trains nothing
     gain_over: str = ""  # the recipe that `top1_gain` is the difference to
+    explained: int = 0  # clips of KinoFigures by whose truth explanations are measured (`reasons.REASONS`)
     batch_size: int = 8  # videos per step
 
     def check(self) -> None:
         """Check numbers."""
         self._at_least(1, "every", "batch_size")
+        self._at_least(0, "explained")
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class RunSettings(Settings):
     """How many runs a number is averaged over: `[runs]` of a recipe."""
 
     seeds: int = 1  # runs with seeds `training.seed`, `training.seed + 1`, ...; few-shot draws differ with the seed
+    # learning rates of which the best on validation videos with the first seed is taken for all seeds; empty: `training.lr`
+    rates: list[Number] = field(default_factory=list)
     folds: list[int] = field(default_factory=list)  # folds that are trained and tested in turn; empty: `data.fold`
 
     def check(self) -> None:

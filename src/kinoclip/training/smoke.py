@@ -70,7 +70,9 @@ class Smoke:
             "training.refresh_every": 1,
             "training.precision": "no",
             "evaluation.batch_size": 4,
+            "evaluation.explained": min(recipe.evaluation["explained"], 1),
             "runs.seeds": min(recipe.runs.seeds, 2),
+            "runs.rates": recipe.runs.rates[:2],
         }
         if "tam" in (recipe.method, recipe.model.get("recognizer")):
             settings |= _NARROW

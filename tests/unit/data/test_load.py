@@ -91,6 +91,9 @@ def test_kinoshapes_are_generated_by_name(monkeypatch):
     assert (len(loaded), loaded[0]["name"]) == (6, "motions/test/00000.mp4")
     assert Coverage.of(loaded).dataset == "kinoshapes"
     assert len(load_videos("kinoshapes/motions:2", split="train")) == 12
+    assert [len(load_videos("kinoshapes/motions:2:3", split=split)) for split in ("train", "test")] == [12, 18]
+    with pytest.raises(ValueError, match="must be one of kinoshapes/actions"):
+        load_videos("kinoshapes/motions:2:3:4", split="test")
 
 
 def test_unusual_names_load_and_decode(tmp_path):

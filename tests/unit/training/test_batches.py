@@ -8,6 +8,7 @@ from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.text.attributes import read_attributes, write_attributes
 from kinoclip.training.batches import BatchPlan, seed_micro_batch, update_batches
+from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.training.trainer import train
 
 
@@ -87,6 +88,26 @@ def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(sha
     assert train(cached, shapes, tmp_path / "again", features=store).history == stored.history
 
 
+RESTORED = {"model": {"num_frames": 4}, "data": {"augmentation": "none"}, "training": {"epochs": 2, "batch_size": 4}}
+
+
+@pytest.mark.parametrize("settings", [{}, {"model.restored_per_gap": "none"}])
+def test_a_restorer_trains_on_stored_features_of_kept_and_discarded_frames_like_on_pixels(shapes, tmp_path, settings):
+    content = {"method": "sllm", "start": "mini", **RESTORED}
+    frozen = {"training.freeze": "towers", "model.loss": "cross_entropy", "training.lr": 1e-3, **settings}
+    recipe = Recipe.from_dict("restored", content).with_settings(frozen)
+    stored = recipe.with_settings({"training.cache_features": True})
+    results = [
+        train(one, shapes, tmp_path / name, validation=shapes)
+        for name, one in (("pixels", recipe), ("stored", stored))
+    ]
+    losses, others = ([epoch["loss"] for epoch in result.history] for result in results)
+    assert others == pytest.approx(losses, abs=1e-6)
+    assert losses[1] < losses[0]
+    metrics, same = ([epoch["metrics"] for epoch in result.history] for result in results)
+    assert same == metrics
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -97,6 +118,14 @@ def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(sha
 def test_features_that_change_are_not_stored(shapes, recipe, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         train(recipe.with_settings(settings), shapes, tmp_path / "run")
+
+
+def test_tokens_that_a_trained_projection_changes_are_not_stored(shapes, tmp_path):
+    recipe = load_recipe("benchmark/alt-r0").with_settings(
+        {**FROZEN, "data.augmentation": "none", "training.batch_size": 4}
+    )
+    with pytest.raises(ValueError, match="only if the encoder of frames is frozen"):
+        train(recipe, shapes, tmp_path / "run")
 
 
 def test_training_attributes_decodes_no_video_and_validation_each_once(shapes, broken, recipe, tmp_path, monkeypatch):

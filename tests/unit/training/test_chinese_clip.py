@@ -4,12 +4,14 @@ from transformers import BertTokenizer, ChineseCLIPModel
 
 from kinoclip import DstprModel, DstprProcessor
 from kinoclip.kinoshapes.benchmark import action_classes
+from kinoclip.kinoshapes.figures.benchmark import figure_chinese
 from kinoclip.methods.auto import mini_clip_path
 from kinoclip.training.chinese_clip import train_chinese, translations
 
 
-def test_every_class_of_the_benchmark_is_translated():
+def test_every_class_of_the_benchmarks_is_translated():
     pairs = dict(translations())
+    assert set(figure_chinese().items()) <= set(translations())
     assert all(pairs[known.label] == known.chinese for task in ("actions", "unseen") for known in action_classes(task))
 
 

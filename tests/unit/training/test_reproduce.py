@@ -33,6 +33,41 @@ def test_kinoshapes_needs_no_data():
     assert DataSources([]).find(load_recipe("benchmark/bike")) == "kinoshapes/actions"
 
 
+def test_a_benchmark_is_drawn_with_as_many_clips_as_its_data_names():
+    sources = DataSources(["kinofigures=kinofigures/actions:16:4", "hmdb51=x:3"])
+    assert sources.find(load_recipe("kinofigures/bike")) == "kinofigures/actions:16:4"
+    assert sources.find(load_recipe("kinofigures/details-mean")) == "kinofigures/details:16:4"
+    assert sources.draw("kinofigures/views") == "kinofigures/views:16:4"
+    assert sources.draw("kinoshapes/unseen") == "kinoshapes/unseen"
+
+
+def test_quick_takes_the_rows_and_settings_of_the_file_and_refuses_others(tmp_path):
+    with pytest.raises(ValueError, match="bike/t6a-vcs has no rows for --quick"):
+        reproduce(["bike/t6a-vcs"], [], tmp_path / "out", Options(quick=True))
+    job = _Job(tmp_path, DataSources([]), Options(quick=True, settings={"training.lr": 0.5}), print)
+    recipe = job.recipe("kinofigures/bike")
+    assert (recipe.training.epochs, recipe.training.lr) == (6, 0.5)
+    assert job.recipe("kinofigures/clip").training.epochs == 0
+
+
+def test_the_learning_rate_is_chosen_on_validation_videos(tmp_path, monkeypatch):
+    trained = []
+
+    def train(job, recipe):
+        trained.append(recipe.training.lr)
+        folder = tmp_path / f"{recipe.training.lr}"
+        folder.mkdir()
+        (folder / "training.json").write_text(f'{{"best": {{"value": {1 - abs(recipe.training.lr - 1e-3)}}}}}')
+        return folder
+
+    monkeypatch.setattr(_Job, "_train", train)
+    job = _Job(tmp_path, DataSources([]), Options(), print)
+    chosen = job._choose_rate(job.recipe("kinofigures/bike"))
+    assert (trained, chosen.training.lr) == ([3e-4, 1e-3, 3e-3], 1e-3)
+    assert chosen.caveats[-1] == "learning rate 0.001 of 0.0003, 0.001, 0.003, by validation videos"
+    assert job._choose_rate(job.recipe("kinofigures/clip")) == job.recipe("kinofigures/clip")
+
+
 def test_a_file_takes_the_place_of_one_that_a_recipe_reads_and_no_other(tmp_path):
     options = Options(settings={"data.attributes": "mine.json", "training.epochs": 2})
     job = _Job(tmp_path, DataSources([]), options, print)

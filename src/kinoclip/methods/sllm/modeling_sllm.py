@@ -127,12 +127,27 @@ class SllmModel(VideoRecognizer):
         """
         if self.config.restoration == "frozen_encoder":
             return self._encode_all(pixel_values_videos)
-        frames = self._encode(self.recognizer, pixel_values_videos)
+        return self._restore(self._encode(self.recognizer, pixel_values_videos), frame_times)
+
+    def encode_fixed(
+        self, pixel_values_videos: Tensor, discarded_pixel_values: Tensor | None = None, **inputs: Tensor
+    ) -> FrameFeatures:
+        """Encode the kept frames, and the discarded ones for the restoration loss; nothing is restored."""
+        if self.config.restoration == "frozen_encoder" or self.config.time_aware:
+            raise ValueError('Features cannot be stored with time_aware or restoration="frozen_encoder".')
+        others = None if discarded_pixel_values is None else self._teach(discarded_pixel_values)
+        return FrameFeatures(kept=self._encode(self.recognizer, pixel_values_videos), discarded=others)
+
+    def complete_frames(self, frames: FrameFeatures) -> FrameFeatures:
+        """Restore the frames between those that `encode_fixed` kept."""
+        return frames if frames.kept is None else self._restore(frames.kept, discarded=frames.discarded)
+
+    def _restore(self, frames: Tensor, times: Tensor | None = None, discarded: Tensor | None = None) -> FrameFeatures:
         if self.restorer is None or frames.shape[1] < 2:
             return FrameFeatures(embeds=frames)
-        restored = self.restorer(frames, self._shares(frame_times))
+        restored = self.restorer(frames, self._shares(times))
         gaps = torch.cat([frames[:, :-1, None], restored], 2).flatten(1, 2)
-        return FrameFeatures(embeds=torch.cat([gaps, frames[:, -1:]], 1))
+        return FrameFeatures(embeds=torch.cat([gaps, frames[:, -1:]], 1), discarded=discarded)
 
     def _encode(self, recognizer: VideoRecognizer, pixels: Tensor) -> Tensor:
         embeds = recognizer.encode_frames(pixels).embeds
@@ -243,24 +258,26 @@ class SllmModel(VideoRecognizer):
         Source: SLLM eq. 9-10; official `train.py`.
         """
         config = self.config
-        if discarded_pixel_values is None or self.restorer is None or config.restoration_loss == "none":
+        is_given = discarded_pixel_values is not None or (frames is not None and frames.discarded is not None)
+        if not is_given or self.restorer is None or config.restoration_loss == "none":
             return {}
         restored, targets = self.restoration_pairs(frames, discarded_pixel_values)
         compare = RESTORATION_LOSSES[config.restoration_loss]
         return {"restoration": config.restoration_weight * compare(restored.flatten(0, 2), targets.flatten(0, 2))}
 
-    def restoration_pairs(self, frames: FrameFeatures, discarded_pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def restoration_pairs(self, frames: FrameFeatures, discarded_pixel_values: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the restored features of each gap and the teacher's for the discarded frames: (B, G, R, D) each."""
         config = self.config
         step = config.restored_frames + 1
         restored = frames.embeds[:, :-1].unflatten(1, (-1, step))[:, :, 1:]
-        gaps, given = restored.shape[1], discarded_pixel_values.shape[1]
+        others = frames.discarded if discarded_pixel_values is None else discarded_pixel_values
+        gaps, given = restored.shape[1], others.shape[1]
         if given != gaps * (config.rate - 1):
             raise ValueError(
                 f"There must be {config.rate - 1} discarded frames for each of {gaps} gaps, got {given} in all. Make both with "
                 "this model's processor."
             )
-        targets = self._teach(discarded_pixel_values).unflatten(1, (gaps, -1))
+        targets = (others if others.ndim == 3 else self._teach(others)).unflatten(1, (gaps, -1))
         if config.restored_per_gap == "one":
             targets = middle_frames(targets)
         return restored, targets

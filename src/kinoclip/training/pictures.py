@@ -1,0 +1,133 @@
+"""Pictures of a table of rows as SVG: learning curves, accuracy against cost, confusions, explanations against chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinoclip.storage import atomic_file, claimed
+from kinoclip.training.claims import TEST, class_labels, find_right, read_answers
+from kinoclip.training.comparison import RowResult
+from kinoclip.training.reasons import REASONS
+from kinoclip.training.run_folder import RESULT
+
+
+def draw_pictures(folder: Path, rows: Sequence[RowResult], prefix: str) -> list[Path]:
+    """Draw the pictures for which there is something to show, named `PREFIX-WHAT.svg`.
+
+    Args:
+        folder: of `reproduce`.
+        rows: with their runs in this folder.
+        prefix: of the names.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ImportError("Pictures are drawn by matplotlib. `pip install 'kinoclip[benchmark]'`.") from error
+    mpl.use("agg")
+    answered = [row for row in rows if row.dataset == rows[0].dataset and find_right(row, "")[1].size]
+    trained = [row for row in rows if any(run["folder"] for run in row.runs)]
+    explained = [row for row in rows if set(REASONS) & set(row.measured)]
+    pictures: dict[str, tuple[Callable[..., None], list[RowResult]]] = {
+        "curves": (lambda figure, some: _draw_curves(figure, some, folder), trained),
+        "cost": (_draw_cost, answered),
+        "confusions": (_draw_confusions, [max(some, key=_accuracy) for some in _by_method(answered)]),
+        "reasons": (_draw_reasons, explained),
+    }
+    paths = []
+    for name, (draw, some) in pictures.items():
+        if some:
+            paths.append(folder / f"{prefix}-{name}.svg")
+            with _figure(paths[-1]) as figure:
+                draw(figure, some)
+    return paths
+
+
+@contextmanager
+def _figure(path: Path) -> Iterator[Any]:
+    """Yield an empty figure that is written at the end; the same numbers give the same file."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "kinoclip", "font.size": 8}):
+        figure = Figure(layout="constrained")
+        yield figure
+        with atomic_file(path, owns=claimed) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def _by_method(rows: Sequence[RowResult]) -> list[list[RowResult]]:
+    return [list(some) for _, some in groupby(sorted(rows, key=lambda row: row.method), key=lambda row: row.method)]
+
+
+def _accuracy(row: RowResult) -> float:
+    return float(find_right(row, "")[1].mean())
+
+
+def _grid(figure: Any, count: int, width: float, height: float) -> list[Any]:
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure.set_size_inches(width * columns, height * lines)
+    return list(figure.subplots(lines, columns, squeeze=False).flat)
+
+
+def _draw_curves(figure: Any, rows: Sequence[RowResult], folder: Path) -> None:
+    """Draw the training loss of each epoch, averaged over runs, for each method."""
+    methods = _by_method(rows)
+    for axes, some in zip(_grid(figure, len(methods), 4, 3), methods, strict=False):
+        for row in some:
+            texts = [(folder / "runs" / run["folder"] / RESULT).read_text("utf-8") for run in row.runs]
+            losses = np.mean([[epoch["loss"] for epoch in json.loads(text)["history"]] for text in texts], 0)
+            axes.plot(range(1, len(losses) + 1), losses, label=_name(row), linewidth=1)
+        axes.set(title=some[0].method, xlabel="epoch", ylabel="training loss", yscale="log")
+        axes.legend(fontsize=5)
+
+
+def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
+    """Draw accuracy against operations."""
+    figure.set_size_inches(9, 6)
+    axes = figure.subplots()
+    for some in _by_method(rows):
+        points = np.array([[1e3 * row.measured["gmac"], 100 * _accuracy(row)] for row in some])
+        axes.scatter(*points.T, s=14, label=some[0].method)
+        for row, point in zip(some, points, strict=True):
+            axes.annotate(_name(row), point, fontsize=5, xytext=(3, 2), textcoords="offset points")
+    axes.set(xlabel="MMAC of a video", ylabel="right, in percent of all videos with the classes of the test")
+    axes.legend()
+
+
+def _draw_confusions(figure: Any, rows: Sequence[RowResult]) -> None:
+    """Draw the share of answers to the test videos of each class, for the best row of each method."""
+    for axes, row in zip(_grid(figure, len(rows), 4.5, 4.5), rows, strict=False):
+        labels = class_labels(row, TEST)
+        counts = np.zeros((len(labels), len(labels)))
+        for run in row.runs:
+            np.add.at(counts, read_answers(run["answers"][TEST]), 1)
+        axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
+        axes.set_xticks(range(len(labels)), labels, fontsize=4, rotation=90)
+        axes.set_yticks(range(len(labels)), labels, fontsize=4)
+        axes.set(title=_name(row), xlabel="answer", ylabel="truth")
+
+
+def _draw_reasons(figure: Any, rows: Sequence[RowResult]) -> None:
+    """Draw explanations against the truth, each beside its value by chance."""
+    for axes, (name, chance) in zip(_grid(figure, len(REASONS), 4, 3), REASONS.items(), strict=False):
+        some = [row for row in rows if name in row.measured]
+        for shift, key, label in ((-0.2, name, "measured"), (0.2, chance, "by chance")):
+            axes.bar(np.arange(len(some)) + shift, [100 * row.measured[key] for row in some], 0.4, label=label)
+        axes.set_xticks(range(len(some)), map(_name, some), rotation=30, fontsize=6)
+        axes.set(title=name.replace("_", " "), ylabel="percent")
+        axes.legend()
+
+
+def _name(row: RowResult) -> str:
+    return row.recipe.partition("/")[2]
