@@ -12,7 +12,7 @@ from transformers.utils import constants
 
 from kinoclip.kinoshapes.benchmarks import find_corpus, find_names
 from kinoclip.methods import METHODS, find_method
-from kinoclip.methods.auto import EMBEDDED, check_finite, find_model, read_config
+from kinoclip.methods.auto import EMBEDDED, check_finite, find_model, mini_clip_path, read_config
 from kinoclip.methods.candidates import set_corpus
 from kinoclip.modeling.checkpoints import check_keys, naming
 from kinoclip.modeling.configuration import RecognizerConfig
