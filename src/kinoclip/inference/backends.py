@@ -94,7 +94,7 @@ def load_recognizer(
 
     Args:
         model: a folder or hub id of this package; a plain CLIP, which recognizes zero-shot; a folder of `kinoclip export`, which
-            runs on the CPU in its own dtype; or "mini", the embedded model that knows colored shapes only.
+            runs on the CPU in its own dtype; or "mini" or "mini-actions", which are in the package and know colored shapes, and the actions of drawn people.
         device: see `choose_device`.
         dtype: see `choose_dtype`. On a CPU float16 is far slower than the others.
         attributes: add to a plain CLIP the attributes branch that needs no training.

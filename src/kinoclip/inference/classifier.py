@@ -17,12 +17,12 @@ from kinoclip.explain.html import notebook_page
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.encoding import EncodedVideo, encode_videos, join_features, mean_of_views
 from kinoclip.inference.feature_cache import FeatureCache
-from kinoclip.kinoshapes.benchmark import check_words
+from kinoclip.kinoshapes.benchmarks import check_words
 from kinoclip.methods.auto import name_with_revision
 from kinoclip.methods.candidates import ChineseNames, Corpus, encode_candidates, set_chinese_names
 from kinoclip.modeling.classification import Classification, Classifications, Prediction, to_probabilities
 from kinoclip.modeling.layers.text_features import ensemble
-from kinoclip.modeling.names import DEFAULT, EMBEDDED
+from kinoclip.modeling.names import DEFAULT
 from kinoclip.modeling.outputs import TextFeatures
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.modeling.video_processing import SampledVideo, is_one_video
@@ -152,8 +152,7 @@ class Classifier:
 
     def encode_labels(self, labels: Sequence[str], encode: Callable[..., TextFeatures] | None = None) -> TextFeatures:
         """Encode labels as candidates; see `encode_candidates`."""
-        if self.name == EMBEDDED:
-            check_words(labels)
+        check_words(self.name, labels)
         return encode_candidates(
             self.model,
             self.processor,

@@ -1,4 +1,4 @@
-"""The demonstration: generated clips, classified zero-shot by the embedded model and explained."""
+"""The demonstration: drawn people and shapes, recognized by the embedded models and explained."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,22 +9,54 @@ from kinoclip.explain.drawing import saliency_bar
 from kinoclip.inference.classifier import Classifier
 from kinoclip.inference.saving import save_explanation
 from kinoclip.kinoshapes import kinoshapes_clips, label_names, write_video
-from kinoclip.modeling.names import EMBEDDED
+from kinoclip.kinoshapes.clips import clip_generator
+from kinoclip.kinoshapes.figures.benchmark import figure_classes, sample_figures
+from kinoclip.kinoshapes.figures.scenes import render_figures
+from kinoclip.modeling.names import EMBEDDED, EMBEDDED_RECOGNIZER
 
 
 def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[str]:
-    """Write clips in which a shape appears for a while, classify them, and yield the results line by line.
+    """Write clips of people and of shapes, classify them, and yield the results line by line.
 
     Args:
         folder: for the clips and a picture of each answer.
         seed: of the clips; none of them was seen in training.
-        num_videos: number of clips.
+        num_videos: number of clips of each kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    yield from _show_people(folder, seed, num_videos)
+    yield ""
+    yield from _show_shapes(folder, seed, num_videos)
+
+
+def _show_people(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
+    """Name the actions of people by a recognizer that was trained on them."""
+    classifier, actions = Classifier.load(EMBEDDED_RECOGNIZER), figure_classes()
+    yield f"{_clips(num_videos)} of people, {len(actions)} actions, BIKE, trained on clips of other people"
+    right = 0
+    order = np.random.default_rng(seed).permutation(len(actions)).tolist()
+    for number in range(num_videos):
+        rng = clip_generator(seed, "test", number)
+        clip = render_figures(
+            sample_figures(rng, "actions", actions[order[number % len(order)]], height=240, width=320)
+        )
+        path = write_video(folder / f"person_{number}.mp4", clip.frames, clip.spec.fps)
+        answer = classifier.classify(str(path), top_k=3, explain=True)
+        right += answer.label == clip.label
+        yield ""
+        yield f"{path}: {clip.caption}"
+        yield f"  truth     {clip.label}"
+        for label, probability in answer:
+            yield f"  {probability:6.1%}    {label}"
+        yield f"  picture   {save_explanation(answer, path.with_suffix('.png'))}"
+    yield f"{right} of {num_videos} right"
+
+
+def _show_shapes(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
+    """Name shapes that appear for a while, zero-shot, with the weight of each frame."""
     classifier = Classifier.load(EMBEDDED)
     labels = label_names("object")
-    noun = "clip" if num_videos == 1 else "clips"
-    yield f"{num_videos} {noun}, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
+    yield f"{_clips(num_videos)} of shapes, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
     right = 0
     shuffled = tuple(np.random.default_rng(seed).permutation(labels).tolist())
     for number, clip in enumerate(kinoshapes_clips(num_videos, seed, split="test", untrimmed=True, labels=shuffled)):
@@ -43,3 +75,7 @@ def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[st
         yield f"  saliency  |{bar}|  of {answer.label!r}, one column per frame"
         yield f"  picture   {picture}"
     yield f"{right} of {num_videos} right"
+
+
+def _clips(count: int) -> str:
+    return f"{count} {'clip' if count == 1 else 'clips'}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +18,17 @@ from kinoclip.kinoshapes.benchmark import (
     benchmark_entities,
     chinese_names,
     english_paraphrases,
+    known_words,
 )
 from kinoclip.kinoshapes.figures.benchmark import (
     FIGURE_TASKS,
     figure_chinese,
     figure_classes,
     figure_entities,
+    figure_words,
     figures_dataset,
 )
+from kinoclip.modeling.names import DEFAULT, EMBEDDED, EMBEDDED_RECOGNIZER
 from kinoclip.text.entities import Entity
 
 if TYPE_CHECKING:
@@ -87,6 +91,35 @@ BENCHMARKS: dict[str, Benchmark] = {
         figure_entities,
         (*_SHARED, *sorted((_FOLDER / "figures").glob("*.py"))),
     ),
+}
+
+
+def check_words(model: str, labels: Sequence[str]) -> None:
+    """Check that an embedded model knows every word of labels, from its captions or the names of the classes; others are not checked.
+
+    Raises:
+        ValueError: it does not know one; it would choose a label with confidence all the same.
+    """
+    if model not in _KNOWN:
+        return
+    what, texts = _KNOWN[model]
+    known = {word for text in texts() for word in _stems(text)}
+    for label in labels:
+        unknown = [word for word in _stems(label) if word not in known]
+        if unknown:
+            raise ValueError(
+                f"The embedded model {model} knows {what} only, not {unknown[0]!r} in the label {label!r}. Name a model for your own "
+                f"videos, such as {DEFAULT}."
+            )
+
+
+def _stems(text: str) -> list[str]:
+    return [word.rstrip("s") for word in re.findall(r"\w+", text.lower())]
+
+
+_KNOWN: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
+    EMBEDDED: ("the colored shapes of the demo", known_words),
+    EMBEDDED_RECOGNIZER: ("what the people of the demo do", figure_words),
 }
 
 

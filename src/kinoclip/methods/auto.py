@@ -15,7 +15,7 @@ from kinoclip.methods.bike import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.modeling.checkpoints import check_shapes, first_line, naming, read_shapes
 from kinoclip.modeling.configuration import check_content, check_token_ids
 from kinoclip.modeling.names import EMBEDDED as EMBEDDED
-from kinoclip.modeling.names import check_model_name
+from kinoclip.modeling.names import EMBEDDED_RECOGNIZER, check_model_name
 from kinoclip.modeling.processing import RecognizerProcessor, check_tokenizer
 from kinoclip.modeling.recognizer import VideoRecognizer, check_candidates
 from kinoclip.text.parsing import load_json
@@ -32,8 +32,9 @@ def mini_clip_path() -> Path:
 
 
 def find_model(name: str) -> str:
-    """Return the folder of the embedded checkpoint for its name, and other names as they are."""
-    return str(mini_clip_path()) if name == EMBEDDED else name
+    """Return the folder of a model of the package, and other names as they are."""
+    folders = {EMBEDDED: mini_clip_path(), EMBEDDED_RECOGNIZER: mini_clip_path().with_name("embedded_recognizer")}
+    return str(folders.get(name, name))
 
 
 # the method of a plain CLIP without training

@@ -5,21 +5,21 @@ from typing import Literal
 
 # the model of functions and commands that are given none
 DEFAULT = "openai/clip-vit-base-patch32"
-# name of the CLIP in the package, which was trained on KinoShapes only
-EMBEDDED = "mini"
+# names of the models in the package: a CLIP that knows colored shapes, and a recognizer of the actions of drawn people
+EMBEDDED, EMBEDDED_RECOGNIZER = "mini", "mini-actions"
 
 Backend = Literal["torch", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8"]
 
 
 def check_model_name(source: str) -> None:
-    """Raise a `FileNotFoundError` or a `ValueError` if a name is neither a folder, a hub id nor `EMBEDDED`."""
+    """Raise a `FileNotFoundError` or a `ValueError` if a name is neither a folder, a hub id nor in the package."""
     path = Path(source)
     if path.is_file():
         raise ValueError(
             f"{source} is a file. A model is a folder or a hub id; turn an official checkpoint into one with "
             "`kinoclip convert METHOD CHECKPOINT --output DIR`."
         )
-    if path.exists() or source == EMBEDDED:
+    if path.exists() or source in (EMBEDDED, EMBEDDED_RECOGNIZER):
         return
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise FileNotFoundError(f"The model folder {source} does not exist.")

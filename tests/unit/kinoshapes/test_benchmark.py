@@ -8,7 +8,8 @@ import pytest
 
 from kinoclip.data.samples import class_names
 from kinoclip.kinoshapes import OBJECTS, render
-from kinoclip.kinoshapes.benchmark import TASKS, action_classes, benchmark_dataset, check_words, chinese_names
+from kinoclip.kinoshapes.benchmark import TASKS, action_classes, benchmark_dataset, chinese_names
+from kinoclip.kinoshapes.benchmarks import check_words
 
 
 def videos(task="actions", split="test", count=1):
@@ -23,11 +24,17 @@ def test_the_task_of_actions_has_nine_objects_six_motions_four_orders_and_three_
     assert {known.label for known in action_classes()}.isdisjoint(known.label for known in action_classes("unseen"))
 
 
-def test_the_words_of_the_embedded_clip_are_those_of_shapes():
+def test_the_embedded_models_know_the_words_of_shapes_or_of_people():
     names = [name for task in TASKS for known in action_classes(task) for name in (known.label, known.paraphrase)]
-    check_words([*names, *OBJECTS, "Some red circles on a noisy wall", "another shape", "nothing"])
+    check_words("mini", [*names, *OBJECTS, "Some red circles on a noisy wall", "another shape", "nothing"])
+    check_words(
+        "mini-actions", ["waving a hand", "two people on a beach", "a person with bent knees", "lying on the back"]
+    )
+    check_words("some/clip", ["juggling"])
     with pytest.raises(ValueError, match=r"not 'juggling' in the label 'juggling balls'. Name a model for your own"):
-        check_words(["red circle", "juggling balls"])
+        check_words("mini", ["red circle", "juggling balls"])
+    with pytest.raises(ValueError, match=r"mini-actions knows what the people of the demo do only, not 'juggling'"):
+        check_words("mini-actions", ["waving", "juggling"])
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -17,6 +17,7 @@ from kinoclip.kinoshapes.clips import Split, clip_generator, sample_borders
 from kinoclip.kinoshapes.figures.acting import FigureSegment, FigureSpec
 from kinoclip.kinoshapes.figures.actions import ACTIONS, DETAILS, UNSEEN, Action
 from kinoclip.kinoshapes.figures.drawing import COLORS, PARTS, THINGS
+from kinoclip.kinoshapes.figures.naming import POSES
 from kinoclip.kinoshapes.figures.places import PLACES
 from kinoclip.kinoshapes.figures.scenes import FigureClip, render_figures
 from kinoclip.kinoshapes.files import build_task
@@ -136,6 +137,14 @@ def chinese_dictionary() -> dict[str, tuple[str, ...]]:
     actions = {action.label: (action.chinese, *action.chinese_synonyms) for action in (*ACTIONS, *UNSEEN, *DETAILS)}
     words = _ZH_PARTS | _ZH_THINGS | _ZH_PLACES | _ZH_COLORS
     return actions | {word: (chinese,) for word, chinese in words.items()}
+
+
+def figure_words() -> Iterator[str]:
+    """Yield the texts of the benchmark whose words the embedded recognizer knows."""
+    for action in (*ACTIONS, *UNSEEN):
+        yield from (action.label, *action.synonyms, action.description)
+    yield from (*POSES, *THINGS, *PLACES, *COLORS)
+    yield "a person in a shirt, trousers and shorts, large and small, seen from the front, left, right, back, middle, two people"
 
 
 def figure_entities(size: str = "kinofigures") -> list[Entity]:
