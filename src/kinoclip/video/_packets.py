@@ -336,7 +336,9 @@ class Cursor:
         Raises:
             LostFrameError: the seek failed.
         """
-        if self.position is None or position - self.position > _READ_ON_PACKETS:
+        # of a remote file, what is read on is fetched
+        read_on = 0 if isinstance(self.session.media.file, RemoteFile) else _READ_ON_PACKETS
+        if self.position is None or position - self.position > read_on:
             self.position = self._seek(position)
         while self.position < position:
             self.next_packet()
