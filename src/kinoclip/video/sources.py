@@ -13,7 +13,7 @@ from kinoclip.video._clip import Clip, FileClip, OnDamage, PictureClip
 from kinoclip.video._remote import RemoteFile
 from kinoclip.video._session import Media
 from kinoclip.video.display import Frame
-from kinoclip.video.errors import VideoDecodeError
+from kinoclip.video.errors import VideoDecodeError, decoding
 from kinoclip.video.pictures import load_from_array, load_from_folder, load_from_list, to_array
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def _open_address(address: str, options: ReadOptions) -> Opened:
     """Open a remote file: an mp4 in place, of which a part is read, and any other from a copy of the whole file."""
     file = RemoteFile(address, options.max_bytes)
     if file.is_mp4:
-        return Opened(address, _open_file(Media.of_file(file, address), options))
+        with decoding(address):
+            media = Media.of_file(file, address)
+        return Opened(address, _open_file(media, options))
     return _open_temporary(address, file.download(options.timeout_seconds), options)
 
 
