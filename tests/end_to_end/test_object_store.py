@@ -57,7 +57,9 @@ def test_a_folder_is_labelled_as_its_local_copy_and_the_output_is_stored(folder,
     assert classify(folder, "--output", tmp_path / "local.jsonl") == 0
     assert classify("s3://bucket/videos/", "--output", "s3://bucket/out.jsonl") == 0
     content = store.cat_file("bucket/out.jsonl")
-    assert [json.loads(line)["video"] for line in content.splitlines()] == [f"s3://bucket/videos/{n}.mp4" for n in range(3)]
+    assert [json.loads(line)["video"] for line in content.splitlines()] == [
+        f"s3://bucket/videos/{n}.mp4" for n in range(3)
+    ]
     assert answers(content) == answers((tmp_path / "local.jsonl").read_bytes())
 
 

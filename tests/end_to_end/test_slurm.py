@@ -50,7 +50,15 @@ def test_two_machines_train_one_run_and_the_same_job_continues_it(slurm, tmp_pat
     for number, clip in enumerate(kinoshapes_clips(6, labels=["red circle", "red star", "red ring"])):
         (tmp_path / "data" / clip.shape).mkdir(parents=True, exist_ok=True)
         write_video(tmp_path / "data" / clip.shape / f"{number}.mp4", clip.frames, clip.spec.fps)
-    arguments = ["kinoshapes/bike", "--data", tmp_path / "data", "--output", tmp_path / "run", "--set", "training.epochs=1"]
+    arguments = [
+        "kinoshapes/bike",
+        "--data",
+        tmp_path / "data",
+        "--output",
+        tmp_path / "run",
+        "--set",
+        "training.epochs=1",
+    ]
     command = ["bash", SCRIPT, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=slurm, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -59,7 +67,9 @@ def test_two_machines_train_one_run_and_the_same_job_continues_it(slurm, tmp_pat
 
 def test_a_job_that_gets_a_signal_ends_its_step_and_is_queued_again(slurm, tmp_path):
     accelerate = tmp_path / "bin" / "accelerate"
-    accelerate.write_text('#!/bin/bash\ntrap "touch $0.$SLURM_NODEID; exit 143" TERM\ntouch $0.started\nwhile :; do sleep 0.05; done\n')
+    accelerate.write_text(
+        '#!/bin/bash\ntrap "touch $0.$SLURM_NODEID; exit 143" TERM\ntouch $0.started\nwhile :; do sleep 0.05; done\n'
+    )
     accelerate.chmod(0o755)
     job = subprocess.Popen(["bash", SCRIPT, "recipe"], cwd=ROOT, env=slurm)
     while not accelerate.with_name("accelerate.started").exists():

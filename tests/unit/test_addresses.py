@@ -29,16 +29,21 @@ def memory(monkeypatch):
     return fsspec.filesystem("memory")
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/a.mp4", "gs://bucket/a.mp4", "hf://datasets/a/b/c.mp4", "memory://a.mp4"])
+@pytest.mark.parametrize(
+    "name", ["s3://bucket/a.mp4", "gs://bucket/a.mp4", "hf://datasets/a/b/c.mp4", "memory://a.mp4"]
+)
 def test_protocols_of_fsspec_are_addresses(name):
     assert is_address(name)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["a.mp4", "/a/b.mp4", "http://a/b.mp4", "https://a/b.mp4", "file:///a.mp4", "local:///a.mp4", "nothing://a", b"s3://a/b", None]
-    + ["zip://a.mp4::file:///b.zip", "simplecache::s3://bucket/a.mp4", "s3:/a.mp4", "://a"],
-)  # fmt: skip
+    [
+        *("a.mp4", "/a/b.mp4", "s3:/a.mp4", "://a", b"s3://a/b", None),
+        *("http://a/b.mp4", "https://a/b.mp4", "file:///a.mp4", "local:///a.mp4", "nothing://a"),
+        *("zip://a.mp4::file:///b.zip", "simplecache::s3://bucket/a.mp4"),
+    ],
+)
 def test_local_files_and_http_and_chains_are_no_addresses(name):
     assert not is_address(name)
 
@@ -48,13 +53,13 @@ def test_files_of_a_folder_are_listed_sorted_without_hidden_ones(memory):
         memory.pipe_file(name, b"x")
     assert list_files("memory://v/") == list_files("memory://v") == ["memory://v/a/c.mp4", "memory://v/b.mp4"]
     assert list_files("memory://v/b.mp4") == ["memory://v/b.mp4"]
-    with pytest.raises(FileNotFoundError, match="^memory://none: the file does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"^memory://none: the file does not exist"):
         list_files("memory://none")
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "adlfs", None)
-    with pytest.raises(ImportError, match="^abfs://a/b.mp4: .*Run `pip install adlfs`"):
+    with pytest.raises(ImportError, match=r"^abfs://a/b.mp4: .*Run `pip install adlfs`"):
         open_filesystem("abfs://a/b.mp4")
 
 
@@ -65,7 +70,11 @@ class NoCredentialsError(Exception):
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (NoCredentialsError("Unable to locate"), RuntimeError, "there are no credentials for this address .Unable to locate"),
+        (
+            NoCredentialsError("Unable to locate"),
+            RuntimeError,
+            "there are no credentials for this address .Unable to locate",
+        ),
         (PermissionError("Forbidden"), OSError, "it cannot be accessed .Forbidden"),
         (FileNotFoundError("x"), FileNotFoundError, "the file does not exist"),
         (KeyError("odd"), OSError, "it cannot be accessed"),
@@ -119,9 +128,13 @@ def test_an_output_at_an_address_is_stored_whole_and_continued_from_there(suffix
 
 @pytest.mark.usefixtures("home")
 def test_an_interrupted_output_stays_on_this_machine_and_is_continued(memory):
-    with pytest.raises(KeyboardInterrupt), working_copy("memory://out/r.jsonl") as file:
-        write(file, "a")
-        raise KeyboardInterrupt
+    def interrupted():
+        with working_copy("memory://out/r.jsonl") as file:
+            write(file, "a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [path.name for path in outputs()] == ["r.jsonl"]
     assert not memory.exists("/out/r.jsonl")
     with working_copy("memory://out/r.jsonl") as file:
@@ -134,7 +147,10 @@ def test_an_interrupted_output_stays_on_this_machine_and_is_continued(memory):
 @pytest.mark.usefixtures("home")
 def test_a_refused_output_leaves_no_copy_and_names_the_address(memory):
     memory.pipe_file("/out/r.jsonl", b'{"no": "record"}\n')
-    with pytest.raises(ValueError, match="^memory://out/r.jsonl does not hold records"), working_copy("memory://out/r.jsonl") as file:
+    with (
+        pytest.raises(ValueError, match=r"^memory://out/r.jsonl does not hold records"),
+        working_copy("memory://out/r.jsonl") as file,
+    ):
         write(file, "a")
     assert not outputs()
 

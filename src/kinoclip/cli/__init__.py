@@ -106,7 +106,9 @@ def _check_places(options: argparse.Namespace) -> None:
         can_be_remote = (options.command, name) == ("classify", "output")
         if "://" in place and not (can_be_remote and is_address(place)):
             advice = ", or an address of fsspec such as s3://bucket/name" if can_be_remote else ""
-            raise UsageError(f"--{name} of kinoclip {options.command} must be a path of this machine{advice}, got {place}.")
+            raise UsageError(
+                f"--{name} of kinoclip {options.command} must be a path of this machine{advice}, got {place}."
+            )
 
 
 def _silence(logging: Any) -> None:

@@ -17,11 +17,19 @@ def add_commands(commands: Any) -> None:
     classify = commands.add_parser("classify", help="name the actions in videos, with your own labels")
     add = classify.add_argument
     shared.add_path_argument(classify, "*")
-    add("--videos-file", metavar="FILE", help="more videos: a text with one per line, or a .parquet with a column video")
+    add(
+        "--videos-file",
+        metavar="FILE",
+        help="more videos: a text with one per line, or a .parquet with a column video",
+    )
     shared.add_label_options(classify, "names to choose from")
     output = "records, .jsonl, .csv or .parquet, a file or address; the same command continues them (default: standard output)"
     add("--output", metavar="FILE", help=output)
-    add("--on", choices=("ray",), help="run on a Ray cluster, that of RAY_ADDRESS; --output is a folder or address then")
+    add(
+        "--on",
+        choices=("ray",),
+        help="run on a Ray cluster, that of RAY_ADDRESS; --output is a folder or address then",
+    )
     add("--workers", type=int, metavar="N", help="with --on: models in memory (default: one per GPU, or per machine)")
     shard = "with --on: videos per file of records (default: %(default)s)"
     add("--shard-size", type=int, default=256, metavar="N", help=shard)
@@ -64,7 +72,9 @@ def _classify(options: argparse.Namespace) -> int:
         return _run_on_ray(options, labels, videos)
     launch = shared.find_launch(options.device)
     if launch is not None and is_address(options.output):
-        raise shared.UsageError("Several processes need a file of this machine as --output. Use --on ray for an address.")
+        raise shared.UsageError(
+            "Several processes need a file of this machine as --output. Use --on ray for an address."
+        )
     with working_copy(options.output) as options.output:
         return _run_here(options, labels, videos, launch)
 

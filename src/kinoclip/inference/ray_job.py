@@ -192,9 +192,7 @@ class ShardWriter:
         with tempfile.TemporaryDirectory(prefix="kinoclip-") as folder:
             file = Path(folder, name)
             load_file(target, file)
-            with RecordOutput(
-                file, job.identity, top_k, locate=job.path, retry=self.settings.retry
-            ) as output:
+            with RecordOutput(file, job.identity, top_k, locate=job.path, retry=self.settings.retry) as output:
                 done = sum(video in output for video in videos)
                 for record in job.label(plan, done=output):
                     output.append(record)

@@ -64,7 +64,7 @@ def test_other_containers_are_copied_and_the_copy_is_deleted(put, make_video, mo
 
 
 def test_a_missing_file_is_an_error_with_its_address(put):
-    with pytest.raises(FileNotFoundError, match="^memory://videos/none.mp4: the file does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"^memory://videos/none.mp4: the file does not exist"):
         VideoReader("memory://videos/none.mp4")
 
 
@@ -100,5 +100,8 @@ def test_a_store_that_fails_is_an_error_and_no_damage_of_the_video(requests, err
 
     address = put(make_video("long.mov", range(100), codec="mjpeg", pix_fmt="yuvj420p"))
     monkeypatch.setattr(RemoteFile, "_fetch", fail)
-    with pytest.raises(OSError, match="^memory://videos/long.mov: it cannot be accessed"), VideoReader(address) as reader:
+    with (
+        pytest.raises(OSError, match=r"^memory://videos/long.mov: it cannot be accessed"),
+        VideoReader(address) as reader,
+    ):
         reader.frames([10, 50, 90])
