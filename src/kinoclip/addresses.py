@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from kinoclip.storage import atomic_file, claimed, file_state
 
 _OTHER_PROTOCOLS = ("file", "local", "http", "https")
 
 
-def is_address(name: object) -> bool:
+def is_address(name: object) -> TypeGuard[str]:
     """Check whether a name is an address of a protocol that fsspec knows; chains of protocols ("::") are none."""
     protocol, separator, _ = name.partition("://") if isinstance(name, str) else ("", "", "")
     if not separator or protocol in _OTHER_PROTOCOLS or "::" in str(name):
@@ -114,6 +114,16 @@ def store_file(source: Path, target: str) -> None:
 
 
 @contextmanager
+def naming(file: Path, name: str) -> Iterator[None]:
+    """Replace the path of a temporary file in errors by the name of what it stands for."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        error.args = tuple(part.replace(str(file), name) if isinstance(part, str) else part for part in error.args)
+        raise
+
+
+@contextmanager
 def working_copy(output: str | None) -> Iterator[str | None]:
     """Yield the local file in which an output is written; for an address, load it before and store it after the block.
 
@@ -125,18 +135,15 @@ def working_copy(output: str | None) -> Iterator[str | None]:
         return
     from huggingface_hub import constants
 
-    address = str(output)
-    folder = Path(constants.HF_HOME) / "kinoclip" / "outputs" / sha256(address.encode()).hexdigest()[:16]
-    file = folder / address.rpartition("/")[2]
+    folder = Path(constants.HF_HOME) / "kinoclip" / "outputs" / sha256(output.encode()).hexdigest()[:16]
+    file = folder / output.rpartition("/")[2]
     folder.mkdir(parents=True, exist_ok=True)
-    before = {} if any(folder.iterdir()) or not load_file(address, file) else file_state(file)
+    before = {} if any(folder.iterdir()) or not load_file(output, file) else file_state(file)
     try:
-        yield str(file)
-        store_file(file, address)
+        with naming(file, output):
+            yield str(file)
+        store_file(file, output)
         before = file_state(file)
-    except (ValueError, OSError, RuntimeError) as error:
-        error.args = tuple(a.replace(str(file), address) if isinstance(a, str) else a for a in error.args)
-        raise
     finally:
         left = list(folder.iterdir())
         if not left or (left == [file] and file_state(file) == before):

@@ -350,9 +350,7 @@ def _list_videos(videos: Any) -> tuple[Iterable[VideoSource], bool]:
 
 def _expand(video: VideoSource) -> list[str] | None:
     """Return the videos in a folder, or the files that match a pattern; None for a single video, such as a folder of frames."""
-    if (is_address(video) and not is_video_file(str(video))) or (
-        isinstance(video, str | Path) and Path(video).is_dir()
-    ):
+    if (is_address(video) and not is_video_file(video)) or (isinstance(video, str | Path) and Path(video).is_dir()):
         inside = find_videos([str(video)]).videos
         if not inside:
             raise FileNotFoundError(f"The folder {video} holds no videos. Name videos, or folders of videos.")

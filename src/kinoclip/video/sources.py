@@ -85,7 +85,7 @@ def open_source(source: VideoSource, options: ReadOptions) -> Opened:
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         return _open_url(source, options)
     if is_address(source):
-        return _open_address(str(source), options)
+        return _open_address(source, options)
     if isinstance(source, str | os.PathLike):
         return _open_path(source, options)
     if isinstance(source, bytes | bytearray | memoryview):
