@@ -110,6 +110,13 @@ def test_a_shard_of_another_job_is_refused_and_named(write, tmp_path):
     assert write(labels=("red circle", "blue ring"), before=job, retry="changed")["done"] == 0
 
 
+def test_a_file_of_somebody_else_is_not_replaced(write, tmp_path):
+    (tmp_path / "part.jsonl").write_text("mine\n")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/part.jsonl does not hold records"):
+        write()
+    assert (tmp_path / "part.jsonl").read_text() == "mine\n"
+
+
 def test_a_folder_with_another_list_of_videos_is_refused(tmp_path):
     job = RayJob(build, str(tmp_path))
     Path(tmp_path, *job._shards(["a"])).touch()
