@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "kinoclip"
 LEVELS = (
     ("lazy",),
     ("registration", "storage"),
+    ("addresses",),
     ("video", "text"),
     ("modeling",),
     ("methods",),

@@ -15,6 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kinoclip.addresses import is_address
 from kinoclip.cli import (
     attributes,
     check,
@@ -35,7 +36,7 @@ from kinoclip.text.labels import nearest
 
 # in the order of the help
 _MODULES = (classify, live, search, suggest, attributes, evaluate, training, models, corpus, translate, check, demo)
-_OF_TRAINING = ("accelerate", "evaluate", "peft")
+_OF_TRAINING = ("accelerate", "evaluate", "peft", "pyarrow")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -92,9 +93,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     when_imported("huggingface_hub.utils.logging", lambda logging: logging.set_verbosity_error())
     when_imported("transformers.utils.logging", _silence)
+    _check_places(options)
     code: int = options.run(options)
     sys.stdout.flush()
     return code
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Check that what a command writes is on this machine; the records of `classify` may be at an address."""
+    for name in ("output", "features", "pictures"):
+        place = str(vars(options).get(name))
+        can_be_remote = (options.command, name) == ("classify", "output")
+        if "://" in place and not (can_be_remote and is_address(place)):
+            advice = ", or an address of fsspec such as s3://bucket/name" if can_be_remote else ""
+            raise UsageError(
+                f"--{name} of kinoclip {options.command} must be a path of this machine{advice}, got {place}."
+            )
 
 
 def _silence(logging: Any) -> None:

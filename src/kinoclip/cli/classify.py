@@ -4,9 +4,11 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kinoclip.addresses import is_address, working_copy
 from kinoclip.cli import options as shared
 
 
@@ -14,10 +16,23 @@ def add_commands(commands: Any) -> None:
     """Register the command and its options."""
     classify = commands.add_parser("classify", help="name the actions in videos, with your own labels")
     add = classify.add_argument
-    shared.add_path_argument(classify)
+    shared.add_path_argument(classify, "*")
+    add(
+        "--videos-file",
+        metavar="FILE",
+        help="more videos: a text with one per line, or a .parquet with a column video",
+    )
     shared.add_label_options(classify, "names to choose from")
-    output = "records, .jsonl, .csv or .parquet; the same command continues them (default: standard output)"
+    output = "records, .jsonl, .csv or .parquet, a file or address; the same command continues them (default: standard output)"
     add("--output", metavar="FILE", help=output)
+    add(
+        "--on",
+        choices=("ray",),
+        help="run on a Ray cluster, that of RAY_ADDRESS; --output is a folder or address then",
+    )
+    add("--workers", type=int, metavar="N", help="with --on: models in memory (default: one per GPU, or per machine)")
+    shard = "with --on: videos per file of records (default: %(default)s)"
+    add("--shard-size", type=int, default=256, metavar="N", help=shard)
     retry = "with --output: label again what could not be read, or what has changed: videos, model, labels or options"
     shared.add_job_options(classify, retry)
     add("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
@@ -47,12 +62,26 @@ def add_commands(commands: Any) -> None:
 def _classify(options: argparse.Namespace) -> int:
     _check_options(options)
     labels = shared.read_label_options(options)
-    videos = shared.find_videos(options.paths, [options.output, options.features, options.pictures])
-    launch = shared.find_launch(options.device)
-    if launch is not None and options.output is None:
-        raise shared.UsageError("Several processes need a file for their records: give --output.")
+    from kinoclip.data.files import read_video_list
+
+    paths = options.paths + ([] if options.videos_file is None else read_video_list(options.videos_file))
+    videos = shared.find_videos(paths, [options.output, options.features, options.pictures])
     if options.isolate is None:
         options.isolate = len(videos) >= shared.ISOLATED_FROM and not options.spans
+    if options.on is not None:
+        return _run_on_ray(options, labels, videos)
+    launch = shared.find_launch(options.device)
+    if launch is not None and is_address(options.output):
+        raise shared.UsageError(
+            "Several processes need a file of this machine as --output. Use --on ray for an address."
+        )
+    with working_copy(options.output) as options.output:
+        return _run_here(options, labels, videos, launch)
+
+
+def _run_here(options: argparse.Namespace, labels: tuple[str, ...] | None, videos: list[str], launch: Any) -> int:
+    if launch is not None and options.output is None:
+        raise shared.UsageError("Several processes need a file for their records: give --output.")
     chosen = None if options.budget is None else _choose_setting(options, videos)
     job = _build_job(options, labels, launch)
     process = {} if launch is None else {"process": launch.process_index, "processes": launch.num_processes}
@@ -72,8 +101,29 @@ def _write(options: argparse.Namespace, job: Any, plan: Any, launch: Any) -> int
     return progress.exit_code
 
 
+def _run_on_ray(options: argparse.Namespace, labels: tuple[str, ...] | None, videos: list[str]) -> int:
+    shared.check_model_options(options)
+    from kinoclip.inference.ray_job import RayJob
+
+    job = RayJob(
+        partial(_build_on, options, labels),
+        options.output,
+        options.device if options.backend == "torch" else "cpu",
+        1 if options.spans else options.batch_size,
+        options.shard_size,
+        options.workers,
+        0 if options.spans else options.top_k,
+        options.retry,
+    )
+    progress = shared.Progress(len(videos))
+    for shard in job.run(videos):
+        progress.failed += shard["failed"]
+        progress.add(shard["videos"])
+    return progress.exit_code
+
+
 def _check_options(options: argparse.Namespace) -> None:
-    shared.check_least(options, top_k=1, clips=1)
+    shared.check_least(options, top_k=1, clips=1, workers=1, shard_size=1)
     shared.check_rate(options)
     threshold, picture = options.threshold, options.picture_format
     needs_frames = options.explain or options.pictures or options.lexicon
@@ -86,8 +136,18 @@ def _check_options(options: argparse.Namespace) -> None:
 
         Budget.parse(options.budget)
         shared.refuse_distributed("classify --budget")
+    if options.on is not None:
+        shared.refuse_distributed("classify --on ray")
     for is_wrong, message in (
         (not 0 <= (threshold or 0) <= 1, f"--threshold must be a probability from 0 to 1, got {threshold}."),
+        (not options.paths and not options.videos_file, "Name videos, or folders of videos."),
+        (options.on and not options.output, "--on ray needs a folder or address for its records: give --output."),
+        (options.on and options.budget, "--budget cannot be used with --on."),
+        (
+            options.on and options.device not in ("auto", "cpu", "cuda"),
+            f"--device must be auto, cpu or cuda with --on, got {options.device}.",
+        ),
+        (options.workers and not options.on, "--workers belongs to --on."),
         (options.retry and not options.output, "--retry continues a file of records: give --output."),
         (options.background and no_labels, "--background competes with labels: give --labels too."),
         (options.chinese_labels and no_labels, "--second-labels belong to labels: give --labels too."),
@@ -189,6 +249,10 @@ def _build_job(options: argparse.Namespace, labels: tuple[str, ...] | None, laun
         digest=options.digest,
         isolate=options.isolate,
     )
+
+
+def _build_on(options: argparse.Namespace, labels: tuple[str, ...] | None, device: str) -> Any:
+    return _build_job(argparse.Namespace(**vars(options) | {"device": device}), labels, None)
 
 
 def _read_descriptions(source: str | None) -> dict[str, str] | None:

@@ -31,7 +31,9 @@ class UsageError(Exception):
 
 def add_path_argument(command: argparse.ArgumentParser, nargs: str = "+") -> None:
     """Register the argument for videos."""
-    command.add_argument("paths", nargs=nargs, metavar="PATH", help="video files, folders or http(s) URLs")
+    command.add_argument(
+        "paths", nargs=nargs, metavar="PATH", help="video files, folders or addresses: http(s)://, s3://, ..."
+    )
 
 
 def add_job_options(command: argparse.ArgumentParser, retry: str) -> None:

@@ -5,10 +5,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from kinoclip.addresses import accessing, is_address, list_files, open_filesystem
 from kinoclip.storage import check_exists
 from kinoclip.text.labels import match_key
 from kinoclip.video.errors import VideoDecodeError
@@ -66,20 +68,25 @@ def find_videos(paths: Sequence[str], exclude: Sequence[str | Path | None] = ())
     """List the videos to read: files and addresses as given, those in folders, and folders of frame images as one video each.
 
     What is given is a video, whatever it holds: reading it is an error if it is none. In a folder, a file is a video by its
-    extension, or else if its first bytes may be those of a video; hidden files are left out.
+    extension, or else if its first bytes may be those of a video; hidden files are left out. An address (`is_address`) without the
+    extension of a video is a folder, in which files are videos by their extension.
 
     Args:
-        paths: files, folders and URLs.
+        paths: files, folders and addresses.
         exclude: what the job writes itself: files, and folders with everything in them.
 
     Raises:
         FileNotFoundError: a path does not exist.
+        OSError: an address cannot be listed.
     """
     own = [os.path.realpath(path) for path in exclude if path is not None]
     found: dict[bool, dict[str, None]] = {True: {}, False: {}}
     for path in paths:
         check_exists(path)
-        if "://" in path:
+        if is_address(path) and not is_video_file(path):
+            for file in list_files(path):
+                found[is_video_file(file)][file] = None
+        elif "://" in path:
             found[True][path] = None
         else:
             inside = walk(Path(path), root_may_hold_frames=True) if Path(path).is_dir() else [("", True)]
@@ -89,6 +96,28 @@ def find_videos(paths: Sequence[str], exclude: Sequence[str | Path | None] = ())
                 if not any(real == o or real.startswith(o + os.sep) for o in own):
                     found[is_video][file] = None
     return FoundVideos(*(list(found[is_video]) for is_video in (True, False)))
+
+
+def read_video_list(source: str) -> list[str]:
+    """Read names of videos from a file or address: one per line of a text, or the column `video` of a .parquet.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it is no such list.
+    """
+    filesystem, path = open_filesystem(source)
+    with accessing(source), filesystem.open(path, "rb") as file:
+        content = file.read()
+    if not source.endswith(".parquet"):
+        return [line for line in os.fsdecode(content).replace("\r\n", "\n").split("\n") if line.strip()]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_table(BytesIO(content))["video"].to_pylist()
+    except (pa.ArrowException, KeyError) as error:
+        raise ValueError(f"{source} must be a Parquet file with a column `video`, which has the names.") from error
+    return list(map(str, names))
 
 
 class FileTree:

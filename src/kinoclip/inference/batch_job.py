@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 # More threads decode no faster than a model on a GPU computes.
 _MAX_DECODERS = 16
-_GPU_BATCH_SIZE = 8
+GPU_BATCH_SIZE = 8
 READ_SECONDS = 600.0
 ISOLATED_MEGABYTES = 4000  # for 4K video with its reference frames, and the sampled frames
 
@@ -44,6 +44,7 @@ class Plan:
         process: the index of this process.
         processes: their number.
         labels: of the job, those of the background last; its classifier has encoded them.
+        cores: for reading; None for an equal share of this machine's.
     """
 
     videos: Sequence[str]
@@ -51,6 +52,7 @@ class Plan:
     process: int = 0
     processes: int = 1
     labels: tuple[str, ...] = ()
+    cores: int | None = None
 
     @cached_property
     def batches(self) -> list[Sequence[str]]:
@@ -355,18 +357,19 @@ def compute_batches(
     """
     threads = threads_per_batch(len(plan.batches), model, one_by_one=one_by_one)
     todo = [(b, n) for b, n in zip(plan.batches, threads, strict=True) if any(v not in done for v in b)]
-    batches = read_batches(read, [batch for batch, _ in todo], plan.processes, seconds)
+    cores = plan.cores or (os.cpu_count() or 1) // plan.processes
+    batches = read_batches(read, [batch for batch, _ in todo], cores, seconds)
     return compute_on_cores(lambda batch: compute(batch) if batch.samples else None, batches, [n for _, n in todo])
 
 
 def read_batches(
     read: Callable[[str], object],
     batches: Sequence[Sequence[str]],
-    processes: int = 1,
+    cores: int | None = None,
     seconds: float = READ_SECONDS,
 ) -> Iterator[ReadBatch]:
-    """Read batches of videos in as many threads as each process has cores, one batch or one video per thread ahead."""
-    threads = max(1, min(_MAX_DECODERS, (os.cpu_count() or 1) // processes))
+    """Read batches of videos in as many threads as there are cores (None: all of this machine), one batch or one video per thread ahead."""
+    threads = max(1, min(_MAX_DECODERS, cores or os.cpu_count() or 1))
     ahead = 1 + threads // max(map(len, batches), default=1)
     with ReadingThreads(read, threads, seconds) as pool:
         waiting: deque[list[Reading[object]]] = deque()
@@ -386,4 +389,4 @@ def choose_batch_size(model: VideoRecognizer, batch_size: int | None) -> int:
     """Return the given batch size, or 1 on a CPU, where more are not faster, and 8 elsewhere."""
     if batch_size is not None:
         return batch_size
-    return 1 if model.device.type == "cpu" else _GPU_BATCH_SIZE
+    return 1 if model.device.type == "cpu" else GPU_BATCH_SIZE

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from tqdm import tqdm
 
-from kinoclip.data.files import find_videos
+from kinoclip.addresses import is_address
+from kinoclip.data.files import find_videos, is_video_file
 from kinoclip.explain.evidence import read_evidence
 from kinoclip.explain.html import notebook_page
 from kinoclip.inference.backends import load_recognizer
@@ -306,7 +307,7 @@ def classify(
     """Classify a video, or each of a list of videos, among your own labels.
 
     Args:
-        videos: a path, an http(s) URL, bytes, a file, an array (T, H, W, 3), a list of images or a folder of frames (all sources of
+        videos: a path, an address, bytes, a file, an array (T, H, W, 3), a list of images or a folder of frames (all sources of
             `VideoReader`); or a list, a generator or a `datasets` column of such; or a folder of videos (`find_videos`), or a
             pattern such as "videos/*.mp4".
         labels: the names to choose from: a list, one string with commas, a file, or a packaged set such as "kinetics400"; by
@@ -348,7 +349,7 @@ def _list_videos(videos: Any) -> tuple[Iterable[VideoSource], bool]:
 
 def _expand(video: VideoSource) -> list[str] | None:
     """Return the videos in a folder, or the files that match a pattern; None for a single video, such as a folder of frames."""
-    if isinstance(video, str | Path) and Path(video).is_dir():
+    if (is_address(video) and not is_video_file(video)) or (isinstance(video, str | Path) and Path(video).is_dir()):
         inside = find_videos([str(video)]).videos
         if not inside:
             raise FileNotFoundError(f"The folder {video} holds no videos. Name videos, or folders of videos.")

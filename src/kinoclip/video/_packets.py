@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from kinoclip.video._session import Session
+from kinoclip.video._remote import RemoteFile
+from kinoclip.video._session import Media, Session
 from kinoclip.video.display import Orientation, read_orientation
 
 if TYPE_CHECKING:
@@ -175,7 +176,13 @@ class PacketTable:
 
 
 def read_table(session: Session) -> PacketTable:
-    """List the packets of a newly opened session."""
+    """List the packets of a newly opened session; of a remote file, a session of its own does without their content."""
+    if isinstance(session.media.file, RemoteFile) and session.parses:
+        view = session.media.file.view()
+        media = Media(session.media.name, file=view)
+        with closing(Session(media, session.stream_number, session.max_pixels, parses=False)) as headers:
+            view.skip_payload()
+            return read_table(headers)
     packets = [
         PacketInfo(
             packet.pts,
@@ -329,7 +336,9 @@ class Cursor:
         Raises:
             LostFrameError: the seek failed.
         """
-        if self.position is None or position - self.position > _READ_ON_PACKETS:
+        # of a remote file, what is read on is fetched
+        read_on = 0 if isinstance(self.session.media.file, RemoteFile) else _READ_ON_PACKETS
+        if self.position is None or position - self.position > read_on:
             self.position = self._seek(position)
         while self.position < position:
             self.next_packet()

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from kinoclip.video._remote import RemoteFile
 from kinoclip.video.errors import VideoDecodeError
 from kinoclip.video.limits import check_time
 from kinoclip.video.sniffing import HEAD_BYTES, VIDEO_FORMATS, check_head, check_regular_file
@@ -35,7 +36,7 @@ class Media:
 
     name: str
     path: Path | None = None
-    file: BinaryIO | None = None
+    file: BinaryIO | RemoteFile | None = None
 
     @staticmethod
     def of_path(path: str | os.PathLike[str], name: str | None = None) -> Media:
@@ -68,14 +69,16 @@ class Media:
     @property
     def can_be_shared(self) -> bool:
         """Whether it can be opened a second time: not a file object of the caller."""
-        return self.file is None or isinstance(self.file, BytesIO)
+        return self.file is None or isinstance(self.file, BytesIO | RemoteFile)
 
     def again(self) -> Media:
         """Return the same media for a second session."""
+        if isinstance(self.file, RemoteFile):
+            return Media(self.name, file=self.file.view())
         return Media(self.name, file=BytesIO(self.file.getvalue())) if isinstance(self.file, BytesIO) else self
 
     @staticmethod
-    def of_file(file: BinaryIO, name: str) -> Media:
+    def of_file(file: BinaryIO | RemoteFile, name: str) -> Media:
         """Check a seekable binary file from its beginning."""
         file.seek(0)
         check_head(file.read(HEAD_BYTES), name)
@@ -91,6 +94,7 @@ class Session:
         stream_number: of the video streams without attached pictures; None takes the largest.
         max_pixels: per frame; larger frames are not decoded.
         decoder_options: further options of FFmpeg's decoder.
+        parses: whether FFmpeg looks into packets for what the container may not say, such as key frames.
     """
 
     media: Media
@@ -98,6 +102,7 @@ class Session:
     max_pixels: int
     decoder_options: Mapping[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    parses: bool = True
 
     container: InputContainer = field(init=False)
     stream: VideoStream = field(init=False)
@@ -113,6 +118,7 @@ class Session:
             "protocol_whitelist": "file",
             "max_pixels": str(self.max_pixels),
             "max_streams": str(_MAX_STREAMS),
+            **({} if self.parses else {"fflags": "noparse"}),
         }
         target: dict[str, Any] = {"file": str(self.media.path)}
         if self.media.file is not None:

@@ -14,6 +14,10 @@ class VideoRefusedError(VideoDecodeError):
     """The source is not a video, or would make FFmpeg open something else; nothing of it was decoded."""
 
 
+class SourceError(Exception):
+    """The bytes of a video cannot be read, which is no damage of the video; `decoding` raises the cause."""
+
+
 class VideoTimeoutError(VideoDecodeError):
     """Reading the video takes longer than allowed."""
 
@@ -33,6 +37,8 @@ def decoding(name: str, failure: str = "it cannot be decoded", advice: str = "Re
         yield
     except VideoDecodeError:
         raise
+    except SourceError as error:
+        raise error.__cause__ or error from None
     except Exception as error:
         raise VideoDecodeError(f"{name}: {failure} ({describe(error)}). {advice}") from error
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from kinoclip.video._session import Media, Session, reason_of, refuse_to_open
 from kinoclip.video.display import Frame, read_orientation, to_rgb
@@ -73,7 +73,7 @@ class LiveSession(Session):
         options = {"max_pixels": str(self.max_pixels), **_START_AT_ONCE}
         scheme = name.partition("://")[0].lower()
         if self.media.file is not None:
-            target = {"file": _Pipe(self.media.file), "io_open": refuse_to_open}
+            target = {"file": _Pipe(cast("BinaryIO", self.media.file)), "io_open": refuse_to_open}
             options["format_whitelist"] = _NETWORK_FORMATS
         elif self.media.path is not None:
             target = {"file": str(self.media.path)}

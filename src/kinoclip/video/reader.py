@@ -33,7 +33,8 @@ class VideoReader:
     Non-square pixels are not stretched and interlaced frames not separated, as in every official reader.
 
     Args:
-        source: a path; an http or https address; bytes; a binary file, read from its beginning; frames as an array or tensor
+        source: a path; an http or https address; an address that fsspec opens, such as s3:// or hf:// (see `is_address`), of which
+            mp4 and mov files are read in part; bytes; a binary file, read from its beginning; frames as an array or tensor
             (T, H, W, 3) or (T, 3, H, W) (channels last if both axes have 3), uint8 or float from 0 to 1; a list of images; a folder of
             image files in natural order, with EXIF orientation applied; a dict with `bytes` or `path`, as `datasets.Video` stores it;
             a `VideoDecoder` of torchcodec.

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
 
+from kinoclip.addresses import is_address
 from kinoclip.video._clip import Clip, FileClip, OnDamage, PictureClip
+from kinoclip.video._remote import RemoteFile
 from kinoclip.video._session import Media
 from kinoclip.video.display import Frame
-from kinoclip.video.errors import VideoDecodeError
+from kinoclip.video.errors import VideoDecodeError, decoding
 from kinoclip.video.pictures import load_from_array, load_from_folder, load_from_list, to_array
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def open_source(source: VideoSource, options: ReadOptions) -> Opened:
     """
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         return _open_url(source, options)
+    if is_address(source):
+        return _open_address(source, options)
     if isinstance(source, str | os.PathLike):
         return _open_path(source, options)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -99,7 +103,7 @@ def open_source(source: VideoSource, options: ReadOptions) -> Opened:
     if hasattr(source, "get_frames_at"):
         return _open_decoder(source, options)
     raise TypeError(
-        f"A video must be a path, http(s) address, bytes, binary file, array of frames, list of images, folder of images, a dict "
+        f"A video must be a path, address, bytes, binary file, array of frames, list of images, folder of images, a dict "
         f"with bytes or path, or a VideoDecoder of torchcodec, got {type(source).__name__}."
     )
 
@@ -154,8 +158,22 @@ def _open_url(url: str, options: ReadOptions) -> Opened:
     path = download(
         url, max_bytes=options.max_bytes, timeout_seconds=options.timeout_seconds, allow_local=options.allow_local
     )
+    return _open_temporary(url, path, options)
+
+
+def _open_address(address: str, options: ReadOptions) -> Opened:
+    """Open a remote file: an mp4 in place, of which a part is read, and any other from a copy of the whole file."""
+    file = RemoteFile(address, options.max_bytes)
+    if file.is_mp4:
+        with decoding(address):
+            media = Media.of_file(file, address)
+        return Opened(address, _open_file(media, options))
+    return _open_temporary(address, file.download(options.timeout_seconds), options)
+
+
+def _open_temporary(name: str, path: Path, options: ReadOptions) -> Opened:
     try:
-        return Opened(url, _open_file(Media.of_path(path, url), options), path)
+        return Opened(name, _open_file(Media.of_path(path, name), options), path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -61,6 +61,8 @@ def test_a_text_of_labels_never_opens_a_file_of_the_server(handler, video, tmp_p
             "Video 1 of 1 cannot be used: It must be an http(s) address, or the bytes of a file of at most",
         ),
         ("file:///etc/passwd", "Video 1 of 1 cannot be used: It must be an http(s) address"),
+        ("s3://bucket/clip.mp4", "Video 1 of 1 cannot be used: It must be an http(s) address"),
+        ("hf://datasets/a/b/clip.mp4", "Video 1 of 1 cannot be used: It must be an http(s) address"),
         ("", "Video 1 of 1 cannot be used: It must be"),
         (None, "Video 1 of 1 cannot be used: It must be an http(s) address, or the bytes of a file of at most 100 MB"),
         ({"path": "/etc/passwd"}, "Video 1 of 1 cannot be used: It must be"),

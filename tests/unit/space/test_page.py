@@ -6,11 +6,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import fsspec
 import pytest
 
 gradio = pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 
-from kinoclip.space.limits import Limits  # noqa: E402
+from kinoclip.space.limits import Limits, check_video  # noqa: E402
 from kinoclip.space.page import limit_downloads  # noqa: E402
 from kinoclip.video.download import download  # noqa: E402
 
@@ -46,3 +47,10 @@ def test_a_download_that_is_too_large_ends_and_leaves_nothing(address, fetch, tm
         fetch(address, megabytes=0)
     assert caught.value.message == f"{address}: larger than max_bytes=0."
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_address_with_the_credentials_of_the_server_is_not_opened(fetch, video_path):
+    fsspec.filesystem("memory").pipe_file("/clip.mp4", video_path.read_bytes())
+    assert fetch("memory://clip.mp4") == str(Path("memory:/clip.mp4").absolute())  # Gradio takes it for a missing file
+    with pytest.raises(FileNotFoundError):
+        check_video("memory://clip.mp4", Limits())

@@ -1,0 +1,87 @@
+"""Training on several machines: the script for SLURM with stand-ins for its programs, and the configurations of accelerate."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kinoclip.kinoshapes import kinoshapes_clips, write_video
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "slurm" / "train.sbatch"
+CONFIGS = sorted((ROOT / "examples" / "accelerate").glob("*.yaml"))
+# `srun` runs a command once per machine, and passes SIGTERM on
+SRUN = """#!/bin/bash
+shift
+trap 'kill -TERM $(jobs -p)' TERM
+for node in 0 1; do SLURM_NODEID=$node "$@" & done
+code=0
+for job in $(jobs -p); do wait "$job" || code=$?; done
+exit $code
+"""
+SCONTROL = """#!/bin/bash
+echo "$@" >> "$(dirname "$0")/asked"
+[ "$1" = show ] && printf '127.0.0.1\\n127.0.0.1\\n'
+exit 0
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """The environment of a job on two machines without GPUs, in which `bin` holds the programs of SLURM."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[1-2]"}
+    cpu = {"CONFIG": "examples/accelerate/cpu.yaml", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **job, **cpu, "PATH": path}
+
+
+def test_two_machines_train_one_run_and_the_same_job_continues_it(slurm, tmp_path):
+    pytest.importorskip("accelerate", reason="pip install 'kinoclip[train]'")
+    for number, clip in enumerate(kinoshapes_clips(6, labels=["red circle", "red star", "red ring"])):
+        (tmp_path / "data" / clip.shape).mkdir(parents=True, exist_ok=True)
+        write_video(tmp_path / "data" / clip.shape / f"{number}.mp4", clip.frames, clip.spec.fps)
+    arguments = [
+        "kinoshapes/bike",
+        "--data",
+        tmp_path / "data",
+        "--output",
+        tmp_path / "run",
+        "--set",
+        "training.epochs=1",
+    ]
+    command = ["bash", SCRIPT, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=slurm, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["processes"] == 2
+
+
+def test_a_job_that_gets_a_signal_ends_its_step_and_is_queued_again(slurm, tmp_path):
+    accelerate = tmp_path / "bin" / "accelerate"
+    accelerate.write_text(
+        '#!/bin/bash\ntrap "touch $0.$SLURM_NODEID; exit 143" TERM\ntouch $0.started\nwhile :; do sleep 0.05; done\n'
+    )
+    accelerate.chmod(0o755)
+    job = subprocess.Popen(["bash", SCRIPT, "recipe"], cwd=ROOT, env=slurm)
+    while not accelerate.with_name("accelerate.started").exists():
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=60) == 143
+    assert {path.name for path in accelerate.parent.glob("accelerate.[01]")} == {"accelerate.0", "accelerate.1"}
+    assert (tmp_path / "bin" / "asked").read_text().splitlines()[-1] == f"requeue {os.getpid()}"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_accelerate_knows_every_key_of_a_configuration(path):
+    config_args = pytest.importorskip("accelerate.commands.config.config_args", reason="pip install 'kinoclip[train]'")
+    config = config_args.load_config_from_file(str(path))
+    assert config.num_machines == 1
