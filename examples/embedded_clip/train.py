@@ -186,7 +186,8 @@ def save_recognizer(folder: Path, temporal: nn.Module) -> None:
     _set_dtype(folder / "config.json")
     towers = load_file(clip / "model.safetensors")
     whole = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
+    for name in ("model.safetensors", "kinoclip_shim.py"):
+        (folder / name).unlink()
     save_file(
         {name: t for name, t in whole.items() if name not in towers}, folder / "head.safetensors", {"format": "pt"}
     )

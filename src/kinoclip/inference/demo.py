@@ -9,7 +9,6 @@ from kinoclip.explain.drawing import saliency_bar
 from kinoclip.inference.classifier import Classifier
 from kinoclip.inference.saving import save_explanation
 from kinoclip.kinoshapes import kinoshapes_clips, label_names, write_video
-from kinoclip.kinoshapes.clips import clip_generator
 from kinoclip.kinoshapes.figures.benchmark import figure_classes, sample_figures
 from kinoclip.kinoshapes.figures.scenes import render_figures
 from kinoclip.modeling.names import EMBEDDED, EMBEDDED_RECOGNIZER
@@ -36,10 +35,8 @@ def _show_people(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
     right = 0
     order = np.random.default_rng(seed).permutation(len(actions)).tolist()
     for number in range(num_videos):
-        rng = clip_generator(seed, "test", number)
-        clip = render_figures(
-            sample_figures(rng, "actions", actions[order[number % len(order)]], height=240, width=320)
-        )
+        rng, action = np.random.default_rng((seed, number)), actions[order[number % len(order)]]
+        clip = render_figures(sample_figures(rng, "actions", action, height=240, width=320))
         path = write_video(folder / f"person_{number}.mp4", clip.frames, clip.spec.fps)
         answer = classifier.classify(str(path), top_k=3, explain=True)
         right += answer.label == clip.label
