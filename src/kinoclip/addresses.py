@@ -14,13 +14,18 @@ from typing import Any, TypeGuard
 
 from kinoclip.storage import atomic_file, claimed, file_state
 
-_OTHER_PROTOCOLS = ("file", "local", "http", "https")
+# Stores whose hosts and credentials are configured on this machine. Other protocols of fsspec reach files of this machine, or any host
+# that an address names, for which only http(s) has checks.
+_STORES = (
+    *("s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oci", "oss", "tos", "tosfs", "lakefs", "dbfs"),
+    *("hf", "gdrive", "dropbox", "box", "memory"),
+)
 
 
 def is_address(name: object) -> TypeGuard[str]:
-    """Check whether a name is an address of a protocol that fsspec knows; chains of protocols ("::") are none."""
+    """Check whether a name is an address of a store that fsspec knows; chains of protocols ("::") are none."""
     protocol, separator, _ = name.partition("://") if isinstance(name, str) else ("", "", "")
-    if not separator or protocol in _OTHER_PROTOCOLS or "::" in str(name):
+    if not separator or protocol not in _STORES or "::" in str(name):
         return False
     from fsspec import available_protocols  # it takes a tenth of a second to import
 
