@@ -79,7 +79,7 @@ def train_head(
             loss.backward()
             nn.utils.clip_grad_norm_(temporal.parameters(), 1.0)
             optimizer.step()
-            total += float(loss)
+            total += loss.item()
         losses.append(total / steps)
         sys.stderr.write(f"epoch {epoch} of the temporal head: {losses[-1]:.4f}\n")
     return losses

@@ -58,7 +58,7 @@ class Muon:
     def step(self, learning_rate: float, weight_decay: float) -> None:
         """Update every matrix; steps are about as large as those of AdamW at the same learning rate."""
         for stack, average in zip(self.stacks, self.averages, strict=True):
-            gradients = torch.stack([matrix.grad for matrix in stack])
+            gradients = torch.stack([torch.zeros_like(m) if m.grad is None else m.grad for m in stack])
             average.lerp_(gradients, 1 - self.momentum)
             updates = orthogonalize(gradients.lerp(average, self.momentum))
             scale = 0.2 * max(updates.shape[-2:]) ** 0.5

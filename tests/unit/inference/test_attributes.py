@@ -30,7 +30,11 @@ def test_a_lexicon_may_be_a_file_or_phrases(tmp_path):
 @pytest.mark.parametrize(
     ("source", "error", "said"),
     [
-        ("nothing", FileNotFoundError, "must be a file, or one of .*, imagenet1k, kinoshapes, wordnet; got 'nothing'"),
+        (
+            "nothing",
+            FileNotFoundError,
+            "must be a file, or one of .*, imagenet1k, kinoshapes, kinofigures, wordnet; got 'nothing'",
+        ),
         ("nothing.txt", FileNotFoundError, "nothing.txt"),
         ("kinetics400:noun.act", ValueError, "'kinetics400' has no parts, got 'kinetics400:noun.act'"),
         ("wordnet:verb.motion", ValueError, "files of WordNet's nouns are .*noun.animal.*; got 'verb.motion'"),

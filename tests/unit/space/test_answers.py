@@ -69,7 +69,7 @@ def test_the_number_of_frames_is_the_visitors(models, video_path):
         ({"threshold": 2.0}, "The threshold must be from 0 to 1, got 2.0."),
         ({"model": "../etc"}, "The model must be one of mini, got '../etc'."),
         ({"labels": ("red circle " * 40,)}, "The label 'red circle"),
-        ({"labels": ("dancing",)}, "The embedded model knows the colored shapes of the demo only, not 'dancing'"),
+        ({"labels": ("dancing",)}, "The embedded model mini knows the colored shapes of the demo only, not 'dancing'"),
     ],
 )
 def test_numbers_and_models_that_do_not_exist_are_refused(models, video_path, changed, message):
