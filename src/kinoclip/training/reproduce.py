@@ -144,7 +144,9 @@ def _reason(pair: tuple[RowResult, str]) -> list[str]:
 @contextmanager
 def _timed(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     """Add the time and the machine of this call to the record of a job; yield a function that returns the record."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": 0.0, "machines": []}
+    before: dict[str, Any] = {"seconds": 0.0, "machines": []}
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
     machine, began = describe_environment(), time.monotonic()
     machines = before["machines"] if machine in before["machines"] else [*before["machines"], machine]
 
