@@ -16,7 +16,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 25 $(TESTS)
 
 # Attacks on the reader, files, jobs, memory and the Space; .github/RELIABILITY.md holds the results.
-CHAOS := tests/chaos tests/end_to_end/test_ray.py tests/end_to_end/test_scale.py tests/end_to_end/test_signals.py tests/end_to_end/test_space.py \
+CHAOS := tests/chaos tests/end_to_end/test_ray.py tests/end_to_end/test_slurm.py tests/end_to_end/test_scale.py \
+	tests/end_to_end/test_signals.py tests/end_to_end/test_space.py \
 	tests/unit/space tests/unit/test_storage.py tests/unit/inference/test_record_output.py tests/unit/methods/test_auto.py \
 	tests/unit/modeling/test_checkpoints.py tests/unit/training/test_checkpoints.py tests/unit/hub/test_publish.py \
 	$(addprefix tests/unit/video/test_,refusals.py damage.py download.py pictures.py sources.py resources.py isolation.py)

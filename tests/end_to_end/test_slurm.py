@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from chaos.limits import IS_FULL
 
 from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
@@ -45,7 +46,8 @@ def slurm(tmp_path):
     return {**os.environ, **job, **cpu, "PATH": path}
 
 
-def test_two_machines_train_one_run_and_the_same_job_continues_it(slurm, tmp_path):
+@pytest.mark.skipif(not IS_FULL, reason="`make chaos`: four processes that import torch")
+def test_two_machines_train_one_run(slurm, tmp_path):
     pytest.importorskip("accelerate", reason="pip install 'kinoclip[train]'")
     for number, clip in enumerate(kinoshapes_clips(6, labels=["red circle", "red star", "red ring"])):
         (tmp_path / "data" / clip.shape).mkdir(parents=True, exist_ok=True)
@@ -65,19 +67,31 @@ def test_two_machines_train_one_run_and_the_same_job_continues_it(slurm, tmp_pat
     assert json.loads((tmp_path / "run" / "training.json").read_text())["processes"] == 2
 
 
-def test_a_job_that_gets_a_signal_ends_its_step_and_is_queued_again(slurm, tmp_path):
+def test_a_launcher_per_machine_knows_its_rank_and_gets_the_signal_after_which_the_job_is_queued_again(
+    slurm, tmp_path
+):
     accelerate = tmp_path / "bin" / "accelerate"
-    accelerate.write_text(
-        '#!/bin/bash\ntrap "touch $0.$SLURM_NODEID; exit 143" TERM\ntouch $0.started\nwhile :; do sleep 0.05; done\n'
-    )
+    lines = [
+        'trap "touch $0.$SLURM_NODEID.ended; exit 143" TERM',
+        'echo "$@" > $0.$SLURM_NODEID',
+        "while :; do sleep 0.05; done",
+    ]
+    accelerate.write_text("\n".join(["#!/bin/bash", *lines, ""]))
     accelerate.chmod(0o755)
-    job = subprocess.Popen(["bash", SCRIPT, "recipe"], cwd=ROOT, env=slurm)
-    while not accelerate.with_name("accelerate.started").exists():
+    job = subprocess.Popen(["bash", SCRIPT, "recipe", "--data", "my data"], cwd=ROOT, env=slurm)
+    places = [accelerate.with_name(f"accelerate.{node}") for node in (0, 1)]
+    while not all(place.exists() and place.read_text() for place in places):
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=60) == 143
-    assert {path.name for path in accelerate.parent.glob("accelerate.[01]")} == {"accelerate.0", "accelerate.1"}
+    assert all(place.with_name(f"{place.name}.ended").exists() for place in places)
     assert (tmp_path / "bin" / "asked").read_text().splitlines()[-1] == f"requeue {os.getpid()}"
+    port = 20000 + os.getpid() % 20000
+    expected = (
+        "launch --config_file examples/accelerate/cpu.yaml --num_machines 2 --num_processes 2 --machine_rank {} "
+        f"--main_process_ip 127.0.0.1 --main_process_port {port} -m kinoclip train recipe --data my data --resume"
+    )
+    assert [place.read_text().strip() for place in places] == [expected.format(node) for node in (0, 1)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

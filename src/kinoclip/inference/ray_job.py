@@ -129,7 +129,7 @@ class RayJob:
             pool = ActorPoolStrategy(
                 min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
             )
-            options = {"batch_size": 1, "compute": pool, "num_cpus": cores, "num_gpus": int(has_gpu)}
+            options: dict[str, Any] = {"batch_size": 1, "compute": pool, "num_cpus": cores, "num_gpus": int(has_gpu)}
             done = from_items(rows, override_num_blocks=len(rows)).map_batches(
                 _Actor, fn_constructor_args=(writer,), **options
             )
