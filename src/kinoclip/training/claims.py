@@ -161,8 +161,8 @@ def _test(claim: Claim, differences: NDArray[np.float64], seed: int) -> tuple[tu
     means = 100 * ((by_video @ kinds.T) * by_seed).sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     least, most = (0.0, claim.margin) if claim.direction == "greater" else (-claim.margin, -claim.margin)
-    tails = (1 + (means <= least).sum()) / (_DRAWS + 1), (1 + (means >= most).sum()) / (_DRAWS + 1)
-    return (round(float(low), 4), round(float(high), 4)), *map(float, tails)
+    holds, fails = (float(1 + tail.sum()) / (_DRAWS + 1) for tail in (means <= least, means >= most))
+    return (round(float(low), 4), round(float(high), 4)), holds, fails
 
 
 def _adjust(values: Sequence[float]) -> list[float]:

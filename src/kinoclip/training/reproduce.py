@@ -114,11 +114,14 @@ def _conclude(
 ) -> None:
     """Decide the claims of the files of rows, and write them with accuracies, time and machines into the table."""
     decided: dict[str, list[dict[str, Any]]] = {}
-    lines = [f"Measured in {work['seconds'] / 3600:.2f} hours on:", ""]
+    seeds = sorted({seed for result in results for seed in result.seeds})
+    lines = [f"Measured in {work['seconds'] / 3600:.2f} hours, with seeds {', '.join(map(str, seeds))}, on:", ""]
     lines += [f"- {', '.join(f'{name} {value}' for name, value in one.items())}" for one in work["machines"]]
     for file in dict.fromkeys(result.recipe.partition("/")[0] for result in results):
+        if not (known := claims.load_claims(file)):
+            continue
         rows = [row for row in results if row.recipe.partition("/")[0] == file]
-        verdicts = claims.decide(claims.load_claims(file), rows)
+        verdicts = claims.decide(known, rows)
         decided[file] = [verdict.to_dict() for verdict in verdicts]
         lines += ["", f"## {file}: accuracy by group", "", *claims.render_groups(rows)]
         explained = [(row, name) for row in rows for name in REASONS if name in row.measured]
@@ -144,7 +147,8 @@ def _reason(pair: tuple[RowResult, str]) -> list[str]:
 @contextmanager
 def _timed(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     """Add the time and the machine of this call to the record of a job; yield a function that returns the record."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": 0.0, "machines": []}
+    before: dict[str, Any] = {"seconds": 0.0, "machines": []}
+    before |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     machine, began = describe_environment(), time.monotonic()
     machines = before["machines"] if machine in before["machines"] else [*before["machines"], machine]
 
