@@ -103,7 +103,7 @@ def test_a_table_with_claims_ends_with_verdicts_groups_time_and_pictures(tmp_pat
     assert [first[name] for name in ("paper", "row", "over", "seeds")] == ["BIKE", "clip-saliency", "clip", 1]
     assert len(found["kinofigures"]) == 1  # the other rows are not compared with each other
     text = (tmp_path / "out" / "results.md").read_text()
-    assert "Measured in 0.0" in text
+    assert "hours, with seeds 0, on:" in text
     assert "| row | what | all | motion | reversed | object | two people | test | views |" in text
     assert "--quick: fewer rows" in text
     assert "kinofigures/tam" not in text  # is not among the quick rows

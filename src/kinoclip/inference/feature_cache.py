@@ -41,11 +41,15 @@ def hash_model(model: VideoRecognizer) -> str:
         values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
         return [str(tensor.dtype), list(tensor.shape), zlib.crc32(values)]
 
-    config = {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
     state = model.state_dict()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         weights = dict(zip(state, pool.map(checksum, state.values()), strict=True))
-    return hash_json([type(model).__name__, config, model.content_hash, weights])
+    return hash_json([type(model).__name__, relevant_config(model), model.content_hash, weights])
+
+
+def relevant_config(model: VideoRecognizer) -> dict[str, Any]:
+    """Return the fields of a model's config that features may depend on."""
+    return {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
 
 
 class FeatureStore:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from kinoclip.data.samples import ReadableSamples, VideoSamples, collate_readable, row_source
-from kinoclip.inference.feature_cache import FeatureStore
+from kinoclip.inference.feature_cache import FeatureStore, relevant_config
 from kinoclip.modeling.recognizer import VideoRecognizer, evaluation_mode
 from kinoclip.modeling.video_processing import frame_inputs
 from kinoclip.storage import hash_tensors
@@ -134,7 +134,7 @@ class FeatureSamples(VideoSamples):
                 "data.augmentation to none and data.random_frames to false, or training.cache_features to false."
             )
         frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
-        encoder = hash_tensors({**frozen, **dict(model.named_buffers())})
+        encoder = hash_tensors({**frozen, **dict(model.named_buffers())}, relevant_config(model))
         self._store = FeatureStore(
             folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views", samples.discarded]
         )

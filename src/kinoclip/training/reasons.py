@@ -5,6 +5,7 @@ from itertools import islice
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
@@ -63,12 +64,12 @@ def _compare(clip: FigureClip, frames: list[int], named: Tensor, names: list[str
         if name not in _DRAWN or named.shape[1:] == (1, 1):  # a frame that is aligned as a whole has no parts
             continue
         people = range(1 if name in THINGS else len(clip.joints))
-        masks = [torch.from_numpy(clip.mask(part, person)[frames]) for part in _DRAWN[name] for person in people]
-        mask = torch.stack(masks).any(0)
+        drawn = [clip.mask(part, person)[frames] for part in _DRAWN[name] for person in people]
+        mask = torch.from_numpy(np.any(drawn, axis=0))
         height, width = mask.shape[1:]
         left = (width - height) // 2  # the model sees the middle square
-        grid = (named.shape[1], named.shape[2])
-        shown = adaptive_avg_pool2d(mask[:, None, :, left : left + height].float(), grid)[:, 0] > 0
+        square = mask[:, None, :, left : left + height].float()
+        shown = adaptive_avg_pool2d(square, (named.shape[1], named.shape[2]))[:, 0] > 0
         for patches, seen in zip(named == number, shown, strict=True):
             if patches.any():
                 yield float(seen[patches].double().mean()), float(seen.double().mean())

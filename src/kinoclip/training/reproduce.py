@@ -114,11 +114,14 @@ def _conclude(
 ) -> None:
     """Decide the claims of the files of rows, and write them with accuracies, time and machines into the table."""
     decided: dict[str, list[dict[str, Any]]] = {}
-    lines = [f"Measured in {work['seconds'] / 3600:.2f} hours on:", ""]
+    seeds = sorted({seed for result in results for seed in result.seeds})
+    lines = [f"Measured in {work['seconds'] / 3600:.2f} hours, with seeds {', '.join(map(str, seeds))}, on:", ""]
     lines += [f"- {', '.join(f'{name} {value}' for name, value in one.items())}" for one in work["machines"]]
     for file in dict.fromkeys(result.recipe.partition("/")[0] for result in results):
+        if not (known := claims.load_claims(file)):
+            continue
         rows = [row for row in results if row.recipe.partition("/")[0] == file]
-        verdicts = claims.decide(claims.load_claims(file), rows)
+        verdicts = claims.decide(known, rows)
         decided[file] = [verdict.to_dict() for verdict in verdicts]
         lines += ["", f"## {file}: accuracy by group", "", *claims.render_groups(rows)]
         explained = [(row, name) for row in rows for name in REASONS if name in row.measured]

@@ -7,7 +7,8 @@ from kinoclip.data.samples import VideoSamples
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.text.attributes import read_attributes, write_attributes
-from kinoclip.training.batches import BatchPlan, seed_micro_batch, update_batches
+from kinoclip.training.batches import BatchPlan, FeatureSamples, seed_micro_batch, update_batches
+from kinoclip.training.build_model import build_model, freeze_parameters
 from kinoclip.training.recipe import Recipe, load_recipe
 from kinoclip.training.trainer import train
 
@@ -126,6 +127,19 @@ def test_tokens_that_a_trained_projection_changes_are_not_stored(shapes, tmp_pat
     )
     with pytest.raises(ValueError, match="only if the encoder of frames is frozen"):
         train(recipe, shapes, tmp_path / "run")
+
+
+def test_models_of_the_same_weights_and_other_settings_share_no_features(shapes, tmp_path):
+    settings = {"model.region_projection": "shared", "data.augmentation": "none"}
+    counts = []
+    for merged in (0, 4):
+        recipe = load_recipe("benchmark/alt-r0").with_settings({**FROZEN, **settings, "model.merge_r": merged})
+        model, own = build_model(recipe, ["a"])
+        freeze_parameters(model, recipe.training)
+        stored = FeatureSamples(VideoSamples(shapes.select([0]), own.video_processor), tmp_path, model)
+        stored.fill(model)
+        counts.append(stored[0]["frames"]["tokens"].shape[2])
+    assert counts[1] < counts[0] == 36
 
 
 def test_training_attributes_decodes_no_video_and_validation_each_once(shapes, broken, recipe, tmp_path, monkeypatch):
