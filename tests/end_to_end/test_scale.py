@@ -127,8 +127,9 @@ def test_two_processes_that_are_killed_are_continued_by_one_or_two(processes, wh
     output = tmp_path / "out.jsonl"
     group = start_two(output)
     wait_for_records(group[0], tmp_path, ".out.jsonl.part-*.jsonl")
-    for job in group:
-        assert end(job, signal.SIGKILL)[0] == -signal.SIGKILL
+    for job in group:  # both before either is waited for
+        job.kill()
+    assert [end(job, signal.SIGKILL)[0] for job in group] == [-signal.SIGKILL] * 2
     assert not output.exists()
     ended = [end(job) for job in (start_two(output) if processes == 2 else [start(output)])]
     assert [code for code, _ in ended] == [0] * processes, ended
