@@ -23,13 +23,8 @@ _STORES = (
 
 
 def is_address(name: object) -> TypeGuard[str]:
-    """Check whether a name is an address of a store that fsspec knows; chains of protocols ("::") are none."""
-    protocol, separator, _ = name.partition("://") if isinstance(name, str) else ("", "", "")
-    if not separator or protocol not in _STORES or "::" in str(name):
-        return False
-    from fsspec import available_protocols  # it takes a tenth of a second to import
-
-    return protocol in available_protocols()
+    """Check whether a name is an address of a store (`_STORES`), and not a chain of protocols ("::")."""
+    return isinstance(name, str) and "://" in name and "::" not in name and name.partition("://")[0] in _STORES
 
 
 def open_filesystem(name: str) -> tuple[Any, str]:
@@ -59,7 +54,7 @@ def accessing(address: str) -> Iterator[None]:
     Raises:
         FileNotFoundError: the file does not exist.
         OSError: it cannot be accessed.
-        RuntimeError: there are no credentials, which holds for all files.
+        RuntimeError: credentials are missing, for this file as for all others of the store.
     """
     try:
         yield
@@ -71,7 +66,7 @@ def accessing(address: str) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if "Credential" in type(error).__name__:
             raise RuntimeError(
-                f"{address}: there are no credentials for this address ({reason.rstrip('.')}). Set them as its library reads "
+                f"{address}: credentials for this address are missing ({reason.rstrip('.')}). Set them as its library reads "
                 "them, for S3 in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or with `aws configure`."
             ) from error
         raise OSError(

@@ -106,7 +106,7 @@ def test_missing_credentials_are_one_error(path, monkeypatch, capsys, tmp_path):
     fsspec.filesystem("s3").clear_instance_cache()
     assert classify(path) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"kinoclip: {path}: there are no credentials for this address")
+    assert line.startswith(f"kinoclip: {path}: credentials for this address are missing")
 
 
 def test_a_few_frames_of_a_long_video_transfer_a_small_part_of_it(server, store, tmp_path, monkeypatch):

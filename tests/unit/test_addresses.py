@@ -73,7 +73,7 @@ class NoCredentialsError(Exception):
         (
             NoCredentialsError("Unable to locate"),
             RuntimeError,
-            "there are no credentials for this address .Unable to locate",
+            "credentials for this address are missing .Unable to locate",
         ),
         (PermissionError("Forbidden"), OSError, "it cannot be accessed .Forbidden"),
         (FileNotFoundError("x"), FileNotFoundError, "the file does not exist"),

@@ -103,7 +103,7 @@ def read_video_list(source: str) -> list[str]:
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: it is no such list.
+        ValueError: the Parquet file is damaged or lacks the column.
     """
     filesystem, path = open_filesystem(source)
     with accessing(source), filesystem.open(path, "rb") as file:

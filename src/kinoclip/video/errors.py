@@ -15,7 +15,7 @@ class VideoRefusedError(VideoDecodeError):
 
 
 class SourceError(Exception):
-    """The bytes of a video cannot be read, which is no damage of the video; `decoding` raises the cause."""
+    """The bytes of a video cannot be read from its store, though the video may be intact; `decoding` raises the cause."""
 
 
 class VideoTimeoutError(VideoDecodeError):
