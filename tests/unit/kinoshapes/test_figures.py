@@ -21,7 +21,7 @@ from kinoclip.kinoshapes.figures.benchmark import (
     sample_figures,
 )
 from kinoclip.kinoshapes.figures.drawing import PARTS, THINGS, part_id
-from kinoclip.kinoshapes.figures.naming import name_pose
+from kinoclip.kinoshapes.figures.naming import POSES, name_pose
 from kinoclip.kinoshapes.figures.places import PLACES
 from kinoclip.kinoshapes.figures.scenes import render_figures
 from kinoclip.kinoshapes.figures.skeleton import JOINTS
@@ -212,3 +212,10 @@ def test_unknown_actions_places_and_tasks_are_refused():
         act("waving", num_frames=8)
     with pytest.raises(ValueError, match="must be one of actions, views"):
         figure_classes("sports")
+
+
+def test_every_name_of_a_pose_is_listed():
+    labels = [action.label for action in (*ACTIONS, *UNSEEN)]
+    named = {name for label in labels for joints in joints_of(act(label))[0] for name in name_pose(joints)}
+    assert len(named) > 20
+    assert named <= set(POSES)
