@@ -67,7 +67,7 @@ class FigurePool:
 
 
 def build_figure_pool(settings: Settings) -> FigurePool:
-    """Render the training clips of this process; a quarter of them shows random poses."""
+    """Render the training clips of this process; every other one shows random poses."""
     indices = range(settings.rank, settings.figure_clips, settings.num_processes)
     clips = []
     for index in indices:
@@ -81,7 +81,7 @@ def build_figure_pool(settings: Settings) -> FigurePool:
 
 def _draw_clip(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray, str]:
     rng = clip_generator(seed, "train", index)
-    number = -1 if index % 4 == 3 else index // 4 * 3 + index % 4
+    number = -1 if index % 2 else index // 2
     action = ACTIONS[number % len(ACTIONS)] if number >= 0 else _random_poses(rng)
     BY_LABEL[action.label] = action
     early, late = (0, 0) if action.cycles else (int(n) for n in rng.integers(0, 2, size=2))
@@ -119,7 +119,7 @@ def _random_poses(rng: np.random.Generator) -> Action:
         kind, holder = (("ball", "right hand"), ("box", "hands"), ("cup", "right hand"), ("spoon", "right hand"), ("rope", "hands"),
                         ("chair", "seat"), ("barbell", "hands"), ("barbell", "hands"), ("bowl", "front"))[int(rng.integers(9))]  # fmt: skip
         props = (Prop(kind, holder),)  # type: ignore[arg-type]
-    partner = keys() if rng.random() < 0.25 else None
+    partner = keys() if rng.random() < 0.35 else None
     distance, away = float(rng.uniform(0.4, 1.5)), bool(rng.random() < 0.2)
     return Action(
         _FREE, (), "", (), "motion", (keys(),), "", (0.8, 1.6), (0, 88), props, partner, distance, away
@@ -134,7 +134,7 @@ def _random_pose(rng: np.random.Generator) -> dict[str, float]:
 
     stance = int(rng.integers(10))
     feet = {"left_x": near(0.03, 0.2, spread=0.05), "right_x": near(0.03, 0.2, spread=0.05)}
-    pose = {"lean": near(0, 0, 35, 70, spread=6), "bend": near(0, 0, 0, -32, 32, spread=4), "hip": 0.96}
+    pose = {"lean": near(0, 0, 35, 70, spread=6), "bend": near(0, 0, 0, -36, 36, spread=6), "hip": 0.96}
     pose |= {"nod": near(0, spread=10), "twist": near(0, 0, -28, 28, spread=5)}
     match stance:
         case 3 | 4:  # crouching
@@ -179,14 +179,16 @@ class FigureObjective(Encoder):
         model: CLIPModel,
         tokenizer: CLIPTokenizer,
         teacher: CLIPModel | None = None,
+        text_share: float = 1.0,
     ) -> None:
         super().__init__(settings, model, tokenizer)
-        self.pool, self.teacher = pool, teacher
+        self.pool, self.teacher, self.text_share = pool, teacher, text_share
         width = settings.width
         self.heads = nn.ModuleDict(
             {
                 "parts": nn.Linear(width, len(_PART_NAMES)),
                 "joints": nn.Linear(width, 2 * len(JOINTS)),
+                "phrases": nn.Linear(width, len(PHRASES)),
                 "patches": nn.Linear(width, width),
                 "temporal": TemporalTransformer(
                     frame_blocks_config(
@@ -212,10 +214,11 @@ class FigureObjective(Encoder):
         losses = {
             "joints": 5 * F.smooth_l1_loss(self.heads["joints"](embeds), joints.flatten(0, 1).flatten(1), beta=0.1),
             "parts": F.cross_entropy(self.heads["parts"](patches).flatten(0, 1), parts.flatten(), self.part_weights),
+            "listed": 3 * F.binary_cross_entropy_with_logits(self.heads["phrases"](embeds), phrases.flatten(0, 1)),
         }
         if self.teacher is not None:
             losses |= self._teacher_losses(pixels, embeds, patches)
-        if self.teacher is None or self.rng.random() < self.settings.text_share:
+        if self.rng.random() < self.text_share:
             losses |= self._text_losses(embeds, rows, phrases.flatten(0, 1))
         return losses
 

@@ -114,7 +114,7 @@ def store_file(source: Path, target: str) -> None:
 
 
 @contextmanager
-def naming(file: Path, name: str) -> Iterator[None]:
+def called(file: Path, name: str) -> Iterator[None]:
     """Replace the path of a temporary file in errors by the name of what it stands for."""
     try:
         yield
@@ -140,7 +140,7 @@ def working_copy(output: str | None) -> Iterator[str | None]:
     folder.mkdir(parents=True, exist_ok=True)
     before = {} if any(folder.iterdir()) or not load_file(output, file) else file_state(file)
     try:
-        with naming(file, output):
+        with called(file, output):
             yield str(file)
         store_file(file, output)
         before = file_state(file)

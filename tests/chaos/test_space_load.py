@@ -21,8 +21,9 @@ from chaos.limits import IS_FULL
 from chaos.mutations import seeded
 from PIL import Image
 
-from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.kinoshapes import write_video as kinoshapes_video
+from kinoclip.kinoshapes.figures.acting import FigureSegment, FigureSpec
+from kinoclip.kinoshapes.figures.scenes import render_figures
 
 pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 pytestmark = pytest.mark.skipif(not IS_FULL, reason="part of `make chaos`")
@@ -37,7 +38,7 @@ from kinoclip.cli import main
 sys.exit(main(["space", "--port", sys.argv[1]]))
 """
 EVIL = "<img src=x onerror=alert(1)>"
-LABELS = "red circle\nblue square"
+LABELS = "drinking\nwaving"
 
 
 class Server:
@@ -128,7 +129,7 @@ class Visitor:
         self.note(response.text)
         return response
 
-    def ask(self, video, labels=LABELS, *, further=("mini", 0, 0.5, False, "")):
+    def ask(self, video, labels=LABELS, *, further=("mini-actions", 0, 0.5, False, "")):
         """Ask one question, again while the queue is full, and give the event that comes back and its data."""
         for _ in range(300):
             response = self.request("POST", "/gradio_api/call/classify", json={"data": [video, labels, *further]})
@@ -182,7 +183,7 @@ def judge(event, said):
 def good(visitor, video):
     """Ask as the page says."""
     event, said = visitor.ask(as_file(visitor.upload(video)))
-    return "frames" if event == "complete" and json.loads(said)[0]["label"] == "red circle" else f"{event}: {said}"
+    return "frames" if event == "complete" and json.loads(said)[0]["label"] == "drinking" else f"{event}: {said}"
 
 
 # --- the hostile: each gives the outcome of its attack ---
@@ -304,10 +305,10 @@ def abuse_api(visitor, number, video):
 def send_wrong_values(visitor, number, video):
     """Give numbers, names and switches of every wrong kind."""
     handle = as_file(visitor.upload(video))
-    wrong = [("mini", value, 0.5, False, "") for value in ("x", -1, 10**9, [], {})]
-    wrong += [("mini", 0, value, False, "") for value in ("x", -1, 1e300, None, [])]
+    wrong = [("mini-actions", value, 0.5, False, "") for value in ("x", -1, 10**9, [], {})]
+    wrong += [("mini-actions", 0, value, False, "") for value in ("x", -1, 1e300, None, [])]
     wrong += [(value, 0, 0.5, False, "") for value in ("../../etc", "org/model", 5, None, "x" * 500, [])]
-    wrong += [("mini", 0, 0.5, "yes", {"a": 1}), ("mini", 0, 0.5, False, "一\n" * 5000), ("mini", 0, 0.5, False, 7)]
+    wrong += [("mini-actions", 0, 0.5, "yes", {"a": 1}), ("mini-actions", 0, 0.5, False, "一\n" * 5000), ("mini-actions", 0, 0.5, False, 7)]
     outcomes = {str(further)[:99]: judge(*visitor.ask(handle, further=further)) for further in wrong}
     outcomes |= {
         str(labels)[:99]: judge(*visitor.ask(handle, labels)) for labels in (None, 5, [], {}, "", "\0", "\ud7ff")
@@ -378,7 +379,7 @@ def attacks(tmp_path_factory):
 @pytest.mark.timeout(600)
 def test_fifty_at_a_time_twenty_of_them_hostile(attacks, tmp_path, record_property):
     assert len(attacks) == HOSTILE
-    shown = next(iter(kinoshapes_clips(1, seed=5, split="test", labels=["red circle"])))
+    shown = render_figures(FigureSpec((FigureSegment("drinking", 2, 15),), "kitchen", seed=7))
     video = kinoshapes_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
     server, outcomes, told, states = Server(tmp_path), [], [], []
 
@@ -460,7 +461,7 @@ def test_twenty_honest_visitors_are_answered_beside_five_with_expensive_videos(t
         "720p, timeline": (repeat_video(tmp_path / "d.mp4", (1280, 720), 30, 300), True),
         "4K": (repeat_video(tmp_path / "e.mp4", (3840, 2160), 30, 30), False),
     }
-    shown = next(iter(kinoshapes_clips(1, seed=5, split="test", labels=["red circle"])))
+    shown = render_figures(FigureSpec((FigureSegment("drinking", 2, 15),), "kitchen", seed=7))
     video = kinoshapes_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
     server, ends, waited = Server(tmp_path), Counter(), []
     stop = time.monotonic() + 300
@@ -471,7 +472,7 @@ def test_twenty_honest_visitors_are_answered_beside_five_with_expensive_videos(t
         handle = as_file(visitor.upload(content))
         while time.monotonic() < stop and len(waited) < 20:
             with ThreadPoolExecutor(4) as pool:  # more than one visitor may have at a time
-                ask = lambda _: visitor.ask(handle, further=("mini", 32, 0.5, spans, ""))  # noqa: E731
+                ask = lambda _: visitor.ask(handle, further=("mini-actions", 32, 0.5, spans, ""))  # noqa: E731
                 ends.update(judge(*said) for said in pool.map(ask, range(4)))
 
     def visit(seat):

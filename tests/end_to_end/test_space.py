@@ -21,20 +21,22 @@ import av
 import pytest
 import yaml
 
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import write_video
+from kinoclip.kinoshapes.figures.acting import FigureSegment, FigureSpec
+from kinoclip.kinoshapes.figures.scenes import render_figures
 
 gradio = pytest.importorskip("gradio", reason="pip install 'kinoclip[demo]'")
 
 SPACE = Path(__file__).parents[2] / "spaces" / "recognizer"
 EVIL = "<img src=x onerror=alert(1)>"
-MARKUP = "<a circle=red>blue square</a>"  # in words that the embedded model knows
+MARKUP = "<a ball=red>white box</a>"  # in words that the embedded models know
 SECONDS = 60_000
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A clip of a red circle, and its path."""
-    shown = next(iter(kinoshapes_clips(1, seed=5, split="test", labels=["red circle"])))
+    """The path of a clip of a person who drinks."""
+    shown = render_figures(FigureSpec((FigureSegment("drinking", 2, 15),), "kitchen", seed=7))
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", shown.frames)
 
 
@@ -145,13 +147,13 @@ def overflow(page):
 
 def test_a_visitors_own_clip_is_named_with_the_visitors_own_labels(visit, clip):
     page = visit()
-    bring(page, clip, f"blue square\nred circle\n{MARKUP}\n${{red+red}} {{{{blue}}}}")
-    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    bring(page, clip, f"waving\ndrinking\n{MARKUP}\n${{red+red}} {{{{blue}}}}")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=drinking")
     assert page.locator(".kc-film figure").count() == 8
     ranking = page.locator("#kc-ranking").inner_text()
     assert MARKUP in ranking
     assert "${red+red} {{blue}}" in ranking
-    assert page.locator("a[circle]").count() == 0
+    assert page.locator("a[ball]").count() == 0
     page.click("text=Where it looked")
     assert page.locator(".kc-view-1").first.is_visible()
     assert not page.locator(".kc-view-0").first.is_visible()
@@ -162,7 +164,7 @@ def test_an_example_is_answered_at_a_click_without_scrolling(visit):
     page.locator(".kc-cards button").nth(2).click()
     page.wait_for_selector(".kc-line span")
     assert page.locator(".kc-spans li").count() == 3
-    assert page.locator("#kc-labels textarea").input_value() == "blue square\npurple cross\nyellow triangle"
+    assert page.locator("#kc-labels textarea").input_value() == "waving\npurple cross\nyellow triangle"
     box = page.locator(".kc-line").bounding_box()
     assert 0 < box["y"] < 450
     assert overflow(page) <= 0
@@ -209,7 +211,7 @@ def test_a_file_that_is_no_video_is_refused_without_telling_where_it_lies(visit,
     bad = tmp_path / "clip.mp4"
     bad.write_bytes(b"no video at all")
     page = visit()
-    bring(page, bad, "red circle")
+    bring(page, bad, "drinking")
     page.wait_for_selector("text=This file cannot be used: this is text, not a video.")
     assert str(uploads) not in page.locator("body").inner_text()
 
@@ -217,8 +219,8 @@ def test_a_file_that_is_no_video_is_refused_without_telling_where_it_lies(visit,
 def test_a_name_in_capitals_is_that_of_a_video_in_the_browser_too(visit, clip, tmp_path):
     shutil.copy(clip, tmp_path / "IMG.MOV")
     page = visit()
-    bring(page, tmp_path / "IMG.MOV", "red circle\nblue square")
-    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    bring(page, tmp_path / "IMG.MOV", "drinking\nwaving")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=drinking")
     assert page.locator(".kc-silent").count() == 0
 
 
@@ -231,8 +233,8 @@ def test_a_video_that_the_browser_cannot_play_is_answered_and_the_player_says_so
         )
         avi.mux(stream.encode())
     page = visit()
-    bring(page, tmp_path / "clip.avi", "red circle\nblue square")
-    page.wait_for_selector("#kc-verdict .kc-verdict >> text=red circle")
+    bring(page, tmp_path / "clip.avi", "drinking\nwaving")
+    page.wait_for_selector("#kc-verdict .kc-verdict >> text=drinking")
     said = "getComputedStyle(document.querySelector('.kc-silent .video-container'), '::after').content"
     assert "No preview: this browser cannot play the file." in page.evaluate(said)
     assert page.locator(".toast-body").count() == 0
@@ -244,7 +246,7 @@ def test_the_code_names_the_visitors_labels_and_the_page_keeps_its_width(visit):
     before = page.evaluate(width)
     write_labels(page, "dancing\ncooking")
     page.get_by_role("tab", name="In Python").click()
-    page.wait_for_selector('text=kinoclip.classify("clip.mp4", ["dancing", "cooking"], model="mini")')
+    page.wait_for_selector('text=kinoclip.classify("clip.mp4", ["dancing", "cooking"], model="mini-actions")')
     assert page.evaluate(width) == before
     assert overflow(page) <= 0
 
@@ -262,16 +264,16 @@ def test_the_function_answers_as_the_readme_of_the_space_says(client, url, clip,
     code = re.search(r"```python\n(.*?)```", (SPACE / "README.md").read_text(), re.DOTALL)[1]
     names = {}
     exec(compile(code.replace("http://127.0.0.1:7860", url), "README.md", "exec"), names)
-    assert names["answer"]["label"] == "red circle"
-    assert names["answer"]["spans"][0]["label"] == "red circle"
-    assert "red circle" in capsys.readouterr().out
+    assert names["answer"]["label"] == "drinking"
+    assert names["answer"]["spans"][0]["label"] == "drinking"
+    assert "drinking" in capsys.readouterr().out
 
 
 def test_only_the_video_and_the_labels_must_be_given(client, clip):
     from gradio_client import handle_file
 
-    answer = client.predict(video=handle_file(clip), labels="red circle, blue square", api_name="/classify")
-    assert answer["model"] == "mini"
+    answer = client.predict(video=handle_file(clip), labels="drinking, waving", api_name="/classify")
+    assert answer["model"] == "mini-actions"
     assert "spans" not in answer
 
 
@@ -280,9 +282,9 @@ def test_a_name_in_capitals_is_that_of_a_video(client, clip, tmp_path):
 
     shutil.copy(clip, tmp_path / "CLIP.MP4")
     answer = client.predict(
-        video=handle_file(tmp_path / "CLIP.MP4"), labels="red circle, blue square", api_name="/classify"
+        video=handle_file(tmp_path / "CLIP.MP4"), labels="drinking, waving", api_name="/classify"
     )
-    assert answer["label"] == "red circle"
+    assert answer["label"] == "drinking"
 
 
 def test_the_function_reads_no_file_of_the_server(client):
@@ -290,7 +292,7 @@ def test_the_function_reads_no_file_of_the_server(client):
 
     secret = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(AppError) as caught:
-        client.predict(video=secret, labels="red circle", api_name="/classify")
+        client.predict(video=secret, labels="drinking", api_name="/classify")
     assert "root:" not in str(caught.value)
 
 
@@ -320,7 +322,7 @@ def run_elsewhere(function):
 
 def test_an_agent_finds_one_tool_and_classifies_with_it(url, clip):
     video = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
-    [tool], [answer] = call_as_agent(url, {"video": video, "labels": "red circle, blue square", "spans": True})
+    [tool], [answer] = call_as_agent(url, {"video": video, "labels": "drinking, waving", "spans": True})
     assert tool.name == "classify_video"
     assert tool.description.startswith("Classify the action in a video among labels of your choice")
     assert tool.inputSchema["required"] == ["video", "labels"]
@@ -328,13 +330,13 @@ def test_an_agent_finds_one_tool_and_classifies_with_it(url, clip):
     types = {name: one["type"] for name, one in arguments.items() if name not in ("video", "model")}
     numbers, texts = dict.fromkeys(("frames", "threshold"), "number"), dict.fromkeys(("labels", "chinese"), "string")
     assert types == {**texts, **numbers, "spans": "boolean"}
-    assert arguments["model"]["enum"] == ["mini"]
+    assert arguments["model"]["enum"] == ["mini-actions", "mini"]
     assert all(one["description"] for one in arguments.values())
     is_error, text = answer
     assert not is_error
     record = ast.literal_eval(text)
-    assert (record["model"], record["label"]) == ("mini", "red circle")
-    assert record["spans"][0]["label"] == "red circle"
+    assert (record["model"], record["label"]) == ("mini-actions", "drinking")
+    assert record["spans"][0]["label"] == "drinking"
 
 
 def test_the_agent_of_the_docs_is_answered(url, clip, tmp_path, monkeypatch, capsys):
@@ -344,15 +346,15 @@ def test_the_agent_of_the_docs_is_answered(url, clip, tmp_path, monkeypatch, cap
     page = (SPACE.parents[1] / "docs" / "space.md").read_text()
     code = re.search(r"```python[^\n]*\n(.*?)```", page, re.DOTALL)[1].replace("http://127.0.0.1:7860", url)
     run_elsewhere(lambda: exec(compile(code, "space.md", "exec"), {}))
-    assert "'label': 'red circle'" in capsys.readouterr().out
+    assert "'label': 'drinking'" in capsys.readouterr().out
 
 
 def test_what_an_agent_asks_wrongly_is_refused_with_a_sentence(url):
     _, answers = call_as_agent(
         url,
-        {"video": "/etc/passwd", "labels": "red circle"},
-        {"video": f"{url}/clip.mp4", "labels": "red circle"},
-        {"video": "data:video/mp4;base64,bm8gdmlkZW8=", "labels": "red circle"},
+        {"video": "/etc/passwd", "labels": "drinking"},
+        {"video": f"{url}/clip.mp4", "labels": "drinking"},
+        {"video": "data:video/mp4;base64,bm8gdmlkZW8=", "labels": "drinking"},
     )
     assert [is_error for is_error, _ in answers] == [True] * 3
     assert "Invalid file data format, provide a url" in answers[0][1]

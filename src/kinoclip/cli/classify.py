@@ -31,8 +31,7 @@ def add_commands(commands: Any) -> None:
         help="run on a Ray cluster, that of RAY_ADDRESS; --output is a folder or address then",
     )
     add("--workers", type=int, metavar="N", help="with --on: models in memory (default: one per GPU, or per machine)")
-    shard = "with --on: videos per file of records (default: %(default)s)"
-    add("--shard-size", type=int, default=256, metavar="N", help=shard)
+    add("--shard-size", type=int, metavar="N", help="with --on: videos per file of records (default: 256)")
     retry = "with --output: label again what could not be read, or what has changed: videos, model, labels or options"
     shared.add_job_options(classify, retry)
     add("--top-k", type=int, default=5, help="labels per video (default: %(default)s)")
@@ -103,14 +102,14 @@ def _write(options: argparse.Namespace, job: Any, plan: Any, launch: Any) -> int
 
 def _run_on_ray(options: argparse.Namespace, labels: tuple[str, ...] | None, videos: list[str]) -> int:
     shared.check_model_options(options)
-    from kinoclip.inference.ray_job import RayJob
+    from kinoclip.inference.ray_job import SHARD_SIZE, RayJob
 
     job = RayJob(
         partial(_build_on, options, labels),
         options.output,
         options.device if options.backend == "torch" else "cpu",
         1 if options.spans else options.batch_size,
-        options.shard_size,
+        options.shard_size or SHARD_SIZE,
         options.workers,
         0 if options.spans else options.top_k,
         options.retry,
@@ -148,6 +147,7 @@ def _check_options(options: argparse.Namespace) -> None:
             f"--device must be auto, cpu or cuda with --on, got {options.device}.",
         ),
         (options.workers and not options.on, "--workers belongs to --on."),
+        (options.shard_size and not options.on, "--shard-size belongs to --on."),
         (options.retry and not options.output, "--retry continues a file of records: give --output."),
         (options.background and no_labels, "--background competes with labels: give --labels too."),
         (options.chinese_labels and no_labels, "--second-labels belong to labels: give --labels too."),

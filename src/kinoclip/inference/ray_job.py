@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from kinoclip.addresses import is_address, list_files, load_file, naming, store_file
+from kinoclip.addresses import called, is_address, list_files, load_file, store_file
 from kinoclip.inference.batch_job import GPU_BATCH_SIZE, BatchJob
 from kinoclip.inference.record_output import RecordOutput, Retry
 from kinoclip.inference.records import SUFFIXES, check_job, read_records
@@ -193,7 +193,7 @@ class ShardWriter:
             file = Path(folder, name)
             load_file(target, file)
             output = RecordOutput(file, job.identity, top_k, locate=job.path, retry=self.settings.retry)
-            with naming(file, target), output:
+            with called(file, target), output:
                 done = sum(video in output for video in videos)
                 for record in job.label(plan, done=output):
                     output.append(record)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def _stems(text: str) -> list[str]:
 
 
 _KNOWN: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
-    EMBEDDED: ("the colored shapes of the demo", known_words),
+    EMBEDDED: ("the people and the colored shapes of the demo", lambda: chain(figure_words(), known_words())),
     EMBEDDED_RECOGNIZER: ("what the people of the demo do", figure_words),
 }
 

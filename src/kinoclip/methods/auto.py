@@ -27,13 +27,13 @@ _MAX_JSON_BYTES = 40_000_000
 
 
 def mini_clip_path() -> Path:
-    """Return the folder of the embedded checkpoint, for `CLIPModel.from_pretrained` and `CLIPTokenizer.from_pretrained`."""
-    return Path(str(files("kinoclip.methods") / "embedded_clip"))
+    """Return the folder of the embedded CLIP, for `CLIPModel.from_pretrained` and `CLIPTokenizer.from_pretrained`."""
+    return Path(str(files("kinoclip.methods") / "embedded_recognizer" / "clip"))
 
 
 def find_model(name: str) -> str:
     """Return the folder of a model of the package, and other names as they are."""
-    folders = {EMBEDDED: mini_clip_path(), EMBEDDED_RECOGNIZER: mini_clip_path().with_name("embedded_recognizer")}
+    folders = {EMBEDDED: mini_clip_path(), EMBEDDED_RECOGNIZER: mini_clip_path().parent}
     return str(folders.get(name, name))
 
 

@@ -11,14 +11,16 @@ from typing import Any
 from kinoclip.inference.classifier import Classification, Classifier
 from kinoclip.inference.records import classification_record, span_record
 from kinoclip.inference.spans import SlidingWindowClassifier
-from kinoclip.methods.auto import EMBEDDED, read_revision
+from kinoclip.methods.auto import read_revision
 from kinoclip.modeling.classification import Span
+from kinoclip.modeling.names import EMBEDDED, EMBEDDED_RECOGNIZER
 from kinoclip.space.limits import Limits, VisitError
 from kinoclip.video.errors import VideoDecodeError, error_line
 
 logger = logging.getLogger(__name__)
 Report = Callable[[float, str], None]
 _TOP_K = 5
+EMBEDDED_MODELS = (EMBEDDED_RECOGNIZER, EMBEDDED)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Question:
 
     video: str
     labels: tuple[str, ...]
-    model: str = EMBEDDED
+    model: str = EMBEDDED_RECOGNIZER
     frames: int | None = None
     threshold: float = 0.0
     spans: bool = False
@@ -74,7 +76,7 @@ class Models:
     """Cache of models by displayed name, loaded on first use.
 
     Args:
-        sources: folders and hub ids in addition to the embedded model. A folder is displayed without its path.
+        sources: folders and hub ids in addition to the embedded models. A folder is displayed without its path.
         keep: maximum number of loaded models.
 
     Raises:
@@ -82,7 +84,7 @@ class Models:
     """
 
     def __init__(self, sources: Sequence[str] = (), keep: int = 2):
-        self._sources: dict[str, str] = {EMBEDDED: EMBEDDED}
+        self._sources: dict[str, str] = {name: name for name in EMBEDDED_MODELS}
         for source in sources:
             name = Path(source).resolve().name if Path(source).is_dir() else source
             if self._sources.setdefault(name, source) != source:
@@ -91,8 +93,8 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """All names; the embedded model last."""
-        return [name for name in self._sources if name != EMBEDDED] + [EMBEDDED]
+        """All names; the embedded models last."""
+        return [*(name for name in self._sources if name not in EMBEDDED_MODELS), *EMBEDDED_MODELS]
 
     def load(self, name: str) -> Classifier:
         """Return a model, loading it on first use.

@@ -60,7 +60,7 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
     """Build the page, and redirect temporary files of this process to a folder of the page.
 
     Args:
-        models: folders and hub ids in addition to the embedded model.
+        models: folders and hub ids in addition to the embedded models.
         limits: of a request.
     """
     workers = Workers(models, limits)
@@ -87,8 +87,8 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
 def show_code(labels: str, model: str) -> str:
     """Return the code that answers the request of a visitor, as Markdown; without labels, with those of an example."""
     names = [name[: _LIMITS.letters] for name in split_names(labels)[: _LIMITS.labels]] or [
-        "red circle",
-        "blue square",
+        "drinking",
+        "waving",
     ]
     values = {"labels": names, "lines": "\n".join(names), "model": model}
     # a backquote could end the block

@@ -1,4 +1,4 @@
-"""Example clips of the page, drawn by KinoShapes and answered at startup."""
+"""Example clips of the page, drawn by KinoFigures and answered at startup."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +10,16 @@ from PIL import Image
 
 from kinoclip.explain.html import picture_url
 from kinoclip.kinoshapes import write_video
-from kinoclip.kinoshapes.clips import clip_generator, render, sample_spec
+from kinoclip.kinoshapes.figures.acting import FigureSegment, FigureSpec
+from kinoclip.kinoshapes.figures.actions import UNSEEN
+from kinoclip.kinoshapes.figures.scenes import render_figures
+from kinoclip.modeling.names import EMBEDDED
 from kinoclip.space.answers import Answer, Question
 from kinoclip.space.workers import Workers
 
-_SHAPES = ("red circle", "blue square", "green star", "purple cross", "yellow triangle", "white ring")
-_GREEN = ("green star", "green ring", "green cross", "green circle")
-_THREE = ("blue square", "purple cross", "yellow triangle")
+_ACTIONS = ("throwing a ball", "kicking a ball", "drinking", "waving", "clapping", "push-ups")
+_PAIRS = ("sitting down", "standing up", "picking up a box", "putting down a box")
+_THREE = ("squatting", "waving", "jumping jacks")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Example:
 
 
 def make_examples(folder: Path, workers: Workers) -> list[Example]:
-    """Write the clips into a folder and classify them with the embedded model."""
+    """Write the clips into a folder and classify them with the embedded models."""
     return [
         Example(caption, picture, question, workers.answer(question))
         for caption, picture, question in _draw_clips(folder)
@@ -38,22 +41,22 @@ def make_examples(folder: Path, workers: Workers) -> list[Example]:
 
 
 def _draw_clips(folder: Path) -> Iterator[tuple[str, Image.Image, Question]]:
-    plans: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-        ("Visible for a while", {"label": "red circle", "untrimmed": True, "background": "striped"}, {}),
-        ("Among distractors", {"label": "green star", "background": "gradient", "distractors": 3}, {"labels": _GREEN}),
-        (
-            "One after another",
-            {"labels": _THREE, "num_segments": 3, "untrimmed": True, "num_frames": 96, "background": "dotted"},
-            {"labels": _THREE, "spans": True},
-        ),
-        ("None of the labels", {"label": "purple ring", "background": "checkered"}, {"threshold": 0.8}),
+    plans: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
+        ("An action", _ACTIONS[:1], "gym", {"labels": _ACTIONS}),
+        ("Told by the order of frames", _PAIRS[1:2], "wooden room", {"labels": _PAIRS}),
+        ("One after another", _THREE, "meadow", {"labels": _THREE, "spans": True}),
+        ("Zero-shot, not trained", ("lifting a barbell",), "street", {"labels": tuple(action.label for action in UNSEEN[:6]), "model": EMBEDDED}),
     )
-    for number, (caption, drawn, asked) in enumerate(plans):
-        clip = render(sample_spec(clip_generator(number + 1, "test", number), **drawn, height=288, width=384))
+    for number, (caption, actions, place, asked) in enumerate(plans):
+        length = 16 if len(actions) == 1 else 32
+        segments = tuple(FigureSegment(name, length * i + 2, length * (i + 1) - 2) for i, name in enumerate(actions))
+        clip = render_figures(
+            FigureSpec(segments, place, len(actions) > 1, False, length * len(actions), 8, 288, 384, number)
+        )
         path = write_video(folder / f"example_{number}.mp4", clip.frames, clip.spec.fps)
         seen = clip.spans[-1]
         picture = Image.fromarray(clip.frames[(seen.start_frame + seen.end_frame) // 2])
-        yield caption, picture, Question(str(path), **{"labels": _SHAPES, **asked})
+        yield caption, picture, Question(str(path), **asked)
 
 
 def show_cards(examples: list[Example]) -> str:

@@ -13,8 +13,8 @@ from gradio.context import LocalContext
 from gradio_client.utils import is_http_url_like
 
 from kinoclip.explain.html import show_reasons
-from kinoclip.methods.auto import EMBEDDED
 from kinoclip.space.answers import Answer, Models, Question
+from kinoclip.space.answers import EMBEDDED_MODELS
 from kinoclip.space.examples import Example, show_cards
 from kinoclip.space.limits import Limits, VisitError, pair_names, read_labels, read_names
 from kinoclip.space.showing import EMPTY, show_problem, show_verdict
@@ -51,8 +51,8 @@ _SHOW_ANSWER = """
   if (answer.getBoundingClientRect().top > window.innerHeight / 4) answer.scrollIntoView({behavior: 'smooth'});
 }, 150)
 """
-_DRAWN = f"Drawn examples, answered by the small model <b>{EMBEDDED}</b>:"
-_SHAPES_ONLY = "This small model knows only colored shapes, such as <b>red circle</b> or <b>blue star</b>."
+_DRAWN = f"Drawn examples, answered by the small models <b>{'</b> and <b>'.join(EMBEDDED_MODELS)}</b>:"
+_DRAWN_ONLY = "This small model knows only drawn people and what they do, such as <b>waving</b> or <b>drinking</b>."
 
 
 def limit_downloads(video: Any, limits: Limits) -> Any:
@@ -82,7 +82,7 @@ def build_recognize_tab(workers: Workers, examples: list[Example]) -> dict[str, 
     """Lay out request and answer side by side (on a phone: below each other), connect them, and return the input fields."""
     with gr.Row(elem_id="kc-page"):
         with gr.Column(scale=4, min_width=320, elem_id="kc-question"):
-            if workers.models.names[0] != EMBEDDED:
+            if workers.models.names[0] not in EMBEDDED_MODELS:
                 gr.HTML(_DRAWN, elem_classes="kc-note")
             cards = gr.HTML(show_cards(examples), js_on_load=_ON_LOAD, elem_id="kc-cards")
             question = _build_question(workers.models, workers.limits)
@@ -103,7 +103,7 @@ def _build_question(models: Models, limits: Limits) -> dict[str, Any]:
         "labels": gr.Textbox(
             label="Labels",
             info="What it may show, one label per line.",
-            placeholder="red circle\nblue square" if first == EMBEDDED else "diving\narchery\njuggling balls",
+            placeholder="waving\ndrinking" if first in EMBEDDED_MODELS else "diving\narchery\njuggling balls",
             lines=4,
             max_lines=4,
             elem_id="kc-labels",
@@ -242,7 +242,7 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
         Args:
             video: MP4, MOV, WebM, MKV or AVI of at most 100 MB and 10 minutes.
             labels: what the video may show, in English, one per line or separated by commas.
-            model: name of the model; "mini" knows colored shapes only.
+            model: name of the model; "mini-actions" and "mini" know drawn people only.
             frames: number of sampled frames; 0 for the number of the model.
             threshold: probability from 0 to 1 below which the label is "none of these"; in spans, 0 means 0.5.
             spans: also find from when to when each label is seen, for long videos.
@@ -276,4 +276,4 @@ def _connect(cards: Any, fields: dict[str, Any], button: Any, shown: list[Any], 
 
 
 def _note(model: str) -> str:
-    return _SHAPES_ONLY if model == EMBEDDED else ""
+    return _DRAWN_ONLY if model in EMBEDDED_MODELS else ""

@@ -19,7 +19,7 @@ from kinoclip.methods.auto import mini_clip_path
 
 # texts are trained at 16 tokens, and padded to 52 by users, as in Chinese-CLIP
 PROMPT = "This is a video about {}"
-_WIDTH, _LENGTH, _POSITIONS, _BATCH = 64, 16, 52, 64
+_WIDTH, _LENGTH, _POSITIONS, _BATCH = 128, 16, 52, 64  # the width of the mini CLIP
 
 
 def translations() -> list[tuple[str, str]]:
@@ -87,7 +87,7 @@ def _chinese(model: ChineseCLIPModel, ids: Tensor) -> Tensor:
 
 
 def _config(vocab_size: int) -> ChineseCLIPConfig:
-    sizes: dict[str, Any] = {"hidden_size": _WIDTH, "intermediate_size": 4 * _WIDTH, "num_attention_heads": 1}
+    sizes: dict[str, Any] = {"hidden_size": _WIDTH, "intermediate_size": 4 * _WIDTH, "num_attention_heads": _WIDTH // 64}
     text = {**sizes, "vocab_size": vocab_size, "num_hidden_layers": 2, "max_position_embeddings": _POSITIONS}
     text |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": 0}
     vision = {**sizes, "image_size": 8, "patch_size": 8, "num_hidden_layers": 1}

@@ -83,7 +83,7 @@ class Smoke:
         if data.attribute_clip is not None:
             settings["data.attribute_clip"] = str(self.clip)
         if data.chinese_clip is not None:
-            settings["data.chinese_clip"] = str(self.chinese_clip(64 if recipe.start == EMBEDDED else 32))
+            settings["data.chinese_clip"] = str(self.chinese_clip(128 if recipe.start == EMBEDDED else 32))
         if recipe.evaluation["class_lists"]:
             settings["evaluation.class_lists"] = ["base", "novel"]
         return recipe.with_settings(settings)

@@ -11,7 +11,7 @@ from kinoclip.modeling.classification import Classification, Prediction
 from kinoclip.space.answers import Answer, Models, Question, answer
 from kinoclip.space.limits import Limits, VisitError
 
-LABELS = ("red circle", "blue square", "green star")
+LABELS = ("drinking", "waving", "squatting")
 LIMITS = Limits()
 
 
@@ -23,7 +23,7 @@ def models():
 @pytest.fixture
 def chinese_folder(tiny_fields, tokenizer, tmp_path):
     """A BIKE of random weights that reads Chinese, and its tokenizer."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"红圆蓝方"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"喝水挥手"]
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     bert = BertTokenizer(str(tmp_path / "vocab.txt"))
     text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -31,12 +31,12 @@ def chinese_folder(tiny_fields, tokenizer, tmp_path):
     config = BikeConfig(**tiny_fields, chinese_branch=True, chinese_text_config={**text, "vocab_size": len(bert)})
     folder = tmp_path / "bilingual"
     BikeModel(config).save_pretrained(folder)
-    BikeProcessor.for_config(config, tokenizer).set_chinese(bert, {"red circle": "红圆"}).save_pretrained(folder)
+    BikeProcessor.for_config(config, tokenizer).set_chinese(bert, {"drinking": "喝水"}).save_pretrained(folder)
     return folder
 
 
 def test_an_answer_ranks_and_explains_and_tells_nothing_of_this_machine(models, video_path):
-    found = answer(Question(str(video_path), LABELS), models, LIMITS)
+    found = answer(Question(str(video_path), LABELS, "mini"), models, LIMITS)
 
     record = found.record()
     assert record["label"] == found.ranking.label
@@ -52,9 +52,9 @@ def test_spans_are_found_when_they_are_asked_for(models, video_path):
 
 
 def test_below_the_threshold_the_answer_is_none_of_these():
-    ranking = Classification((Prediction("red circle", 0.6), Prediction("blue square", 0.4)))
+    ranking = Classification((Prediction("drinking", 0.6), Prediction("waving", 0.4)))
     assert Answer("mini", 0.7, ranking).record()["label"] == "none of these"
-    assert Answer("mini", 0.6, ranking).record()["label"] == "red circle"
+    assert Answer("mini", 0.6, ranking).record()["label"] == "drinking"
 
 
 def test_the_number_of_frames_is_the_visitors(models, video_path):
@@ -67,9 +67,9 @@ def test_the_number_of_frames_is_the_visitors(models, video_path):
     [
         ({"frames": 33}, "The number of frames must be from 1 to 32, or 0, got 33."),
         ({"threshold": 2.0}, "The threshold must be from 0 to 1, got 2.0."),
-        ({"model": "../etc"}, "The model must be one of mini, got '../etc'."),
-        ({"labels": ("red circle " * 40,)}, "The label 'red circle"),
-        ({"labels": ("dancing",)}, "The embedded model mini knows the colored shapes of the demo only, not 'dancing'"),
+        ({"model": "../etc"}, "The model must be one of mini-actions, mini, got '../etc'."),
+        ({"labels": ("drinking " * 40,)}, "The label 'drinking"),
+        ({"labels": ("diving",)}, "The embedded model mini-actions knows what the people of the demo do only, not 'diving'"),
     ],
 )
 def test_numbers_and_models_that_do_not_exist_are_refused(models, video_path, changed, message):
@@ -88,7 +88,7 @@ def test_what_nobody_foresaw_is_one_plain_sentence_and_stands_in_the_log(video_p
 
 def test_a_folder_is_shown_by_its_name_and_loaded_once(bike_folder):
     models = Models([str(bike_folder), "org/model"])
-    assert models.names == ["bike", "org/model", "mini"]
+    assert models.names == ["bike", "org/model", "mini-actions", "mini"]
     assert models.load("bike") is models.load("bike")
 
 
@@ -118,7 +118,7 @@ def test_chinese_names_of_one_visitor_do_not_stay_for_the_next(chinese_folder, v
     models = Models([str(chinese_folder)])
     assert models.reads_chinese("bilingual")
     assert not models.reads_chinese("mini")
-    names = {"red circle": "红圆", "blue square": "蓝方"}
+    names = {"drinking": "喝水", "waving": "挥手"}
     found = answer(Question(str(video_path), LABELS[:2], "bilingual", chinese=names), models, LIMITS)
     assert set(found.ranking.languages) == {"english", "chinese"}
-    assert models.load("bilingual").processor.chinese["labels"] == {"red circle": ["红圆"]}
+    assert models.load("bilingual").processor.chinese["labels"] == {"drinking": ["喝水"]}

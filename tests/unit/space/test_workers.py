@@ -11,7 +11,7 @@ from kinoclip.space.limits import Limits, VisitError
 from kinoclip.space.workers import Workers
 from kinoclip.video.isolation import CancelledError
 
-LABELS = ("red circle", "blue square", "green star")
+LABELS = ("drinking", "waving", "squatting")
 
 
 @pytest.fixture(scope="module")

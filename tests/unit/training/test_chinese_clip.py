@@ -19,7 +19,7 @@ def test_a_few_steps_bring_chinese_nearer_to_english_and_leave_a_folder_that_loa
     before = train_chinese(tmp_path / "zero", steps=1)
     after = train_chinese(tmp_path / "some", steps=12)
     assert after > before
-    assert ChineseCLIPModel.from_pretrained(tmp_path / "some").config.projection_dim == 64
+    assert ChineseCLIPModel.from_pretrained(tmp_path / "some").config.projection_dim == 128
     assert BertTokenizer.from_pretrained(tmp_path / "some")("红色圆形")["input_ids"].count(1) == 0  # no unknown letter
     model = DstprModel.from_clip(mini_clip_path(), num_frames=2, reparam="mlp").load_chinese(tmp_path / "some")
     processor = DstprProcessor.from_clip(mini_clip_path(), model.config)
