@@ -84,7 +84,7 @@ class Settings:
     text_layers: int = 2
     temporal_layers: int = 2
     teacher_share: float = 0.4  # of steps or minutes
-    text_share: float = 0.33  # of the steps of a model with a teacher
+    text_share: float = 0.6  # of the steps of CLIP's own tower
     standing_clips: int = 2030
     head_epochs: int = 20
     head_batch: int = 256

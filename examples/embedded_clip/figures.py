@@ -67,7 +67,7 @@ class FigurePool:
 
 
 def build_figure_pool(settings: Settings) -> FigurePool:
-    """Render the training clips of this process; every other one shows random poses."""
+    """Render the training clips of this process; half of them show random poses."""
     indices = range(settings.rank, settings.figure_clips, settings.num_processes)
     clips = []
     for index in indices:
@@ -81,8 +81,8 @@ def build_figure_pool(settings: Settings) -> FigurePool:
 
 def _draw_clip(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray, str]:
     rng = clip_generator(seed, "train", index)
-    number = -1 if index % 2 else index // 2
-    action = ACTIONS[number % len(ACTIONS)] if number >= 0 else _random_poses(rng)
+    number = int(rng.integers(len(ACTIONS))) if rng.random() < 0.5 else -1
+    action = ACTIONS[number] if number >= 0 else _random_poses(rng)
     BY_LABEL[action.label] = action
     early, late = (0, 0) if action.cycles else (int(n) for n in rng.integers(0, 2, size=2))
     # two seconds, as in the benchmark
@@ -100,7 +100,7 @@ def _draw_clip(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray
     return (
         images.round().clamp(0, 255).to(torch.uint8).numpy(),
         ids[:, ::step, ::step],
-        number % len(ACTIONS) if number >= 0 else -1,
+        number,
         np.array([[phrase in frame for phrase in PHRASES] for frame in known]),
         ((clip.flat_joints[0] - [clip.spec.width / 2, height / 2]) / height).clip(-1, 1).astype(np.float32),
         clip.clothes,
@@ -108,63 +108,78 @@ def _draw_clip(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _random_poses(rng: np.random.Generator) -> Action:
-    """Sample an action of two or three random poses, with or without a thing and a second person."""
+    """Sample an action of two random poses, with or without a thing and a second person."""
 
     def keys() -> tuple[Key, ...]:
-        poses = [_random_pose(rng) for _ in range(int(rng.integers(2, 4)))]
-        return tuple((step / len(poses), poses[step % len(poses)]) for step in range(len(poses) + 1))
+        first = _random_body(rng) | _random_arms(rng)
+        second = (first if rng.random() < 0.5 else _random_body(rng)) | _random_arms(rng)
+        return ((0.0, first), (0.5, second), (1.0, first))
 
     props: tuple[Prop, ...] = ()
     if rng.random() < 0.45:
         kind, holder = (("ball", "right hand"), ("box", "hands"), ("cup", "right hand"), ("spoon", "right hand"), ("rope", "hands"),
                         ("chair", "seat"), ("barbell", "hands"), ("barbell", "hands"), ("bowl", "front"))[int(rng.integers(9))]  # fmt: skip
         props = (Prop(kind, holder),)  # type: ignore[arg-type]
-    partner = keys() if rng.random() < 0.35 else None
+    poses = keys()
+    partner = None if rng.random() < 0.65 else poses if rng.random() < 0.5 else keys()
     distance, away = float(rng.uniform(0.4, 1.5)), bool(rng.random() < 0.2)
     return Action(
-        _FREE, (), "", (), "motion", (keys(),), "", (0.8, 1.6), (0, 88), props, partner, distance, away
+        _FREE, (), "", (), "motion", (poses,), "", (0.8, 1.6), (0, 88), props, partner, distance, away
     )  # fmt: skip
 
 
-def _random_pose(rng: np.random.Generator) -> dict[str, float]:
-    """Sample a pose: a stance, the torso, and both arms alike or each by itself."""
-
-    def near(*values: float, spread: float) -> float:
-        return float(rng.choice(values) + rng.normal(0, spread))
-
-    stance = int(rng.integers(10))
-    feet = {"left_x": near(0.03, 0.2, spread=0.05), "right_x": near(0.03, 0.2, spread=0.05)}
-    pose = {"lean": near(0, 0, 35, 70, spread=6), "bend": near(0, 0, 0, -36, 36, spread=6), "hip": 0.96}
-    pose |= {"nod": near(0, spread=10), "twist": near(0, 0, -28, 28, spread=5)}
+def _random_body(rng: np.random.Generator) -> dict[str, float]:
+    """Sample the stance and the torso; most people stand, and half of them upright."""
+    side, other = ("left", "right") if rng.random() < 0.5 else ("right", "left")
+    pose = {"nod": float(rng.normal(0, 8))}
+    stance = int(rng.integers(11))
+    if stance < 8:
+        match int(rng.integers(8)):
+            case 0 | 1:
+                pose["lean"] = float(rng.uniform(30, 80))
+            case 2 | 3:
+                pose["bend"] = float(rng.choice([-1, 1]) * rng.uniform(30, 42))
+            case 4:
+                pose["lean"] = float(rng.uniform(-35, -20))
     match stance:
-        case 3 | 4:  # crouching
-            pose |= {"hip": float(rng.uniform(0.42, 0.8)), "hip_z": float(rng.uniform(-0.4, 0)), **feet}
+        case 4:
+            pose |= {"hip": float(rng.uniform(0.42, 0.75)), "hip_z": float(rng.uniform(-0.4, 0))}
         case 5:  # one foot far ahead
-            way = float(rng.uniform(0.3, 0.65)) * rng.choice([-1, 1])
-            pose |= {"hip": float(rng.uniform(0.6, 0.92)), "left_z": way, "right_z": -way}
+            step = float(rng.uniform(0.35, 0.65))
+            pose |= {"hip": float(rng.uniform(0.6, 0.9)), f"{side}_z": step, f"{other}_z": -step}
         case 6:  # one foot lifted
-            side = str(rng.choice(["left", "right"]))
-            pose |= {f"{side}_y": float(rng.uniform(0.15, 0.7)), f"{side}_z": float(rng.uniform(-0.5, 0.7))}
+            pose |= {f"{side}_y": float(rng.uniform(0.2, 0.7)), f"{side}_z": float(rng.uniform(-0.5, 0.7))}
         case 7:  # off the floor
-            pose |= {"up": float(rng.uniform(0.15, 0.4)), "left_y": near(0, 0.3, spread=0.05), "right_y": near(0, 0.3, spread=0.05)}  # fmt: skip
+            height = float(rng.choice([0, 0.3]))
+            pose |= {"up": float(rng.uniform(0.15, 0.35)), "left_y": height, "right_y": height}
         case 8:  # lying
             way, turn = (("tilt", -84), ("tilt", 80), ("roll", 84), ("roll", -84))[int(rng.integers(4))]
-            pose |= {way: turn + near(0, spread=6), "up": 0.12, "lean": near(0, spread=8), "bend": near(0, spread=6)}
-            pose |= {f"{side}_y": near(0, 0, 0.4, spread=0.05) for side in ("left", "right")}
-        case 9:  # on the floor, on the seat or on hands and knees
-            pose |= {"hip": near(0.1, 0.42, spread=0.02), "lean": near(-84, 10, 84, spread=8), "bend": 0.0}
-            pose |= dict.fromkeys(("left_z", "right_z"), near(0.62, -0.55, spread=0.06))
+            pose |= {way: turn + float(rng.normal(0, 5)), "up": 0.12, f"{side}_y": float(rng.choice([0, 0.4]))}
+        case 9:  # sitting or lying on the floor
+            pose |= {"hip": 0.1, "lean": float(rng.choice([-84, -45, 12])), "left_z": 0.62, "right_z": 0.62}
+        case 10:  # on the knees
+            pose |= {"hip": 0.42, "lean": float(rng.choice([84, 84, 10])), "left_z": -0.56, "right_z": -0.56}
         case _:
-            pose |= feet
-    pose["hip"] = max(pose["hip"], 0.08)
+            pose |= dict.fromkeys(("left_x", "right_x"), float(rng.choice([0.03, 0.14, 0.22])))
+    return pose
 
-    def arm(side: str) -> dict[str, float]:
-        raised, outward = near(8, 45, 90, 120, 165, spread=10), near(0, 40, 85, spread=12)
-        return {f"{side}_e": raised, f"{side}_a": outward, f"{side}_r": float(rng.uniform(0.5, 0.98))}
 
-    left = arm("left")
-    alike = {name.replace("left", "right"): value for name, value in left.items()}
-    return pose | left | (alike if rng.random() < 0.55 else arm("right"))
+_ARMS = ((8, 80, 0.96), (88, 0, 0.95), (88, 85, 0.95), (168, 60, 0.95), (125, 20, 0.7), (55, 20, 0.75))
+
+
+def _random_arms(rng: np.random.Generator) -> dict[str, float]:
+    """Sample both arms alike, one that hangs down, or each by itself."""
+
+    def arm(side: str, kind: int) -> dict[str, float]:
+        raised, outward, reach = _ARMS[kind] + rng.normal(0, (6, 8, 0.02))
+        return {f"{side}_e": float(raised), f"{side}_a": float(outward), f"{side}_r": float(min(reach, 0.98))}
+
+    first, second = (int(kind) for kind in rng.integers(len(_ARMS), size=2))
+    draw = rng.random()
+    left, right = (
+        (first, first) if draw < 0.55 else (first, 0) if draw < 0.7 else (0, first) if draw < 0.85 else (first, second)
+    )
+    return arm("left", left) | arm("right", right)
 
 
 class FigureObjective(Encoder):
@@ -240,13 +255,13 @@ class FigureObjective(Encoder):
         frames = F.normalize(embeds, dim=-1)
         names = self.encode([self.fill(self.pick((action.label, *action.synonyms))) for action in ACTIONS])
         scale = self.model.logit_scale.exp()
-        videos = F.normalize(self.temporal(embeds.unflatten(0, (-1, NUM_FRAMES))[acting]).mean(1), dim=-1)
-        of_frames = actions.repeat_interleave(NUM_FRAMES)
-        seen = of_frames >= 0
-        losses = {
-            "video": F.cross_entropy(scale * videos @ names.T, actions[acting]),
-            "action": F.cross_entropy(scale * frames[seen] @ names.T, self.targets[of_frames[seen]]),
-        }
+        losses = {}
+        if acting.any():
+            videos = F.normalize(self.temporal(embeds.unflatten(0, (-1, NUM_FRAMES))[acting]).mean(1), dim=-1)
+            of_frames = actions[acting].repeat_interleave(NUM_FRAMES)
+            shown = frames.unflatten(0, (-1, NUM_FRAMES))[acting].flatten(0, 1)
+            losses["video"] = F.cross_entropy(scale * videos @ names.T, actions[acting])
+            losses["action"] = F.cross_entropy(scale * shown @ names.T, self.targets[of_frames])
         if self.rng.random() < 0.5:
             losses["phrase"] = 2 * self._phrase_loss(frames, true)
         else:

@@ -20,6 +20,7 @@ from embedded_clip import (
     MEAN,
     STD,
     Objective,
+    Pool,
     Settings,
     build_model,
     build_pool,
@@ -27,7 +28,7 @@ from embedded_clip import (
     initialize_image_tower,
     measure,
 )
-from figures import GRAMMAR, FigureObjective, build_figure_pool, measure_figures
+from figures import GRAMMAR, FigureObjective, FigurePool, build_figure_pool, measure_figures
 from recognizer import train_head
 from safetensors.torch import load_file, save_file
 from teacher import ConvolutionalTower
@@ -131,6 +132,20 @@ def optimize(
     return log
 
 
+def teach(
+    settings: Settings, people: FigurePool, shapes: Pool, tokenizer: CLIPTokenizer
+) -> tuple[CLIPModel, list[dict[str, float]], CLIPModel, nn.Module]:
+    """Train the convolutional tower, and return a CLIP with its text tower, the log, the teacher and its temporal head."""
+    teacher, model = build_model(settings, tokenizer), build_model(settings, tokenizer)
+    teacher.vision_model = ConvolutionalTower(settings.width, settings.grid)
+    teaching = FigureObjective(settings, people, teacher, tokenizer)
+    log = optimize([teaching], settings, settings.teacher_share)
+    initialize_image_tower(model, shapes)
+    for name in ("text_model", "text_projection"):
+        getattr(model, name).load_state_dict(getattr(teacher, name).state_dict())
+    return model, log, teacher.eval(), teaching.temporal
+
+
 @torch.no_grad()
 def share_weights(parameters: Sequence[nn.Parameter]) -> None:
     """Start all processes with the weights of the first."""
@@ -208,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     defaults = Settings()
     parser.add_argument("--output", required=True, help="new folder")
+    parser.add_argument("--start", metavar="DIR", help="an earlier output, to train it further, without a teacher")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=defaults.minutes, help="of training, after rendering")
@@ -227,18 +243,18 @@ def main(arguments: list[str] | None = None) -> None:
     if settings.num_processes > 1:
         distributed.init_process_group("gloo")
     check_owned(options.output, nothing)
-    tokenizer, people = build_tokenizer(GRAMMAR), build_figure_pool(settings)
-    teacher = build_model(settings, tokenizer)
-    teacher.vision_model = ConvolutionalTower(settings.width, settings.grid)
-    teaching = FigureObjective(settings, people, teacher, tokenizer)
-    log = optimize([teaching], settings, settings.teacher_share)
-    model, shapes = build_model(settings, tokenizer), build_pool(settings)
-    initialize_image_tower(model, shapes)
-    for name in ("text_model", "text_projection"):
-        getattr(model, name).load_state_dict(getattr(teacher, name).state_dict())
-    figures = FigureObjective(settings, people, model, tokenizer, teacher.eval())
-    figures.temporal.load_state_dict(teaching.temporal.state_dict())
-    log += optimize([Objective(settings, shapes, model, tokenizer), figures], settings, 1 - settings.teacher_share)
+    start = options.start and Path(options.start)
+    tokenizer = CLIPTokenizer.from_pretrained(start / "clip") if start else build_tokenizer(GRAMMAR)
+    people, shapes = build_figure_pool(settings), build_pool(settings)
+    if start:
+        model, log, teacher = CLIPModel.from_pretrained(start / "clip", dtype=torch.float32), [], None
+        temporal = BikeModel.from_pretrained(start, dtype=torch.float32).temporal_head
+    else:
+        model, log, teacher, temporal = teach(settings, people, shapes, tokenizer)
+    figures = FigureObjective(settings, people, model, tokenizer, teacher, settings.text_share)
+    figures.temporal.load_state_dict(temporal.state_dict())
+    share = 1.0 if start else 1 - settings.teacher_share
+    log += optimize([Objective(settings, shapes, model, tokenizer), figures], settings, share)
     if settings.rank:
         return
     round_to_half(model.eval())

@@ -119,6 +119,6 @@ print(read_revision("org/bike-mini"), read_revision("."))
 """
     done = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # float32, 0.5 M parameters
-    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'home' / 'hub'}, once: 2 MB.\n"
+    # float32, 1.4 M parameters
+    assert done.stderr == f"org/bike-mini is downloaded from the hub into {tmp_path / 'home' / 'hub'}, once: 6 MB.\n"
     assert done.stdout.split() == [hub.repos["models/org/bike-mini"].head, "None"]
