@@ -11,8 +11,9 @@ from kinoclip.evaluation.protocols import find_protocol
 from kinoclip.hub.cards import cell, dataset_name, read_paper, read_reports
 from kinoclip.inference.profile import CLIP_SHAPES, Profile, profile, profile_config
 from kinoclip.methods import METHODS
-from kinoclip.methods.auto import EMBEDDED, PLAIN_CLIP_METHOD, mini_clip_path
+from kinoclip.methods.auto import PLAIN_CLIP_METHOD, find_model
 from kinoclip.modeling.configuration import RecognizerConfig
+from kinoclip.modeling.names import EMBEDDED_RECOGNIZER
 
 ROOT = Path(__file__).parents[2]
 _CARDS = runpy.run_path(str(ROOT / "examples" / "hub_cards" / "write_cards.py"))
@@ -76,12 +77,13 @@ def describe_clips() -> Iterator[list[str]]:
 
 def describe_embedded() -> Iterator[list[str]]:
     """Yield a line for each measurement of the embedded model."""
-    config = METHODS[PLAIN_CLIP_METHOD].model.from_clip(mini_clip_path(), temporal_head="none").config
-    for report in read_reports(ROOT / "hub_cards" / f"{PLAIN_CLIP_METHOD}-{EMBEDDED}", [], config.model_type).values():
+    config = METHODS[PLAIN_CLIP_METHOD].config.from_pretrained(find_model(EMBEDDED_RECOGNIZER))
+    folder = ROOT / "hub_cards" / f"{PLAIN_CLIP_METHOD}-{EMBEDDED_RECOGNIZER}"
+    for report in read_reports(folder, [], config.model_type).values():
         where = f"{cell(dataset_name(report))}, {report.num_videos} procedural videos"
         measured = f"{100 * report.metrics['top1']:.1f}"
         source = "[in the package](embedded_model.md)"
-        yield [_PLAIN, "embedded", where, "", measured, *_cost(config), "1 x 1", source, "Apache-2.0"]
+        yield [_method(config), "embedded", where, "", measured, *_cost(config), "1 x 1", source, "Apache-2.0"]
 
 
 def _method(config: RecognizerConfig) -> str:

@@ -7,6 +7,7 @@ numbers; and the card of the embedded model, with the measured reports beside it
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -16,23 +17,22 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from kinoclip.hub.cards import REPORTS, Subject, base_model, make_card, model_card
-from kinoclip.hub.converting import convert
 from kinoclip.inference.profile import CLIP_SHAPES, profile_config
 from kinoclip.methods import METHODS, Method, find_method
-from kinoclip.methods.auto import EMBEDDED, PLAIN_CLIP_METHOD
+from kinoclip.methods.auto import PLAIN_CLIP_METHOD, find_model
 from kinoclip.modeling.configuration import RecognizerConfig
+from kinoclip.modeling.names import EMBEDDED_RECOGNIZER
 from kinoclip.modeling.video_processing import RecognizerVideoProcessor
 from kinoclip.text.entities import CATEGORIES, load_corpus, select
 from kinoclip.text.templates import TEMPLATES
 from kinoclip.training.recipe import Recipe, load_recipe, recipe_names
 
-_EMBEDDED_CARD = f"{PLAIN_CLIP_METHOD}-{EMBEDDED}"
+_EMBEDDED_CARD = f"{PLAIN_CLIP_METHOD}-{EMBEDDED_RECOGNIZER}"
 _EMBEDDED_TEXT = """
 ## About this model
 
-The CLIP of 2 MB that comes with the package, without training as a recognizer: it was trained on still frames of procedural clips and
-their captions. It knows only colored shapes, is used in tests and examples, and cannot distinguish motions or orders, as the numbers
-above show.
+The recognizer that comes with the package. It was trained on procedural clips of people (KinoFigures), names the 29 actions that are stored in
+it, and is used in tests and examples. It knows no photographs and no other words.
 """
 
 
@@ -40,7 +40,7 @@ def planned_cards(folder: str | Path) -> Iterator[tuple[str, ModelCard]]:
     """Yield the name and the card of each checkpoint.
 
     Args:
-        folder: with the reports of the embedded model, in `bike-mini/reports/`.
+        folder: with the reports of the embedded model, in `bike-mini-actions/reports/`.
     """
     for name, row in read_checkpoints().items():
         yield name, make_card(plan(name, row))
@@ -125,8 +125,7 @@ def _way_there(name: str, recipe: Recipe, clip: str | None, convertible: bool) -
 def _embedded_card(folder: Path) -> ModelCard:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) / folder.name
-        for _ in convert(PLAIN_CLIP_METHOD, EMBEDDED, place):
-            pass
+        shutil.copytree(find_model(EMBEDDED_RECOGNIZER), place)
         card = model_card(place, reports=sorted((folder / REPORTS).glob("*.json")), license="apache-2.0")
     card.text += _EMBEDDED_TEXT
     return card

@@ -1,7 +1,7 @@
-"""The Space: bring a video, write what it may show, and see the answer, when it is seen, and why.
+"""The Space: upload a video, write labels, and see the most probable one, when it is seen, and why.
 
-The variable KINOCLIP_SPACE_MODELS names the models to choose from beside the embedded one, with commas between them:
-hub ids such as `openai/clip-vit-base-patch32`, or folders. Each is loaded when a visitor first asks for it.
+The variable KINOCLIP_SPACE_MODELS names more models than the embedded ones, separated by commas: hub ids such as
+`openai/clip-vit-base-patch32`, or folders. A model is loaded on first use.
 """
 
 import os

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from kinoclip.hub.converting import convert
 from kinoclip.hub.publish import publish
 
-REPORTS = sorted((Path(__file__).parents[2] / "hub_cards" / "bike-mini" / "reports").glob("*.json"))
+REPORTS = sorted((Path(__file__).parents[2] / "hub_cards" / "bike-mini-actions" / "reports").glob("*.json"))
 # the classes of config, model and processor, and the answers of both pipelines: by remote code, and after `import kinoclip`
 LOAD = """
 import json, sys
@@ -56,7 +56,8 @@ def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
     files = hub.repos["models/org/bike-mini"].files
     assert sorted(files) == [
         ".eval_results/actions-test-single_view.yaml",
-        ".eval_results/unseen-test-single_view.yaml",
+        ".eval_results/shifted-test-single_view.yaml",
+        ".eval_results/views-test-single_view.yaml",
         ".gitattributes",
         "README.md",
         "config.json",
@@ -65,12 +66,13 @@ def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
         "model.safetensors",
         "processor_config.json",
         "reports/actions-test-single_view.json",
-        "reports/unseen-test-single_view.json",
+        "reports/shifted-test-single_view.json",
+        "reports/views-test-single_view.json",
         "requirements.txt",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    assert b"### kinoshapes/actions, test split" in files["README.md"]
+    assert b"### kinofigures/actions, test split" in files["README.md"]
 
 
 @pytest.fixture
