@@ -308,7 +308,11 @@ def send_wrong_values(visitor, number, video):
     wrong = [("mini-actions", value, 0.5, False, "") for value in ("x", -1, 10**9, [], {})]
     wrong += [("mini-actions", 0, value, False, "") for value in ("x", -1, 1e300, None, [])]
     wrong += [(value, 0, 0.5, False, "") for value in ("../../etc", "org/model", 5, None, "x" * 500, [])]
-    wrong += [("mini-actions", 0, 0.5, "yes", {"a": 1}), ("mini-actions", 0, 0.5, False, "一\n" * 5000), ("mini-actions", 0, 0.5, False, 7)]
+    wrong += [
+        ("mini-actions", 0, 0.5, "yes", {"a": 1}),
+        ("mini-actions", 0, 0.5, False, "一\n" * 5000),
+        ("mini-actions", 0, 0.5, False, 7),
+    ]
     outcomes = {str(further)[:99]: judge(*visitor.ask(handle, further=further)) for further in wrong}
     outcomes |= {
         str(labels)[:99]: judge(*visitor.ask(handle, labels)) for labels in (None, 5, [], {}, "", "\0", "\ud7ff")

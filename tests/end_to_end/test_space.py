@@ -281,9 +281,7 @@ def test_a_name_in_capitals_is_that_of_a_video(client, clip, tmp_path):
     from gradio_client import handle_file
 
     shutil.copy(clip, tmp_path / "CLIP.MP4")
-    answer = client.predict(
-        video=handle_file(tmp_path / "CLIP.MP4"), labels="drinking, waving", api_name="/classify"
-    )
+    answer = client.predict(video=handle_file(tmp_path / "CLIP.MP4"), labels="drinking, waving", api_name="/classify")
     assert answer["label"] == "drinking"
 
 

@@ -128,7 +128,7 @@ def add_model_options(command: argparse.ArgumentParser, *aliases: str, batches: 
     from kinoclip.modeling.names import DEFAULT, Backend
 
     add = command.add_argument
-    model = "folder, hub id, plain CLIP, or mini or mini-actions, which know the people of the demo (default: %(default)s)"
+    model = "folder, hub id, plain CLIP, or mini or mini-actions, which know the demo (default: %(default)s)"
     add("--model", *aliases, default=DEFAULT, help=model)
     add("--frames", type=int, help="frames per video or window (default: that of the model)")
     add(

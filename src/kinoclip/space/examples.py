@@ -20,6 +20,7 @@ from kinoclip.space.workers import Workers
 _ACTIONS = ("throwing a ball", "kicking a ball", "drinking", "waving", "clapping", "push-ups")
 _PAIRS = ("sitting down", "standing up", "picking up a box", "putting down a box")
 _THREE = ("squatting", "waving", "jumping jacks")
+_UNSEEN = tuple(action.label for action in UNSEEN[:6])
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def _draw_clips(folder: Path) -> Iterator[tuple[str, Image.Image, Question]]:
         ("An action", _ACTIONS[:1], "gym", {"labels": _ACTIONS}),
         ("Told by the order of frames", _PAIRS[1:2], "wooden room", {"labels": _PAIRS}),
         ("One after another", _THREE, "meadow", {"labels": _THREE, "spans": True}),
-        ("Zero-shot, not trained", ("lifting a barbell",), "street", {"labels": tuple(action.label for action in UNSEEN[:6]), "model": EMBEDDED}),
+        ("Zero-shot, not trained", ("lifting a barbell",), "street", {"labels": _UNSEEN, "model": EMBEDDED}),
     )
     for number, (caption, actions, place, asked) in enumerate(plans):
         length = 16 if len(actions) == 1 else 32

@@ -13,8 +13,7 @@ from gradio.context import LocalContext
 from gradio_client.utils import is_http_url_like
 
 from kinoclip.explain.html import show_reasons
-from kinoclip.space.answers import Answer, Models, Question
-from kinoclip.space.answers import EMBEDDED_MODELS
+from kinoclip.space.answers import EMBEDDED_MODELS, Answer, Models, Question
 from kinoclip.space.examples import Example, show_cards
 from kinoclip.space.limits import Limits, VisitError, pair_names, read_labels, read_names
 from kinoclip.space.showing import EMPTY, show_problem, show_verdict

@@ -69,7 +69,10 @@ def test_the_number_of_frames_is_the_visitors(models, video_path):
         ({"threshold": 2.0}, "The threshold must be from 0 to 1, got 2.0."),
         ({"model": "../etc"}, "The model must be one of mini-actions, mini, got '../etc'."),
         ({"labels": ("drinking " * 40,)}, "The label 'drinking"),
-        ({"labels": ("diving",)}, "The embedded model mini-actions knows what the people of the demo do only, not 'diving'"),
+        (
+            {"labels": ("diving",)},
+            "The embedded model mini-actions knows what the people of the demo do only, not 'diving'",
+        ),
     ],
 )
 def test_numbers_and_models_that_do_not_exist_are_refused(models, video_path, changed, message):
