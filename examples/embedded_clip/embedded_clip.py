@@ -85,7 +85,10 @@ class Settings:
     temporal_layers: int = 2
     teacher_share: float = 0.4  # of steps or minutes
     text_share: float = 0.6  # of the steps of CLIP's own tower
-    standing_clips: int = 2030
+    text_batch: int = 160  # frames, in the last training of the text tower
+    text_steps: int = 1700
+    text_rate: float = 1e-3
+    standing_clips: int = 1450
     head_epochs: int = 20
     head_batch: int = 256
     head_rate: float = 1e-3

@@ -36,8 +36,8 @@ GRAMMAR = (
     *(*PHRASES, *COLORS, "a person in a shirt and trousers", "a person with shorts , large and small"),
 )
 # reversed pairs have the same frames
-_TWINS = [[other.keys == action.keys and other.props == action.props for other in ACTIONS] for action in ACTIONS]
-_KNOWN = (*ACTIONS, *UNSEEN)
+TWINS = [[other.keys == action.keys and other.props == action.props for other in ACTIONS] for action in ACTIONS]
+KNOWN = (*ACTIONS, *UNSEEN)
 _FREE = "any pose"
 MARGIN = 8  # pixels at each side of the middle square
 
@@ -49,7 +49,7 @@ def _mirrored(names: tuple[str, ...]) -> list[int]:
 
 
 _PART_NAMES = ("", *PARTS, *THINGS)
-_MIRRORED_PARTS, _MIRRORED_PHRASES, _MIRRORED_JOINTS = (
+_MIRRORED_PARTS, MIRRORED_PHRASES, _MIRRORED_JOINTS = (
     torch.tensor(_mirrored(names)) for names in (_PART_NAMES, PHRASES, JOINTS)
 )
 
@@ -214,7 +214,7 @@ class FigureObjective(Encoder):
             }
         )  # fmt: skip
         self.temporal = self.heads["temporal"]
-        twins = torch.tensor(_TWINS).float()
+        twins = torch.tensor(TWINS).float()
         self.targets = twins / twins.sum(1, keepdim=True)
         self.part_weights = torch.ones(len(_PART_NAMES))
         self.part_weights[0] = 0.2
@@ -286,7 +286,7 @@ class FigureObjective(Encoder):
             true, places = phrases[number], joints[number] + torch.tensor([-left / size, down / size])
             if self.rng.random() < 0.5:
                 picture, ids = picture.flip(-1), _MIRRORED_PARTS[ids.flip(-1).long()]
-                true, places = true[:, _MIRRORED_PHRASES], places[:, _MIRRORED_JOINTS] * torch.tensor([-1.0, 1.0])
+                true, places = true[:, MIRRORED_PHRASES], places[:, _MIRRORED_JOINTS] * torch.tensor([-1.0, 1.0])
             gain = torch.from_numpy(self.rng.uniform(0.85, 1.15, size=(3, 1, 1))).float()
             shift = float(self.rng.uniform(-15, 15))
             cut.append(((picture * gain + shift).clamp(0, 255), ids.long(), true, places))
@@ -319,9 +319,9 @@ class FigureObjective(Encoder):
 
     def _word_loss(self) -> Tensor:
         """Bring the names of all actions, seen and unseen, near their descriptions."""
-        names = self.encode([self.fill(self.pick((action.label, *action.synonyms))) for action in _KNOWN])
-        descriptions = self.encode([action.description for action in _KNOWN])
-        return F.cross_entropy(self.model.logit_scale.exp() * names @ descriptions.T, torch.arange(len(_KNOWN)))
+        names = self.encode([self.fill(self.pick((action.label, *action.synonyms))) for action in KNOWN])
+        descriptions = self.encode([action.description for action in KNOWN])
+        return F.cross_entropy(self.model.logit_scale.exp() * names @ descriptions.T, torch.arange(len(KNOWN)))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from embedded_clip import PROMPT, Settings, decode, normalize
-from figures import MARGIN, FigurePool
+from figures import MARGIN
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -50,15 +50,17 @@ def encode_clips(model: CLIPModel, images: Tensor) -> Tensor:
 
 
 def train_head(
-    model: CLIPModel, temporal: nn.Module, tokenizer: CLIPTokenizer, pool: FigurePool, settings: Settings
+    model: CLIPModel,
+    temporal: nn.Module,
+    tokenizer: CLIPTokenizer,
+    embeds: Tensor,
+    actions: Tensor,
+    settings: Settings,
 ) -> list[float]:
-    """Train the temporal head on frozen frames, and return the mean loss of each epoch."""
-    acting = pool.actions >= 0
+    """Train the temporal head on frozen frames (N, T, D) of actions, and return the mean loss of each epoch."""
     standing, labels = draw_standing(settings)
     clips = encode_clips(model, standing)
-    parts = [encode_clips(model, pool.images[acting]), clips[:, 0::2], clips[:, 1::2]]
-    targets = torch.cat([pool.actions[acting].repeat(2), labels.repeat(4)])
-    embeds = torch.cat(parts)
+    embeds, targets = torch.cat([embeds, clips[:, 0::2], clips[:, 1::2]]), torch.cat([actions, labels.repeat(4)])
     with torch.no_grad():
         input_ids, _ = tokenize_texts(tokenizer, [PROMPT.format(action.label) for action in ACTIONS])
         text = F.normalize(model.text_projection(model.text_model(input_ids=input_ids).pooler_output), dim=-1)

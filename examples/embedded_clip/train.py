@@ -29,9 +29,10 @@ from embedded_clip import (
     measure,
 )
 from figures import GRAMMAR, FigureObjective, FigurePool, build_figure_pool, measure_figures
-from recognizer import train_head
+from recognizer import encode_clips, train_head
 from safetensors.torch import load_file, save_file
 from teacher import ConvolutionalTower
+from texts import TextObjective, train_texts
 from torch import Tensor, distributed, nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
@@ -231,10 +232,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pool-clips", type=int, default=defaults.pool_clips, help="clips to render for training")
     parser.add_argument("--figure-clips", type=int, default=defaults.figure_clips, help="of KinoFigures")
     parser.add_argument("--standing-clips", type=int, default=defaults.standing_clips, help="of people who also stand")
+    parser.add_argument("--text-steps", type=int, default=defaults.text_steps, help="of the last training of texts")
     parser.add_argument("--measured-videos", type=int, default=360, help="test clips of shapes of each kind to score")
     parser.add_argument("--measured-figures", type=int, default=8, help="validation clips of each action to score")
     options = parser.parse_args(arguments)
-    names = ("seed", "steps", "minutes", "pool_clips", "figure_clips", "standing_clips")
+    names = ("seed", "steps", "minutes", "pool_clips", "figure_clips", "standing_clips", "text_steps")
     settings = Settings(
         **{name: getattr(options, name) for name in names},
         num_processes=int(os.environ.get("WORLD_SIZE", "1")),
@@ -254,11 +256,16 @@ def main(arguments: list[str] | None = None) -> None:
     figures = FigureObjective(settings, people, model, tokenizer, teacher, settings.text_share)
     figures.temporal.load_state_dict(temporal.state_dict())
     share = 1.0 if start else 1 - settings.teacher_share
-    log += optimize([Objective(settings, shapes, model, tokenizer), figures], settings, share)
+    objects = Objective(settings, shapes, model, tokenizer)
+    log += optimize([objects, figures], settings, share)
     if settings.rank:
         return
     round_to_half(model.eval())
-    losses = train_head(model, figures.temporal, tokenizer, figures.pool, settings)
+    embeds, acting = encode_clips(model, people.images), people.actions.repeat(2) >= 0
+    text_log = train_texts(TextObjective(settings, people, embeds, model, tokenizer), objects, settings)
+    round_to_half(model.eval())
+    actions = people.actions.repeat(2)[acting]
+    losses = train_head(model, figures.temporal, tokenizer, embeds[acting], actions, settings)
     round_to_half(figures.temporal.eval())
     scores = measure(model, tokenizer, options.measured_videos, settings.seed)
     if options.measured_figures:
@@ -273,6 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
         "measured_videos": options.measured_videos,
         "scores": {name: round(score, 4) for name, score in scores.items()},
         "log": log,
+        "text_log": text_log,
         "head_log": [round(loss, 4) for loss in losses],
     }
     with atomic_folder(options.output) as folder:

@@ -73,6 +73,7 @@ def test_the_training_script_writes_reproducible_folders_that_load(script, tmp_p
             "pool-clips": 4,
             "figure-clips": 3,
             "standing-clips": 2,
+            "text-steps": 2,
             "measured-videos": 2,
             "measured-figures": 0,
         }
