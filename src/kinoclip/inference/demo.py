@@ -25,20 +25,34 @@ def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[st
     folder.mkdir(parents=True, exist_ok=True)
     yield from _show_people(folder, seed, num_videos)
     yield ""
+    yield from _show_unseen_people(folder, seed, num_videos)
+    yield ""
     yield from _show_shapes(folder, seed, num_videos)
 
 
 def _show_people(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
     """Name the actions of people by a recognizer that was trained on them."""
-    classifier, actions = Classifier.load(EMBEDDED_RECOGNIZER), figure_classes()
-    yield f"{_clips(num_videos)} of people, {len(actions)} actions, BIKE, trained on clips of other people"
+    yield f"{_clips(num_videos)} of people, {len(figure_classes())} actions, BIKE, trained on clips of other people"
+    yield from _name_actions(folder / "person", EMBEDDED_RECOGNIZER, "actions", seed, num_videos)
+
+
+def _show_unseen_people(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
+    """Name actions that no clip of the training shows, zero-shot."""
+    count = len(figure_classes("unseen"))
+    yield f"{_clips(num_videos)} of people, {count} other actions, zero-shot BIKE on a CLIP that saw no clip of them"
+    yield from _name_actions(folder / "unseen", EMBEDDED, "unseen", seed, num_videos)
+
+
+def _name_actions(stem: Path, model: str, task: str, seed: int, num_videos: int) -> Iterator[str]:
+    classifier, actions = Classifier.load(model), figure_classes(task)
+    labels = [action.label for action in actions]
     right = 0
     order = np.random.default_rng(seed).permutation(len(actions)).tolist()
     for number in range(num_videos):
         rng, action = np.random.default_rng((seed, number)), actions[order[number % len(order)]]
-        clip = render_figures(sample_figures(rng, "actions", action, height=240, width=320))
-        path = write_video(folder / f"person_{number}.mp4", clip.frames, clip.spec.fps)
-        answer = classifier.classify(str(path), top_k=3, explain=True)
+        clip = render_figures(sample_figures(rng, task, action, height=240, width=320))
+        path = write_video(stem.with_name(f"{stem.name}_{number}.mp4"), clip.frames, clip.spec.fps)
+        answer = classifier.classify(str(path), labels, top_k=3, explain=True)
         right += answer.label == clip.label
         yield ""
         yield f"{path}: {clip.caption}"
