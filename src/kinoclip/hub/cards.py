@@ -318,6 +318,8 @@ def _weakest(report: Report) -> str:
 def dataset_name(report: Report) -> str:
     """Return the name of the data: the known data set, and the name in the report."""
     known = report.settings.get("coverage", {}).get("dataset")
+    if known and report.dataset.startswith(f"{known}/"):  # the task of a benchmark
+        return report.dataset
     return "/".join(dict.fromkeys(name for name in (known, report.dataset) if name)) or "unnamed videos"
 
 

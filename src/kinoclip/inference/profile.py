@@ -1,5 +1,6 @@
 """Parameters and operations of a recognizer, counted on the meta device."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,7 +135,7 @@ def profile(
     """
     num_frames, size = num_frames or config.num_frames, config.frame_size
     with torch.device("meta"):
-        model = AutoModel.from_config(config).eval()
+        model = AutoModel.from_config(deepcopy(config), dtype=torch.float32).eval()
         pixels = torch.empty(1, config.encoded_frames(num_frames), 3, size, size)
         text = None
         if config.reads_text:

@@ -70,7 +70,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
 
         Args:
             clip: a CLIP folder or hub id in the Transformers layout, or a file in OpenAI's layout.
-            dtype: of the weights; None keeps the checkpoint's.
+            dtype: of the weights; None takes that of the checkpoint's config, or of its weights.
             fields: config fields of the method.
 
         Raises:
@@ -90,7 +90,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
             if content.get("model_type") != "clip":
                 raise ValueError(f"{clip} is not a CLIP checkpoint. Name a CLIP folder, hub id or OpenAI-layout file.")
             config = cls.config_class.from_clip_config(clip_config, **fields)
-            source, origin = {}, str(clip)
+            source, origin, dtype = {}, str(clip), dtype or clip_config.dtype
         with naming(f"{clip}/config.json"):
             expected = {name: parameter.shape for name, parameter in _clip_skeleton(config).named_parameters()}
         if origin is None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kinoclip import BikeModel, SllmModel
+from kinoclip import BikeConfig, BikeModel, SllmModel
 from kinoclip.inference.profile import profile, profile_config
 
 
@@ -53,6 +53,14 @@ SLLM = {"recognizer": "actionclip"}
 def test_sllm_is_counted_as_in_its_tables(method, fields, num_frames, flops, prompts, gmacs):
     counted = profile(profile_config(method, **fields), num_frames=num_frames, flops=flops, prompts=prompts)
     assert counted.gmacs == pytest.approx(gmacs, abs=0.006)
+
+
+def test_a_config_of_half_precision_is_counted_like_any_other(bike_folder):
+    config = BikeConfig.from_pretrained(bike_folder)
+    counted = profile(config)
+    config.dtype = "float16"
+    assert profile(config) == counted
+    assert config.dtype == "float16"
 
 
 def test_a_folder_is_counted_with_what_it_holds(bike_folder):
