@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinoclip.methods.auto import load_processor, load_weights, mini_clip_path
+from kinoclip.methods.auto import load_processor, load_weights
 
 from .old_checkpoints.record import HERE, draw_weights, make_inputs
 
@@ -20,8 +20,7 @@ def test_a_folder_of_an_old_version_gives_its_logits(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     save_file(draw_weights(recorded["shapes"]), tmp_path / "model.safetensors", {"format": "pt"})
     if recorded["reads_text"]:
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(mini_clip_path() / name, tmp_path)
+        shutil.copytree(HERE / "tokenizer", tmp_path, dirs_exist_ok=True)
     model, processor = load_weights(str(tmp_path), torch.float32).eval(), load_processor(str(tmp_path))
     assert model.state_dict().keys() == recorded["shapes"].keys()
     with torch.no_grad():

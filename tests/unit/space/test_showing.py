@@ -122,4 +122,4 @@ def test_the_code_of_a_request_is_python_whatever_the_labels_are():
     given = {word.arg: word.value for call in calls for word in call.keywords}
     assert ast.literal_eval(given["labels"]) == f'```\n{EVIL}\n"quoted" {{x}}'
     assert ast.literal_eval(given["model"]) == "org/model"
-    assert "red circle" in app.show_code(" ", "mini")
+    assert "drinking" in app.show_code(" ", "mini")
