@@ -65,7 +65,7 @@ def test_an_output_in_the_folder_itself_is_not_labelled(videos, tmp_path):
 def test_a_query_finds_its_video(videos, tmp_path, capsys):
     index = tmp_path / "videos.safetensors"
     assert run("embed", videos, "--model", "mini", "--output", index, "--pooling", "mean") == 0
-    assert "3 videos, 64 numbers each, without 1 that cannot be read" in capsys.readouterr().err
+    assert "3 videos, 128 numbers each, without 1 that cannot be read" in capsys.readouterr().err
     assert run("search", index, "a red circle", "a green star", "--top-k", 1) == 0
     query, found, *_ = capsys.readouterr().out.splitlines()
     assert query == "a red circle"
