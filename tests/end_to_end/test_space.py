@@ -164,7 +164,7 @@ def test_an_example_is_answered_at_a_click_without_scrolling(visit):
     page.locator(".kc-cards button").nth(2).click()
     page.wait_for_selector(".kc-line span")
     assert page.locator(".kc-spans li").count() == 3
-    assert page.locator("#kc-labels textarea").input_value() == "waving\npurple cross\nyellow triangle"
+    assert page.locator("#kc-labels textarea").input_value() == "squatting\nwaving\njumping jacks"
     box = page.locator(".kc-line").bounding_box()
     assert 0 < box["y"] < 450
     assert overflow(page) <= 0
