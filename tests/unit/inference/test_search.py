@@ -82,7 +82,7 @@ def test_crops_are_averaged(clip_folder, clips):
     classifier = Classifier.load(clip_folder)
     classifier.video_processor.num_crops = 3
     found = embed_videos([clips / "red circle.mp4"], model=classifier, pooling="mean")
-    assert found.embeds.shape == (1, 64)
+    assert found.embeds.shape == (1, 128)
     assert float(found.embeds.norm()) == pytest.approx(1, abs=1e-5)
 
 

@@ -97,18 +97,18 @@ def test_a_label_may_be_named_like_a_field(change):
     read_config(change("config.json", "label2id", {"layers of cake": 399}))
 
 
-@pytest.mark.parametrize(("name", "value"), [("eos_token_id", 914), ("eos_token_id", -1), ("pad_token_id", 10**6)])
+@pytest.mark.parametrize(("name", "value"), [("eos_token_id", 1114), ("eos_token_id", -1), ("pad_token_id", 10**6)])
 def test_a_special_token_outside_the_vocabulary_is_refused(change, name, value):
-    with pytest.raises(ValueError, match=f"{name} must be from 0 to 913, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be from 0 to 1113, got {value}"):
         read_config(change("config.json", f"text_config.{name}", value))
 
 
 def test_a_tokenizer_whose_ids_the_text_tower_lacks_is_refused(change):
     folder = change("tokenizer.json", "added_tokens", [])
     content = json.loads((mini_clip_path() / "tokenizer.json").read_text())
-    content["model"]["vocab"]["zebra"] = 914
+    content["model"]["vocab"]["zebra"] = 1114
     (Path(folder) / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="the text tower has 914 tokens"):
+    with pytest.raises(ValueError, match="the text tower has 1114 tokens"):
         load_processor(folder)
 
 

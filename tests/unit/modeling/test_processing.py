@@ -152,8 +152,8 @@ def test_a_processor_without_a_tokenizer_reads_videos_alone_and_survives_saving(
 
 
 def test_a_folder_or_file_without_a_tokenizer_is_refused(tmp_path, clip_folder):
-    assert load_tokenizer(clip_folder, 914).eos_token_id == 913
-    with pytest.raises(ValueError, match="has 914 tokens, but the model has 3"):
+    assert load_tokenizer(clip_folder, 1114).eos_token_id == 1113
+    with pytest.raises(ValueError, match="has 1114 tokens, but the model has 3"):
         load_tokenizer(clip_folder, 3)
     with pytest.raises(ValueError, match="lacks its tokenizer"):
         load_tokenizer(tmp_path)
