@@ -227,7 +227,7 @@ def test_second_names_of_kinoshapes_in_english_need_no_second_tower():
     assert (processor.second_language, processor.chinese["tower"]) == ("English", "shared")
     assert processor.chinese["templates"] == ["a video of {}"]
     assert processor.chinese["labels"]["spinning"] == ["turning"]
-    assert model.encode_text(**processor(text=["red circle"])).branches["chinese"].shape == (1, 1, 64)
+    assert model.encode_text(**processor(text=["red circle"])).branches["chinese"].shape == (1, 1, 128)
 
 
 def test_a_second_tower_that_is_a_clip_is_read_from_its_folder(clip_folder):

@@ -24,4 +24,4 @@ def test_a_few_steps_bring_chinese_nearer_to_english_and_leave_a_folder_that_loa
     model = DstprModel.from_clip(mini_clip_path(), num_frames=2, reparam="mlp").load_chinese(tmp_path / "some")
     processor = DstprProcessor.from_clip(mini_clip_path(), model.config)
     processor.set_chinese(tmp_path / "some", {"red circle": "红色圆形"})
-    assert model.encode_text(**processor(text=["red circle"])).branches["chinese"].shape == (1, 1, 64)
+    assert model.encode_text(**processor(text=["red circle"])).branches["chinese"].shape == (1, 1, 128)
