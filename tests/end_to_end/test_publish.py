@@ -55,9 +55,9 @@ def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
     ]
     files = hub.repos["models/org/bike-mini"].files
     assert sorted(files) == [
-        ".eval_results/actions-test-single_view.yaml",
-        ".eval_results/shifted-test-single_view.yaml",
-        ".eval_results/views-test-single_view.yaml",
+        ".eval_results/kinofigures_actions-test-single_view.yaml",
+        ".eval_results/kinofigures_shifted-test-single_view.yaml",
+        ".eval_results/kinofigures_views-test-single_view.yaml",
         ".gitattributes",
         "README.md",
         "config.json",
@@ -65,9 +65,9 @@ def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
         "kinoclip_shim.py",
         "model.safetensors",
         "processor_config.json",
-        "reports/actions-test-single_view.json",
-        "reports/shifted-test-single_view.json",
-        "reports/views-test-single_view.json",
+        "reports/kinofigures_actions-test-single_view.json",
+        "reports/kinofigures_shifted-test-single_view.json",
+        "reports/kinofigures_views-test-single_view.json",
         "requirements.txt",
         "tokenizer.json",
         "tokenizer_config.json",
