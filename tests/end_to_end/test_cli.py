@@ -238,6 +238,8 @@ def test_a_cut_output_is_continued_to_the_same_bytes(run, videos, clip_folder, t
         (["{video}", "--labels", LABELS, "--picture-format", "gif"], "must be png, html or json, got gif"),
         (["{video}", "--labels", "a", "--features", "{tmp}/f", "--explain"], "cannot be used with --features"),
         (["{video}", "--labels", "a", "--features", "{tmp}/f", "--spans"], "--spans cannot be used with"),
+        (["{video}", "--labels", "a", "--workers", "2"], "--workers belongs to --on"),
+        (["{video}", "--labels", "a", "--shard-size", "2"], "--shard-size belongs to --on"),
         (["{video}", "--labels", "a", "--spans", "--fps", "0"], "--fps must be above 0"),
         (["{video}", "--labels", LABELS, "--model", "{clip}", "--device", "abacus"], "got 'abacus'"),
         (["{video}", "--labels", LABELS, "--model", "{clip}", "--lexicon-clip", "{clip}"], "--lexicon"),
