@@ -242,6 +242,22 @@ def initialize_image_tower(model: CLIPModel, pool: Pool, scale: float = 0.2) -> 
     embeddings.position_embedding.weight[1:] = scale * torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
+def match_many(logits: Tensor, matches: Tensor) -> Tensor:
+    """CLIP's loss where every frame (row) may match several texts (columns), and the other way round."""
+
+    def one_way(logits: Tensor, matches: Tensor) -> Tensor:
+        found = matches.sum(1) > 0
+        share = matches[found] / matches[found].sum(1, keepdim=True)
+        return -(share * logits[found].log_softmax(1)).sum(1).mean()
+
+    return (one_way(logits, matches) + one_way(logits.T, matches.T)) / 2
+
+
+def rate_at(progress: float, peak: float, warmup: float = 0.05) -> float:
+    """Return the learning rate after a share of the training: a linear warmup, and half a cosine."""
+    return peak * min(1.0, progress / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 class Encoder:
     """Texts and losses that shapes and figures share."""
 
@@ -251,11 +267,8 @@ class Encoder:
 
     def contrast(self, embeds: Tensor, texts: Tensor, targets: Tensor) -> Tensor:
         """CLIP's loss where several images may share a text: `targets` (B,) is the text of each image."""
-        logits = self.model.logit_scale.exp() * embeds @ texts.T
-        present = targets.unique()
-        matches = (targets[None] == present[:, None]).float()
-        by_text = -(matches * logits.T[present].log_softmax(dim=-1)).sum(-1) / matches.sum(-1)
-        return (F.cross_entropy(logits, targets) + by_text.mean()) / 2
+        matches = F.one_hot(targets, len(texts)).float()
+        return match_many(self.model.logit_scale.exp() * embeds @ texts.T, matches)
 
     def fill(self, name: str) -> str:
         """Put a name into a random template."""

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
-from embedded_clip import PROMPT, Settings, decode, normalize
+from embedded_clip import PROMPT, Settings, decode, normalize, rate_at
 from figures import MARGIN
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
@@ -74,7 +74,7 @@ def train_head(
         for step, rows in enumerate(order.split(settings.head_batch)):
             progress = (epoch + step / steps) / settings.head_epochs
             for group in optimizer.param_groups:
-                group["lr"] = settings.head_rate * min(1.0, progress / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
+                group["lr"] = rate_at(progress, settings.head_rate)
             video = F.normalize(temporal(embeds[rows]).mean(1), dim=-1)
             loss = F.cross_entropy(model.logit_scale.exp() * video @ text.T, targets[rows], label_smoothing=0.05)
             optimizer.zero_grad()

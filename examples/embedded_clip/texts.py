@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from embedded_clip import Encoder, Objective, Settings
+from embedded_clip import Encoder, Objective, Settings, match_many, rate_at
 from figures import KNOWN, MIRRORED_PHRASES, PHRASES, TWINS, FigurePool
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
@@ -18,17 +18,6 @@ from kinoclip.kinoshapes.figures.naming import POSES
 LOG_EVERY = 200
 _COUNTS = ("one person", "two people")
 _BODY = {*POSES, *THINGS}
-
-
-def match_many(logits: Tensor, matches: Tensor) -> Tensor:
-    """CLIP's loss where every frame (row) may match several texts (columns), and the other way round."""
-
-    def one_way(logits: Tensor, matches: Tensor) -> Tensor:
-        found = matches.sum(1) > 0
-        share = matches[found] / matches[found].sum(1, keepdim=True)
-        return -(share * logits[found].log_softmax(1)).sum(1).mean()
-
-    return (one_way(logits, matches) + one_way(logits.T, matches.T)) / 2
 
 
 class TextObjective(Encoder):
@@ -101,9 +90,8 @@ def train_texts(figures: TextObjective, shapes: Objective, settings: Settings) -
     means: dict[str, float] = {}
     log = []
     for step in range(settings.text_steps):
-        progress = step / settings.text_steps
         for group in optimizer.param_groups:
-            group["lr"] = settings.text_rate * min(1.0, progress / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
+            group["lr"] = rate_at(step / settings.text_steps, settings.text_rate)
         losses = figures.losses()
         if step % shapes.every == 0:
             losses |= {name: loss for name, loss in shapes.losses().items() if name != "dense"}

@@ -27,6 +27,7 @@ from embedded_clip import (
     build_tokenizer,
     initialize_image_tower,
     measure,
+    rate_at,
 )
 from figures import GRAMMAR, FigureObjective, FigurePool, build_figure_pool, measure_figures
 from recognizer import encode_clips, train_head
@@ -107,8 +108,7 @@ def optimize(
         progress /= share
         if progress >= 1:
             break
-        rate = settings.learning_rate * min(1.0, progress / settings.warmup_share)
-        rate *= 0.5 * (1 + math.cos(math.pi * progress))
+        rate = rate_at(progress, settings.learning_rate, settings.warmup_share)
         for group in adam.param_groups:
             group["lr"], group["weight_decay"] = rate, settings.weight_decay
         for parameter in parameters:
@@ -261,11 +261,11 @@ def main(arguments: list[str] | None = None) -> None:
     if settings.rank:
         return
     round_to_half(model.eval())
-    embeds, acting = encode_clips(model, people.images), people.actions.repeat(2) >= 0
+    embeds, actions = encode_clips(model, people.images), people.actions.repeat(2)
     text_log = train_texts(TextObjective(settings, people, embeds, model, tokenizer), objects, settings)
     round_to_half(model.eval())
-    actions = people.actions.repeat(2)[acting]
-    losses = train_head(model, figures.temporal, tokenizer, embeds[acting], actions, settings)
+    acting = actions >= 0
+    losses = train_head(model, figures.temporal, tokenizer, embeds[acting], actions[acting], settings)
     round_to_half(figures.temporal.eval())
     scores = measure(model, tokenizer, options.measured_videos, settings.seed)
     if options.measured_figures:
