@@ -52,7 +52,15 @@ def _draw_clips(folder: Path) -> Iterator[tuple[str, Image.Image, Question]]:
         length = 16 if len(actions) == 1 else 32
         segments = tuple(FigureSegment(name, length * i + 2, length * (i + 1) - 2) for i, name in enumerate(actions))
         clip = render_figures(
-            FigureSpec(segments, place, len(actions) > 1, False, length * len(actions), 8, 288, 384, number)
+            FigureSpec(
+                segments,
+                place,
+                idle=len(actions) > 1,
+                num_frames=length * len(actions),
+                height=288,
+                width=384,
+                seed=number,
+            )
         )
         path = write_video(folder / f"example_{number}.mp4", clip.frames, clip.spec.fps)
         seen = clip.spans[-1]

@@ -19,7 +19,8 @@ from kinoclip.methods.auto import mini_clip_path
 
 # texts are trained at 16 tokens, and padded to 52 by users, as in Chinese-CLIP
 PROMPT = "This is a video about {}"
-_WIDTH, _LENGTH, _POSITIONS, _BATCH = 128, 16, 52, 64  # the width of the mini CLIP
+WIDTH = 128  # of the shared space of the mini CLIP
+_LENGTH, _POSITIONS, _BATCH = 16, 52, 64
 
 
 def translations() -> list[tuple[str, str]]:
@@ -87,8 +88,8 @@ def _chinese(model: ChineseCLIPModel, ids: Tensor) -> Tensor:
 
 
 def _config(vocab_size: int) -> ChineseCLIPConfig:
-    sizes: dict[str, Any] = {"hidden_size": _WIDTH, "intermediate_size": 4 * _WIDTH, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": WIDTH // 64}
     text = {**sizes, "vocab_size": vocab_size, "num_hidden_layers": 2, "max_position_embeddings": _POSITIONS}
     text |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": 0}
     vision = {**sizes, "image_size": 8, "patch_size": 8, "num_hidden_layers": 1}
-    return ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=_WIDTH)
+    return ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)

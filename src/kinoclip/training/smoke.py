@@ -18,6 +18,7 @@ from kinoclip.kinoshapes.benchmark import action_classes
 from kinoclip.methods.auto import EMBEDDED, mini_clip_path
 from kinoclip.text.attributes import write_attributes
 from kinoclip.text.entities import CATEGORIES, Entity, save_corpus
+from kinoclip.training.chinese_clip import WIDTH
 from kinoclip.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Smoke:
         if data.attribute_clip is not None:
             settings["data.attribute_clip"] = str(self.clip)
         if data.chinese_clip is not None:
-            settings["data.chinese_clip"] = str(self.chinese_clip(128 if recipe.start == EMBEDDED else 32))
+            settings["data.chinese_clip"] = str(self.chinese_clip(WIDTH if recipe.start == EMBEDDED else 32))
         if recipe.evaluation["class_lists"]:
             settings["evaluation.class_lists"] = ["base", "novel"]
         return recipe.with_settings(settings)
