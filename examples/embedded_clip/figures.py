@@ -42,10 +42,21 @@ _FREE = "any pose"
 MARGIN = 8  # pixels at each side of the middle square
 
 
+def _mirror(text: str) -> str:
+    """Exchange left and right in a text."""
+    other = {"left": "right", "right": "left"}
+    return " ".join(other.get(word, word) for word in text.split())
+
+
 def _mirrored(names: tuple[str, ...]) -> list[int]:
     """Return the index of each name after left and right are exchanged."""
-    other = {"left": "right", "right": "left"}
-    return [names.index(" ".join(other.get(word, word) for word in name.split())) for name in names]
+    return [names.index(_mirror(name)) for name in names]
+
+
+def encode_descriptions(encoder: Encoder) -> Tensor:
+    """Embed what the actions of `KNOWN` look like: the mean of the description and of its mirror image, (actions, D)."""
+    embeds = encoder.encode([text for action in KNOWN for text in (action.description, _mirror(action.description))])
+    return F.normalize(embeds.unflatten(0, (-1, 2)).sum(1), dim=-1)
 
 
 _PART_NAMES = ("", *PARTS, *THINGS)
@@ -320,7 +331,7 @@ class FigureObjective(Encoder):
     def _word_loss(self) -> Tensor:
         """Bring the names of all actions, seen and unseen, near their descriptions."""
         names = self.encode([self.fill(self.pick((action.label, *action.synonyms))) for action in KNOWN])
-        descriptions = self.encode([action.description for action in KNOWN])
+        descriptions = encode_descriptions(self)
         return F.cross_entropy(self.model.logit_scale.exp() * names @ descriptions.T, torch.arange(len(KNOWN)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from embedded_clip import Encoder, Objective, Settings, match_many, rate_at
-from figures import KNOWN, MIRRORED_PHRASES, PHRASES, TWINS, FigurePool
+from figures import KNOWN, MIRRORED_PHRASES, PHRASES, TWINS, FigurePool, encode_descriptions
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -52,7 +52,7 @@ class TextObjective(Encoder):
             [self.pick(("a person with {}", "{}", "a photo of a person, {}")).format(p) for p in PHRASES]
         )
         names = self.encode([self.fill(self.pick((action.label, *action.synonyms))) for action in KNOWN])
-        descriptions = self.encode([action.description for action in KNOWN])
+        descriptions = encode_descriptions(self)
         acting, seen = actions >= 0, len(ACTIONS)
         texts = torch.cat([sentences, names, descriptions])
         means = (images @ texts.T).mean(0)

@@ -104,10 +104,10 @@ def optimize(
     elapsed = 0.0
     share_weights(parameters)
     while True:
-        progress = step / settings.steps if settings.steps else elapsed / (60 * settings.minutes)
-        progress /= share
-        if progress >= 1:
+        done, length = (step, settings.steps) if settings.steps else (elapsed, 60 * settings.minutes)
+        if done >= share * length:
             break
+        progress = done / (share * length)
         rate = rate_at(progress, settings.learning_rate, settings.warmup_share)
         for group in adam.param_groups:
             group["lr"], group["weight_decay"] = rate, settings.weight_decay
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--start", metavar="DIR", help="an earlier output, to train it further, without a teacher")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=defaults.minutes, help="of training, after rendering")
+    length.add_argument("--minutes", type=float, default=defaults.minutes, help="of training, after rendering; 0 with --start: texts and temporal head alone")
     length.add_argument("--steps", type=int, help="instead of minutes; reproducible")
     parser.add_argument("--pool-clips", type=int, default=defaults.pool_clips, help="clips to render for training")
     parser.add_argument("--figure-clips", type=int, default=defaults.figure_clips, help="of KinoFigures")
