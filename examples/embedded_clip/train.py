@@ -227,7 +227,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--start", metavar="DIR", help="an earlier output, to train it further, without a teacher")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=defaults.minutes, help="of training, after rendering; 0 with --start: texts and temporal head alone")
+    length.add_argument(
+        "--minutes",
+        type=float,
+        default=defaults.minutes,
+        help="of training, after rendering; 0 with --start: texts and temporal head alone",
+    )
     length.add_argument("--steps", type=int, help="instead of minutes; reproducible")
     parser.add_argument("--pool-clips", type=int, default=defaults.pool_clips, help="clips to render for training")
     parser.add_argument("--figure-clips", type=int, default=defaults.figure_clips, help="of KinoFigures")

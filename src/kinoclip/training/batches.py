@@ -8,10 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kinoclip.data.samples import ReadableSamples, VideoSamples, collate_readable, row_source
-from kinoclip.inference.feature_cache import FeatureStore, relevant_config
+from kinoclip.inference.feature_cache import FeatureStore
 from kinoclip.modeling.recognizer import VideoRecognizer, evaluation_mode
 from kinoclip.modeling.video_processing import frame_inputs
 from kinoclip.storage import hash_tensors
@@ -121,11 +122,16 @@ class UnreadSamples(VideoSamples):
 class FeatureSamples(VideoSamples):
     """The stored frame features of videos instead of their pixels, which must be the same in each epoch.
 
-    Item i is `frames` (name to tensor of all views), `labels`, `index` and `draw`. Several runs may share the folder. The
-    trainable parameters of the model are not part of the key.
+    Item i is `frames` (name to tensor of all views), `labels`, `index` and `draw`. Several runs may share the folder: models share
+    features if they encode the first readable video alike, whatever follows the encoder.
+
+    Raises:
+        ValueError: the pixels or the encoder change in training.
     """
 
     def __init__(self, samples: VideoSamples, folder: Path, model: VideoRecognizer):
+        from accelerate.utils import broadcast_object_list
+
         vars(self).update(vars(samples))
         self._samples = samples
         if samples.augmentation is not None or samples.random_frames:
@@ -133,34 +139,46 @@ class FeatureSamples(VideoSamples):
                 "Features can be stored only if the pixels are the same in each epoch. Set "
                 "data.augmentation to none and data.random_frames to false, or training.cache_features to false."
             )
-        frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
-        encoder = hash_tensors({**frozen, **dict(model.named_buffers())}, relevant_config(model))
-        self._store = FeatureStore(
-            folder, encoder, [samples.video_processor.to_dict(), samples.sampling, "views", samples.discarded]
-        )
         self._keys: dict[int, str] = {}
         self._failures: dict[int, str] = {}
+        found = ((index, self._encode(index, model)) for index in range(len(self)))
+        first, frames = next(((index, frames) for index, frames in found if frames), (0, {}))
+        [encoder] = broadcast_object_list([hash_tensors(frames)])  # processors may differ in the last digits
+        settings = [samples.video_processor.to_dict(), samples.sampling, "views", samples.discarded]
+        self._store = FeatureStore(folder, encoder, settings)
+        if frames:
+            self._store.save(self._key(first), frames)
 
-    def fill(self, model: VideoRecognizer, process: int = 0, processes: int = 1) -> None:
-        """Encode and store every n-th video without features; unreadable ones are skipped."""
-        for index in range(process, len(self), processes):
-            key = self._key(index)
-            if self._store.path(key).exists():
-                continue
-            try:
-                sample = self._samples[index]
-            except VideoDecodeError as error:
-                self._failures[index] = str(error)
-                continue
-            others = {name: sample[name].to(model.device) for name in ("discarded_pixel_values",) if name in sample}
-            with evaluation_mode(model):
-                frames = model.encode_fixed(**frame_inputs(sample, model.device), **others)
-            if any(tensor.requires_grad for tensor in frames.values()):
-                raise ValueError(
-                    'Features can be stored only if the encoder of frames is frozen. Set training.freeze = "towers", or '
-                    "training.cache_features to false."
-                )
-            self._store.save(key, dict(frames.items()))
+    @classmethod
+    def filled(
+        cls, samples: VideoSamples, folder: Path, model: VideoRecognizer, process: int = 0, processes: int = 1
+    ) -> Self:
+        """Encode and store every n-th video without features, skip unreadable ones, and return the samples."""
+        stored = cls(samples, folder, model)
+        for index in range(process, len(stored), processes):
+            key = stored._key(index)
+            if not stored._store.path(key).exists() and (frames := stored._encode(index, model)):
+                stored._store.save(key, frames)
+        return stored
+
+    def _encode(self, index: int, model: VideoRecognizer) -> dict[str, Tensor]:
+        """Encode a video; return nothing if it cannot be read."""
+        if index in self._failures:
+            return {}
+        try:
+            sample = self._samples[index]
+        except VideoDecodeError as error:
+            self._failures[index] = str(error)
+            return {}
+        others = {name: sample[name].to(model.device) for name in ("discarded_pixel_values",) if name in sample}
+        with evaluation_mode(model):
+            frames = model.encode_fixed(**frame_inputs(sample, model.device), **others)
+        if any(tensor.requires_grad for tensor in frames.values()):
+            raise ValueError(
+                'Features can be stored only if the encoder of frames is frozen. Set training.freeze = "towers", or '
+                "training.cache_features to false."
+            )
+        return dict(frames.items())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Load the features of one video; raise a `VideoDecodeError` if they are missing (an unreadable video)."""

@@ -28,7 +28,8 @@ from kinoclip.methods.candidates import encode_candidates
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import claimed, hash_json, write_json, write_text
 from kinoclip.training import claims
-from kinoclip.training.build_model import build_model, label_texts
+from kinoclip.training.batches import FeatureSamples
+from kinoclip.training.build_model import build_model, freeze_parameters, label_texts
 from kinoclip.training.comparison import RowResult, Run, compare, markdown_table, mean_row, render
 from kinoclip.training.data import load_attributes, load_test, prepare_data
 from kinoclip.training.pictures import draw_pictures
@@ -39,7 +40,7 @@ from kinoclip.training.smoke import Smoke, single_thread
 from kinoclip.training.trainer import train
 
 IDENTITY, RESULTS, TABLE = "reproduce.json", "results.json", "results.md"
-CLAIMS, TIME = "claims.json", "time.json"
+CLAIMS, TIME, _FEATURES = "claims.json", "time.json", "features"
 _FILES = ("data.attributes", "data.corpus", "data.descriptions", "data.chinese_labels", "data.chinese_clip")
 
 
@@ -336,7 +337,7 @@ class _Job:
                 validation=parts.validation,
                 resume=path.exists(),
                 num_workers=self.options.num_workers,
-                features=self.folder / "features",
+                features=self.folder / _FEATURES,
             )
             self._models[key] = path
         return self._models[key]
@@ -351,6 +352,10 @@ class _Job:
         )
         torch.nn.Module.to(model.eval(), device)
         rules = recipe.evaluation_settings
+
+        def store(samples: VideoSamples) -> VideoSamples:
+            freeze_parameters(model, recipe.training)
+            return FeatureSamples.filled(samples, self.folder / _FEATURES, model)
 
         def measure(dataset: Any, lists: Sequence[str] = ()) -> Report:
             names = class_names(dataset)
@@ -367,6 +372,7 @@ class _Job:
                 dataset_name=recipe.dataset,
                 batch_size=rules.batch_size,
                 num_workers=self.options.num_workers,
+                replace_samples=store if trained and recipe.training.cache_features else None,
             )
 
         report = measure(test, rules.class_lists)

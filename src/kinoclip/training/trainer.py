@@ -227,8 +227,9 @@ class Trainer:
         return self._store_features(samples, model) if recipe.training.cache_features else samples
 
     def _store_features(self, samples: VideoSamples, model: VideoRecognizer) -> FeatureSamples:
-        stored = FeatureSamples(samples, self.features, model)
-        stored.fill(model, self.accelerator.process_index, self.accelerator.num_processes)
+        stored = FeatureSamples.filled(
+            samples, self.features, model, self.accelerator.process_index, self.accelerator.num_processes
+        )
         self.accelerator.wait_for_everyone()
         return stored
 

@@ -6,6 +6,7 @@ import torch
 from kinoclip.data.samples import VideoSamples
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.inference.backends import load_recognizer
+from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.text.attributes import read_attributes, write_attributes
 from kinoclip.training.batches import BatchPlan, FeatureSamples, seed_micro_batch, update_batches
 from kinoclip.training.build_model import build_model, freeze_parameters
@@ -85,8 +86,12 @@ def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(sha
     assert len(list(store.iterdir())) == 12
     train(cached.with_settings({"model.num_frames": 2}), shapes, tmp_path / "two", features=store)
     assert len(list(store.iterdir())) == 24
-    monkeypatch.setattr("kinoclip.BikeModel.encode_frames", lambda self, pixels: 1 / 0)
+    encoded, encode = [], VideoRecognizer.encode_fixed
+    monkeypatch.setattr(
+        VideoRecognizer, "encode_fixed", lambda model, **videos: encoded.append(1) or encode(model, **videos)
+    )
     assert train(cached, shapes, tmp_path / "again", features=store).history == stored.history
+    assert len(encoded) == 1  # by which the stored features are found
 
 
 RESTORED = {"model": {"num_frames": 4}, "data": {"augmentation": "none"}, "training": {"epochs": 2, "batch_size": 4}}
@@ -136,10 +141,25 @@ def test_models_of_the_same_weights_and_other_settings_share_no_features(shapes,
         recipe = load_recipe("benchmark/alt-r0").with_settings({**FROZEN, **settings, "model.merge_r": merged})
         model, own = build_model(recipe, ["a"])
         freeze_parameters(model, recipe.training)
-        stored = FeatureSamples(VideoSamples(shapes.select([0]), own.video_processor), tmp_path, model)
-        stored.fill(model)
+        stored = FeatureSamples.filled(VideoSamples(shapes.select([0]), own.video_processor), tmp_path, model)
         counts.append(stored[0]["frames"]["tokens"].shape[2])
     assert counts[1] < counts[0] == 36
+
+
+def test_models_that_differ_behind_the_encoder_share_features(shapes, tmp_path, monkeypatch):
+    encoded, encode = [], VideoRecognizer.encode_fixed
+    monkeypatch.setattr(
+        VideoRecognizer,
+        "encode_fixed",
+        lambda model, **videos: encoded.append(1) or encode(model, **videos),
+    )
+    for row in ("bike", "bike-transformer"):
+        recipe = load_recipe(f"kinofigures/{row}")
+        model, own = build_model(recipe, ["a"])
+        freeze_parameters(model, recipe.training)
+        FeatureSamples.filled(VideoSamples(shapes.select(range(3)), own.video_processor), tmp_path, model)
+    assert len(encoded) == 3 + 1
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_training_attributes_decodes_no_video_and_validation_each_once(shapes, broken, recipe, tmp_path, monkeypatch):
