@@ -20,6 +20,8 @@ from kinoclip.video import VideoDecodeError
 
 # videos that are tried in place of an unreadable one before training stops
 _REPLACEMENTS = 10
+# stored features that a process keeps in memory
+_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,11 @@ class FeatureSamples(VideoSamples):
                 "Features can be stored only if the pixels are the same in each epoch. Set "
                 "data.augmentation to none and data.random_frames to false, or training.cache_features to false."
             )
+        self._rows = self.dataset.remove_columns("video")
         self._keys: dict[int, str] = {}
         self._failures: dict[int, str] = {}
+        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._free = _KEPT_BYTES
         found = ((index, self._encode(index, model)) for index in range(len(self)))
         first, frames = next(((index, frames) for index, frames in found if frames), (0, {}))
         [encoder] = broadcast_object_list([hash_tensors(frames)])  # processors may differ in the last digits
@@ -183,13 +188,19 @@ class FeatureSamples(VideoSamples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Load the features of one video; raise a `VideoDecodeError` if they are missing (an unreadable video)."""
         number = index % len(self)
-        stored = self._store.load(self._key(number))
-        row = self.dataset[number]
-        if stored is None:
-            name = row.get("name") or f"video {index}"
-            unknown = f"{name} could not be read when features were computed."
-            raise VideoDecodeError(self._failures.get(number, unknown))
-        return {"frames": stored[0], **self._facts(row, index)}
+        row = self._rows[number]
+        if number not in self._kept:
+            stored = self._store.load(self._key(number))
+            if stored is None:
+                name = row.get("name") or f"video {index}"
+                unknown = f"{name} could not be read when features were computed."
+                raise VideoDecodeError(self._failures.get(number, unknown))
+            frames = stored[0]
+            self._free -= sum(tensor.nbytes for tensor in frames.values())
+            if self._free < 0:
+                return {"frames": frames, **self._facts(row, index)}
+            self._kept[number] = frames
+        return {"frames": dict(self._kept[number]), **self._facts(row, index)}
 
     def _key(self, number: int) -> str:
         if number not in self._keys:  # a key is the hash of a whole file

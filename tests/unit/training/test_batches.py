@@ -6,6 +6,7 @@ import torch
 from kinoclip.data.samples import VideoSamples
 from kinoclip.evaluation.evaluate import evaluate
 from kinoclip.inference.backends import load_recognizer
+from kinoclip.inference.feature_cache import FeatureStore
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.text.attributes import read_attributes, write_attributes
 from kinoclip.training.batches import BatchPlan, FeatureSamples, seed_micro_batch, update_batches
@@ -144,6 +145,20 @@ def test_models_of_the_same_weights_and_other_settings_share_no_features(shapes,
         stored = FeatureSamples.filled(VideoSamples(shapes.select([0]), own.video_processor), tmp_path, model)
         counts.append(stored[0]["frames"]["tokens"].shape[2])
     assert counts[1] < counts[0] == 36
+
+
+@pytest.mark.parametrize(("kept", "reads"), [(2**28, 3), (100, 6)])
+def test_stored_features_are_read_once_while_they_fit_into_memory(shapes, tmp_path, monkeypatch, kept, reads):
+    read, load = [], FeatureStore.load
+    monkeypatch.setattr(FeatureStore, "load", lambda store, key: read.append(key) or load(store, key))
+    monkeypatch.setattr("kinoclip.training.batches._KEPT_BYTES", kept)
+    recipe = load_recipe("kinofigures/bike")
+    model, own = build_model(recipe, ["a"])
+    freeze_parameters(model, recipe.training)
+    stored = FeatureSamples.filled(VideoSamples(shapes.select(range(3)), own.video_processor), tmp_path, model)
+    first, second = ([stored[number]["frames"]["embeds"] for number in range(3)] for _ in range(2))
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
+    assert len(read) == reads
 
 
 def test_models_that_differ_behind_the_encoder_share_features(shapes, tmp_path, monkeypatch):
