@@ -140,7 +140,7 @@ def class_labels(row: RowResult, data: str) -> list[str]:
 
 
 def _classes(row: RowResult, data: str) -> Sequence[Any]:
-    name, _, task = row.dataset.partition("/")
+    name, _, task = row.dataset.partition(":")[0].partition("/")
     return BENCHMARKS[name].classes(task or "actions" if data == TEST else data) if name in BENCHMARKS else ()
 
 

@@ -205,7 +205,8 @@ class DataSources:
     def draw(self, source: str) -> str:
         """Return the task of a procedural benchmark with as many clips as the entry of this benchmark names."""
         given = self._named.get(source.partition("/")[0], "")
-        return source + given[given.find(":") :] if split_source(given) and ":" in given else source
+        counts = given[given.find(":") :] if split_source(given) and ":" in given else ""
+        return source.partition(":")[0] + counts if counts else source
 
 
 class _Job:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kinoclip.kinoshapes.figures.benchmark import figure_classes
-from kinoclip.training.claims import Claim, decide, load_claims, render_claims, render_groups
+from kinoclip.training.claims import Claim, decide, find_right, load_claims, render_claims, render_groups
 from kinoclip.training.comparison import RowResult
 from kinoclip.training.recipe import recipe_names
 
@@ -100,6 +100,8 @@ def test_a_group_of_classes_is_tested_alone():
     is_reversed = np.array([GROUPS[i % 29] == "reversed" for i in range(580)])
     (found,) = _verdicts([np.ones(580, int)], [1 - is_reversed], on="reversed")
     assert (found.effect, found.videos) == (100.0, 160)  # eight classes of 20 videos
+    more = _row("one", is_reversed, dataset="kinofigures/actions:640")
+    assert find_right(more, "reversed")[1].shape == (1, 160)
     assert _verdicts([np.ones(580, int)], [1 - is_reversed], on="object")[0].effect == 0.0
 
 
