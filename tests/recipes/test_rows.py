@@ -81,10 +81,10 @@ def test_means_and_deviations_are_printed_of_rows_with_several_runs():
 def test_every_data_set_is_known_and_has_the_folds():
     tasks = {"", *BENCHMARKS, *(f"{name}/{task}" for name, one in BENCHMARKS.items() for task in one.tasks)}
     known = {**{name: facts.folds for name, facts in catalog().items()}, **dict.fromkeys(tasks, 1)}
-    wrong = {name: recipe.dataset for name, recipe in RECIPES.items() if recipe.dataset not in known}
-    assert wrong == {}
+    used = {name: recipe.dataset.partition(":")[0] for name, recipe in RECIPES.items()}
+    assert {name: one for name, one in used.items() if one not in known} == {}
     folds = {name: max([data.fold, *RECIPES[name].runs.folds]) for name, data in DATA.items()}
-    assert [name for name, fold in folds.items() if fold > known[RECIPES[name].dataset]] == []
+    assert [name for name, fold in folds.items() if fold > known[used[name]]] == []
     assert {one for rules in RULES.values() for one in rules.data} <= tasks
 
 
