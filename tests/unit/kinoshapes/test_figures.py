@@ -129,6 +129,14 @@ def test_things_are_where_the_action_needs_them():
     assert kicked.mask("ball")[0].any()
 
 
+def test_actions_that_are_each_others_reversal_have_the_same_usual_place():
+    pairs = [(ACTIONS[i - 1], action) for i, action in enumerate(ACTIONS) if action.reverse]
+    assert len(pairs) == 4
+    for pair in pairs:
+        first, second = (Counter(spec.place for spec in samples("actions", action, 40)) for action in pair)
+        assert first.most_common(1)[0][0] == second.most_common(1)[0][0]
+
+
 def test_most_clips_of_a_class_show_its_place_and_shifted_ones_never():
     places = {}
     for task in ("actions", "shifted"):

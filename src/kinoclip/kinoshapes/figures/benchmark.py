@@ -2,7 +2,7 @@
 
 In "actions" most clips of a class show one place, in all splits; "shifted" has the same classes, never in that place: a model that has
 learned the place instead of the action fails there. The classes of the group "reversed" come in pairs whose frames are the
-same in the opposite order, so that a mean of frames gets at most 50 % of them.
+same in the opposite order, in the same place, so that a mean of frames gets at most 50 % of them.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def _sample_place(rng: np.random.Generator, task: str, action: Action) -> str:
     places = list(PLACES)
     if task not in ("actions", "views", "shifted"):
         return str(rng.choice(places))
-    own = places[ACTIONS.index(action) % len(places)]
+    own = places[
+        (ACTIONS.index(action) - action.reverse) % len(places)
+    ]  # a reversed action has the place of the other one
     if task != "shifted" and rng.random() < _BIAS:
         return own
     return str(rng.choice([place for place in places if place != own]))
