@@ -27,13 +27,17 @@ PAGES = {
     "examples/benchmark/README.md": "project/benchmarks.md",
     "examples/export/README.md": "project/export_measurements.md",
     "examples/kinoshapes/README.md": "project/kinoshapes.md",
-    "examples/kinoshapes/RESULTS.md": "project/kinoshapes_results.md",
+    "examples/kinofigures/RESULTS.md": "project/kinofigures_results.md",
     "examples/benchmark/peers.svg": "assets/peers.svg",
     **{
         f".github/{name}.md": f"project/{name.lower()}.md"
         for name in ("CHANGELOG", "CONTRIBUTING", "FIDELITY", "RELIABILITY", "SCALING", "SECURITY", "STYLE")
     },
     **{f".github/{path.name}": f"assets/{path.name}" for path in (ROOT / ".github").glob("*.[jps][pnv]g")},
+    **{
+        f"examples/kinofigures/{path.name}": f"assets/{path.name}"
+        for path in (ROOT / "examples/kinofigures").glob("*.svg")
+    },
 }
 _PICTURES: set[str] = set()  # outputs of notebooks, as if they were files
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(?=\))")

@@ -1,6 +1,6 @@
 """Overfit recipes to 16 clips of motion verbs: python examples/kinoshapes/by_heart.py [RECIPE ...].
 
-A method that cannot do that has a fault. RESULTS.md has its accuracy on unseen clips.
+A method that cannot do that has a fault.
 """
 
 import sys
