@@ -77,13 +77,16 @@ def _grid(figure: Any, count: int, width: float, height: float) -> list[Any]:
     columns = min(count, 3)
     lines = -(-count // columns)
     figure.set_size_inches(width * columns, height * lines)
-    return list(figure.subplots(lines, columns, squeeze=False).flat)
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for unused in panels[count:]:
+        unused.remove()
+    return panels[:count]
 
 
 def _draw_curves(figure: Any, rows: Sequence[RowResult], folder: Path) -> None:
     """Draw the training loss of each epoch, averaged over runs, for each method."""
     methods = _by_method(rows)
-    for axes, some in zip(_grid(figure, len(methods), 4, 3), methods, strict=False):
+    for axes, some in zip(_grid(figure, len(methods), 4, 3), methods, strict=True):
         for row in some:
             texts = [(folder / "runs" / run["folder"] / RESULT).read_text("utf-8") for run in row.runs]
             losses = np.mean([[epoch["loss"] for epoch in json.loads(text)["history"]] for text in texts], 0)
@@ -107,7 +110,7 @@ def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
 
 def _draw_confusions(figure: Any, rows: Sequence[RowResult]) -> None:
     """Draw the share of answers to the test videos of each class, for the best row of each method."""
-    for axes, row in zip(_grid(figure, len(rows), 4.5, 4.5), rows, strict=False):
+    for axes, row in zip(_grid(figure, len(rows), 4.5, 4.5), rows, strict=True):
         labels = class_labels(row, TEST)
         counts = np.zeros((len(labels), len(labels)))
         for run in row.runs:
@@ -120,9 +123,10 @@ def _draw_confusions(figure: Any, rows: Sequence[RowResult]) -> None:
 
 def _draw_reasons(figure: Any, rows: Sequence[RowResult]) -> None:
     """Draw explanations against the truth, each beside its value by chance."""
-    for axes, (name, chance) in zip(_grid(figure, len(REASONS), 4, 3), REASONS.items(), strict=False):
-        some = [row for row in rows if name in row.measured]
-        for shift, key, label in ((-0.2, name, "measured"), (0.2, chance, "by chance")):
+    measured = [(name, [row for row in rows if name in row.measured]) for name in REASONS]
+    shown = [(name, some) for name, some in measured if some]
+    for axes, (name, some) in zip(_grid(figure, len(shown), 4, 3), shown, strict=True):
+        for shift, key, label in ((-0.2, name, "measured"), (0.2, REASONS[name], "by chance")):
             axes.bar(np.arange(len(some)) + shift, [100 * row.measured[key] for row in some], 0.4, label=label)
         axes.set_xticks(range(len(some)), map(_name, some), rotation=30, fontsize=6)
         axes.set(title=name.replace("_", " "), ylabel="percent")
