@@ -186,21 +186,23 @@ class FeatureSamples(VideoSamples):
         return dict(frames.items())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Load the features of one video; raise a `VideoDecodeError` if they are missing (an unreadable video)."""
+        """Return the features of one video; raise a `VideoDecodeError` if they are missing (an unreadable video)."""
         number = index % len(self)
-        row = self._rows[number]
-        if number not in self._kept:
-            stored = self._store.load(self._key(number))
-            if stored is None:
-                name = row.get("name") or f"video {index}"
-                unknown = f"{name} could not be read when features were computed."
-                raise VideoDecodeError(self._failures.get(number, unknown))
-            frames = stored[0]
-            self._free -= sum(tensor.nbytes for tensor in frames.values())
-            if self._free < 0:
-                return {"frames": frames, **self._facts(row, index)}
+        frames = self._kept.get(number) or self._load(number)
+        return {"frames": dict(frames), **self._facts(self._rows[number], index)}
+
+    def _load(self, number: int) -> dict[str, Tensor]:
+        """Load the features of a video, and keep them if there is room."""
+        stored = self._store.load(self._key(number))
+        if stored is None:
+            name = self._rows[number].get("name") or f"video {number}"
+            unknown = f"{name} could not be read when features were computed."
+            raise VideoDecodeError(self._failures.get(number, unknown))
+        frames: dict[str, Tensor] = stored[0]
+        self._free -= sum(tensor.nbytes for tensor in frames.values())
+        if self._free >= 0:
             self._kept[number] = frames
-        return {"frames": dict(self._kept[number]), **self._facts(row, index)}
+        return frames
 
     def _key(self, number: int) -> str:
         if number not in self._keys:  # a key is the hash of a whole file

@@ -29,7 +29,7 @@ from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import claimed, hash_json, write_json, write_text
 from kinoclip.training import claims
 from kinoclip.training.batches import FeatureSamples
-from kinoclip.training.build_model import build_model, freeze_parameters, label_texts
+from kinoclip.training.build_model import build_model, label_texts
 from kinoclip.training.comparison import RowResult, Run, compare, markdown_table, mean_row, render
 from kinoclip.training.data import load_attributes, load_test, prepare_data
 from kinoclip.training.pictures import draw_pictures
@@ -351,11 +351,10 @@ class _Job:
             if trained
             else build_model(recipe, class_names(test), source)
         )
-        torch.nn.Module.to(model.eval(), device)
+        torch.nn.Module.to(model.eval().requires_grad_(False), device)
         rules = recipe.evaluation_settings
 
         def store(samples: VideoSamples) -> VideoSamples:
-            freeze_parameters(model, recipe.training)
             return FeatureSamples.filled(samples, self.folder / _FEATURES, model)
 
         def measure(dataset: Any, lists: Sequence[str] = ()) -> Report:
