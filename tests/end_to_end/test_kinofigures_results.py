@@ -1,10 +1,15 @@
-"""The page of results shows recipes and claims of today, and its pictures exist."""
+"""The page of results shows recipes and claims of today, its pictures exist, and its experiments run."""
 
 import re
+import runpy
 from pathlib import Path
 
+import pytest
+
+from kinoclip.kinoshapes.figures.benchmark import figure_classes
+from kinoclip.training.build_model import build_model
 from kinoclip.training.claims import load_claims
-from kinoclip.training.recipe import recipe_names
+from kinoclip.training.recipe import load_recipe, recipe_names
 
 FOLDER = Path(__file__).parents[2] / "examples" / "kinofigures"
 PAGE = (FOLDER / "RESULTS.md").read_text(encoding="utf-8")
@@ -25,3 +30,31 @@ def test_pictures_of_the_page_exist():
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE)
     assert pictures
     assert [name for name in pictures if not (FOLDER / name).is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    """A row before its training."""
+    folder = tmp_path_factory.mktemp("run")
+    labels = [action.label for action in figure_classes()]
+    for part in build_model(load_recipe("kinofigures/sllm-r2"), labels, "mini"):
+        part.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("forgetting", ["trained +actions +unseen", r" 100%( +\d+\.\d%){2}"]),
+        ("restoration", ["cosine +accuracy", r"restored +-?0\.\d{3} +\d", r"real +1\.000 +\d"]),
+        (
+            "weights",
+            [r"actions, 29 clips of 8 frames", r"temperature 1: [78]\.\d frames count, \d", "mean of 16 frames"],
+        ),
+    ],
+)
+def test_an_experiment_prints_its_table(name, lines, run, capsys):
+    runs = [run] if name != "weights" else []
+    runpy.run_path(str(FOLDER / f"{name}.py"))["main"]([*runs, "--clips", "1"])
+    printed = capsys.readouterr().out
+    assert [line for line in lines if not re.search(line, printed)] == []
