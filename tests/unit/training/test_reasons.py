@@ -1,11 +1,12 @@
 """Explanations are compared with the truth of KinoFigures."""
 
+import numpy as np
 import torch
 
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.kinoshapes.figures.acting import FigureSegment, FigureSpec
 from kinoclip.kinoshapes.figures.scenes import render_figures
-from kinoclip.training.reasons import REASONS, _compare, measure_reasons
+from kinoclip.training.reasons import _compare, _patches, measure_reasons
 
 
 def test_patches_named_after_what_they_show_all_hit_and_others_do_by_chance():
@@ -21,5 +22,13 @@ def test_patches_named_after_what_they_show_all_hit_and_others_do_by_chance():
 
 def test_a_model_that_weighs_frames_is_measured_by_the_spans_of_actions():
     found = measure_reasons(*load_recognizer("mini"), 1)
-    assert set(found) <= {*REASONS, *REASONS.values()}
-    assert 0 < found["action_share"] < 1
+    assert set(found) == {"saliency_on_action", "action_share", "attention_on_person", "person_share"}
+    assert all(0 < share < 1 for share in found.values())
+
+
+def test_attention_on_the_patches_of_a_person_counts():
+    mask = np.zeros((2, 96, 128), bool)
+    mask[1, 40, 30] = True  # 14 columns right of the middle square's left end
+    shown = torch.zeros(2, 6, 6, dtype=bool)
+    shown[1, 2, 0] = True
+    assert torch.equal(_patches(mask, (6, 6)), shown)
