@@ -1,6 +1,6 @@
 """Compare the explanations of a model with the truth of KinoFigures: when an action happens, and where a part is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -68,12 +68,13 @@ def measure_reasons(model: VideoRecognizer, processor: Any, clips: int) -> dict[
     return {name: round(fmean(values), 4) for name, values in found.items() if values}
 
 
-def _patches(mask: NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
+def _patches(mask: NDArray[np.bool_], grid: tuple[int, ...]) -> Tensor:
     """Return which patches (T, rows, columns) of what the model sees show something of a mask (T, H, W)."""
+    rows, columns = grid
     height, width = mask.shape[1:]
     left = (width - height) // 2  # the model sees the middle square
     square = torch.from_numpy(mask)[:, None, :, left : left + height].float()
-    return adaptive_avg_pool2d(square, tuple(grid))[:, 0] > 0
+    return adaptive_avg_pool2d(square, (rows, columns))[:, 0] > 0
 
 
 def _compare(clip: FigureClip, frames: list[int], named: Tensor, names: list[str]) -> Iterator[tuple[float, float]]:
