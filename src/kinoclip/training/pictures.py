@@ -96,14 +96,17 @@ def _draw_curves(figure: Any, rows: Sequence[RowResult], folder: Path) -> None:
 
 
 def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
-    """Draw accuracy against operations."""
+    """Draw accuracy against operations; the names stand beside the points, in their order."""
     figure.set_size_inches(9, 6)
     axes = figure.subplots()
+    points = [(1e3 * row.measured["gmac"], 100 * _accuracy(row)) for row in rows]
     for some in _by_method(rows):
-        points = np.array([[1e3 * row.measured["gmac"], 100 * _accuracy(row)] for row in some])
-        axes.scatter(*points.T, s=14, label=some[0].method)
-        for row, point in zip(some, points, strict=True):
-            axes.annotate(_name(row), point, fontsize=5, xytext=(3, 2), textcoords="offset points")
+        axes.scatter(*zip(*(points[rows.index(row)] for row in some), strict=True), s=14, label=some[0].method)
+    lines = {"arrowstyle": "-", "linewidth": 0.3, "color": "gray"}
+    named = sorted(zip(points, map(_name, rows), strict=True), key=lambda pair: pair[0][1])
+    for height, (point, name) in zip(np.linspace(0, 1, len(named)), named, strict=True):
+        beside = {"xytext": (1.05, height), "textcoords": "axes fraction", "va": "center", "arrowprops": lines}
+        axes.annotate(name, point, fontsize=6, **beside)
     axes.set(xlabel="MMAC of a video", ylabel="right, in percent of all videos with the classes of the test")
     axes.legend()
 
