@@ -72,7 +72,8 @@ def compare(recipe: Recipe, runs: Sequence[Run], base: RowResult | None, caveats
         if ends is not None:
             intervals[name] = (100 * ends[0], 100 * ends[1])
     costs = [{**run.measurement["costs"], **_training_costs(run.training)} for run in runs]
-    measured |= {name: fmean(cost[name] for cost in costs) for name in costs[0]}
+    names = dict.fromkeys(name for cost in costs for name in cost)  # a run without an entity has none of it to measure
+    measured |= {name: fmean(cost[name] for cost in costs if name in cost) for name in names}
     if base is not None:
         measured["top1_gain"] = measured["top1"] - base.measured["top1"]
     caveats = [*caveats, *recipe.caveats, *(caveat for run in runs for caveat in _run_caveats(recipe, run))]

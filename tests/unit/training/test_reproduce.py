@@ -108,6 +108,12 @@ def test_runs_are_averaged_and_set_beside_the_printed_numbers():
     assert (found.seeds, found.measured["memory_mb"]) == ([0, 1, 2], 50.0)
 
 
+def test_what_some_runs_lack_is_averaged_over_the_others():
+    runs = [_run(0, 0.5), _run(1, 0.6, entity_on_part=0.2), _run(2, 0.7, entity_on_part=0.4)]
+    assert compare(_recipe(), runs, None, []).measured["entity_on_part"] == pytest.approx(0.3)
+    assert compare(_recipe(), runs[::-1], None, []).measured["entity_on_part"] == pytest.approx(0.3)
+
+
 def test_one_run_has_the_interval_of_its_videos():
     found = compare(_recipe(paper={"top1": 52.0}), [_run(0, 0.5)], None, [])
     assert found.intervals["top1"] == (40.0, 60.0)
