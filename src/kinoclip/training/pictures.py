@@ -128,12 +128,13 @@ def _draw_reasons(figure: Any, rows: Sequence[RowResult]) -> None:
     """Draw explanations against the truth, each beside its value by chance."""
     measured = [(name, [row for row in rows if name in row.measured]) for name in REASONS]
     shown = [(name, some) for name, some in measured if some]
-    for axes, (name, some) in zip(_grid(figure, len(shown), 4, 3), shown, strict=True):
+    for axes, (name, some) in zip(_grid(figure, len(shown), 4.5, 3.5), shown, strict=True):
         for shift, key, label in ((-0.2, name, "measured"), (0.2, REASONS[name], "by chance")):
-            axes.bar(np.arange(len(some)) + shift, [100 * row.measured[key] for row in some], 0.4, label=label)
-        axes.set_xticks(range(len(some)), map(_name, some), rotation=30, fontsize=6)
-        axes.set(title=name.replace("_", " "), ylabel="percent")
-        axes.legend()
+            axes.barh(np.arange(len(some)) + shift, [100 * row.measured[key] for row in some], 0.4, label=label)
+        axes.set_yticks(range(len(some)), map(_name, some), fontsize=6)
+        axes.set(title=name.replace("_", " "), xlabel="percent", xlim=(0, 100))
+        axes.invert_yaxis()
+        axes.legend(loc="lower right")
 
 
 def _name(row: RowResult) -> str:
