@@ -29,7 +29,9 @@ RECORD, RESULT, CHECKPOINTS = "run.json", "training.json", "checkpoints"
 
 
 @contextmanager
-def claim_folder(path: Path, name: str, record: dict[str, Any], *, resume: bool = True) -> Iterator[None]:
+def claim_folder(
+    path: Path, name: str, record: dict[str, Any], *, resume: bool = True, may_differ: tuple[str, ...] = ()
+) -> Iterator[None]:
     """Lock an output folder and write the record of a job, which is removed if the job fails before it writes anything.
 
     Args:
@@ -37,6 +39,7 @@ def claim_folder(path: Path, name: str, record: dict[str, Any], *, resume: bool 
         name: of the record's file.
         record: settings of the job.
         resume: the folder may hold the same job.
+        may_differ: dotted names of settings without influence on what the job writes.
 
     Raises:
         ValueError: the folder holds other files, or a job with another record.
@@ -52,7 +55,11 @@ def claim_folder(path: Path, name: str, record: dict[str, Any], *, resume: bool 
                 raise ValueError(f"The output folder {path} holds other files, first {others[0]}. Name a new folder.")
         elif not resume:
             raise ValueError(f"{path} holds a run already. Continue it with --resume, or name a new folder.")
-        elif changed := differences(json.loads(file.read_text(encoding="utf-8")), record):
+        elif changed := [
+            one
+            for one in differences(json.loads(file.read_text(encoding="utf-8")), record)
+            if not one[0].startswith(may_differ)
+        ]:
             setting, before, now = changed[0]
             raise ValueError(
                 f"{path} holds a run with {setting} = {before!r}, and it is {now!r} now. Continue with the same settings and "

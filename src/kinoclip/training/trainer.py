@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _PACKAGES = ("kinoclip", "torch", "transformers", "accelerate", "datasets", "av")
+# parts of a recipe that the weights do not depend on: a run continues when they change
+_UNTRAINED = ("recipe.title", "recipe.table", "recipe.paper", "recipe.caveats", "recipe.runs")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,11 @@ def train(
     reset_peak_memory(accelerator.device)
     record = _describe_run(recipe, start, dataset, validation)
     folder = Path(output)
-    claim = claim_folder(folder, RECORD, record, resume=resume) if accelerator.is_main_process else nullcontext()
+    claim = (
+        claim_folder(folder, RECORD, record, resume=resume, may_differ=_UNTRAINED)
+        if accelerator.is_main_process
+        else nullcontext()
+    )
     with claim, SignalHandler() as signals:
         if (folder / RESULT).is_file():
             log(f"{folder} holds a finished run.")

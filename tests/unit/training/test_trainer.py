@@ -1,5 +1,6 @@
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,8 @@ def test_a_run_leaves_a_model_that_names_its_classes_and_a_record(finished, shap
 def test_a_finished_run_is_not_changed_and_resumed_with_its_own_settings_and_videos_only(finished, shapes):
     recipe, folder, result = finished
     assert train(recipe, shapes, folder, validation=shapes, resume=True) == result
+    retold = replace(recipe, title="another", caveats=("new",)).with_settings({"runs.seeds": 5})
+    assert train(retold, shapes, folder, validation=shapes, resume=True) == result
     with pytest.raises(ValueError, match=r"holds a run already. Continue it with --resume"):
         train(recipe, shapes, folder, validation=shapes)
     with pytest.raises(ValueError, match=r"with recipe.training.lr = 0.001, and it is 0.002 now"):
