@@ -99,14 +99,14 @@ def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
     """Draw accuracy against operations; the names stand beside the points, in their order."""
     figure.set_size_inches(9, 6)
     axes = figure.subplots()
-    points = [(1e3 * row.measured["gmac"], 100 * _accuracy(row)) for row in rows]
+    points = {_name(row): (1e3 * row.measured["gmac"], 100 * _accuracy(row)) for row in rows}
     for some in _by_method(rows):
-        axes.scatter(*zip(*(points[rows.index(row)] for row in some), strict=True), s=14, label=some[0].method)
+        axes.scatter(*zip(*(points[_name(row)] for row in some), strict=True), s=14, label=some[0].method)
     lines = {"arrowstyle": "-", "linewidth": 0.3, "color": "gray"}
-    named = sorted(zip(points, map(_name, rows), strict=True), key=lambda pair: pair[0][1])
-    for height, (point, name) in zip(np.linspace(0, 1, len(named)), named, strict=True):
+    named = sorted(points, key=lambda name: points[name][1])
+    for height, name in zip(np.linspace(0, 1, len(named)), named, strict=True):
         beside = {"xytext": (1.05, height), "textcoords": "axes fraction", "va": "center", "arrowprops": lines}
-        axes.annotate(name, point, fontsize=6, **beside)
+        axes.annotate(name, points[name], fontsize=6, **beside)
     axes.set(xlabel="MMAC of a video", ylabel="right, in percent of all videos with the classes of the test")
     axes.legend()
 
