@@ -2,7 +2,8 @@
 
 python examples/kinofigures/weights.py [RUN ...] [--clips 40]: folders of trained BIKE rows below DIR/runs of `kinoclip reproduce kinofigures
 --output DIR`, and validation clips per class, of one action each ("actions", top-1) and of three with pauses ("untrimmed", mean average
-precision). The frames that count are the exponential of the entropy of the weights of a right class.
+precision). The frames that count are the exponential of the entropy of the weights of a right class. Frames that are left out of a mean do
+not reach a temporal head either.
 """
 
 import argparse
