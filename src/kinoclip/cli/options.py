@@ -157,9 +157,7 @@ def add_device_options(command: argparse.ArgumentParser) -> None:
     """Register --device and --dtype."""
     device = "where to compute: auto (a GPU if there is one), cpu, cuda, mps (default: %(default)s)"
     command.add_argument("--device", default="auto", help=device)
-    dtype = (
-        "of the weights; auto is bfloat16 where the hardware computes it and the model is large (default: %(default)s)"
-    )
+    dtype = "of the weights; auto is bfloat16 where that is faster and the model is large (default: %(default)s)"
     command.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help=dtype)
 
 

@@ -19,6 +19,7 @@ from torch.export import Dim, ExportedProgram
 from kinoclip.export.manifest import DType, GraphSpec, TensorSpec
 from kinoclip.export.stages import Stage, Tensors
 from kinoclip.modeling.checkpoints import first_line
+from kinoclip.modeling.precision import is_bf16_faster
 from kinoclip.modeling.recognizer import VideoRecognizer
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -242,14 +243,16 @@ def _load_in_onnxruntime(path: Path) -> tuple[_Run, list[list[str]]]:
 
 
 def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
-    """Load a graph as `_load_in_onnxruntime`; it computes in bfloat16 where the processor does."""
+    """Load a graph as `_load_in_onnxruntime`; it computes in bfloat16 where that is faster."""
     check_libraries("openvino")
     import openvino
 
     core = openvino.Core()
     graph = core.read_model(path)
     names = [[port.any_name for port in ports] for ports in (graph.inputs, graph.outputs)]
-    compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    # its own choice is bfloat16 wherever the processor has instructions for it
+    precision = {} if is_bf16_faster(torch.device("cpu")) else {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads(), **precision})
     # a request of its own, because threads share the graph
     return lambda feeds: list(compiled.create_infer_request().infer(feeds).values()), names
 

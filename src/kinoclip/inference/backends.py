@@ -24,6 +24,7 @@ from kinoclip.methods.auto import (
 from kinoclip.methods.candidates import Corpus, set_corpus
 from kinoclip.modeling.configuration import RecognizerConfig
 from kinoclip.modeling.names import Backend
+from kinoclip.modeling.precision import is_bf16_faster
 from kinoclip.modeling.recognizer import VideoRecognizer
 
 logger = logging.getLogger(__name__)
@@ -58,25 +59,19 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device, num_parameters: int) -> torch.dtype:
-    """Return the data type of a model's weights; "auto" is bfloat16 where the device computes it and the model is large enough.
+    """Return the data type of a model's weights; "auto" is bfloat16 where that is faster.
+
+    That is on devices of which `is_bf16_faster` says so, for models of 20 million parameters or more.
 
     Raises:
         ValueError: the name is that of no floating-point type.
     """
     if dtype == "auto":
-        return torch.bfloat16 if num_parameters >= _MIN_PARAMETERS and _computes_bf16(device) else torch.float32
+        return torch.bfloat16 if num_parameters >= _MIN_PARAMETERS and is_bf16_faster(device) else torch.float32
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if chosen not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}.")
     return chosen
-
-
-def _computes_bf16(device: torch.device) -> bool:
-    """Check for instructions that multiply in bfloat16; elsewhere it is emulated and slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return device.type == "cpu" and any(check is not None and check() for check in checks)
 
 
 def load_recognizer(
@@ -98,8 +93,8 @@ def load_recognizer(
         device: see `choose_device`.
         dtype: see `choose_dtype`. On a CPU float16 is far slower than the others.
         attributes: add to a plain CLIP the attributes branch that needs no training.
-        backend: "torch"; or, for the CPU and without explanations, "onnxruntime" in float32, "openvino" in bfloat16 where the
-            processor computes it, and "onnxruntime-int8" and "openvino-int8", which encode frames in 8 bits (`examples/export` has
+        backend: "torch"; or, for the CPU and without explanations, "onnxruntime" in float32, "openvino" in bfloat16 where
+            that is faster, and "onnxruntime-int8" and "openvino-int8", which encode frames in 8 bits (`examples/export` has
             speed and accuracy). The model is exported on its first use, into a folder of `HF_HOME`.
         settings: config fields other than the saved ones, such as {"rate": 4} for SLLM.
         corpus: names or files of one or more corpora, see `load_corpus`, that a model with one uses instead of its own (ALT).

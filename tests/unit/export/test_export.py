@@ -12,7 +12,7 @@ import torch
 import kinoclip
 from kinoclip import Classifier
 from kinoclip.cli import main
-from kinoclip.export import export_recognizer, load_exported
+from kinoclip.export import export_recognizer, graphs, load_exported
 from kinoclip.export.exported import _trim_padding
 from kinoclip.export.manifest import MANIFEST, read_manifest
 from kinoclip.export.writing import compare_export
@@ -154,8 +154,18 @@ def test_openvino_encodes_the_frames_of_every_method(exported):
     pixels = torch.randn(2, num_frames, 3, 32, 32, generator=torch.Generator().manual_seed(9))
     expected = exported.recognizer.encode_frames(pixels).embeds
     actual = load_exported(exported.folder, "openvino")[0].encode_frames(pixels).embeds
-    # where the processor has instructions for it, in bfloat16
+    # in bfloat16 where that is faster
     assert torch.cosine_similarity(actual, expected, dim=-1).min() > 0.999
+
+
+@torch.no_grad()
+def test_openvino_computes_in_float32_where_bfloat16_is_slower(bike, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(graphs, "is_bf16_faster", lambda device: False)
+    pixels = torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    expected = bike.recognizer.encode_frames(pixels).embeds
+    actual = load_exported(bike.folder, "openvino")[0].encode_frames(pixels).embeds
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_an_export_reports_its_difference_and_whether_it_fixes_the_number_of_frames(exported):

@@ -52,7 +52,7 @@ def test_openvino_gives_the_answers_of_torch_and_shares_the_export_but_no_record
     classifiers = [Classifier.load(bike_folder, backend=backend) for backend in ("onnxruntime", "openvino")]
     answer = classifiers[1].classify(video_path, LABELS)
     assert [p.label for p in answer] == [p.label for p in torch_answer]
-    # bfloat16 where the processor computes it
+    # bfloat16 where that is faster
     assert [p.probability for p in answer] == pytest.approx([p.probability for p in torch_answer], abs=0.02)
     assert len(list((home / "kinoclip" / "onnx").iterdir())) == 1
     assert len({ClassifyJob(classifier, LABELS).identity for classifier in classifiers}) == 2

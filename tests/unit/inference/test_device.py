@@ -30,8 +30,8 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(device):
     ("has_bf16", "parameters", "chosen"),
     [(True, 20_000_000, torch.bfloat16), (True, 19_999_999, torch.float32), (False, 10**9, torch.float32)],
 )
-def test_auto_takes_bfloat16_for_large_models_where_it_is_computed(has_bf16, parameters, chosen, monkeypatch):
-    monkeypatch.setattr(backends, "_computes_bf16", lambda device: has_bf16)
+def test_auto_takes_bfloat16_for_large_models_where_it_is_faster(has_bf16, parameters, chosen, monkeypatch):
+    monkeypatch.setattr(backends, "is_bf16_faster", lambda device: has_bf16)
     assert choose_dtype("auto", CPU, parameters) == chosen
 
 
@@ -45,7 +45,7 @@ def test_what_auto_chose_is_announced(bike_folder, monkeypatch, caplog):
     load_recognizer(bike_folder)
     assert caplog.text == ""
     monkeypatch.setattr(backends, "_MIN_PARAMETERS", 0)
-    monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
+    monkeypatch.setattr(backends, "is_bf16_faster", lambda device: True)
     model, _ = load_recognizer(bike_folder)
     assert model.dtype == torch.bfloat16
     assert f"{bike_folder} computes on cpu in bfloat16." in caplog.text
