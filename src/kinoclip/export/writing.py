@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,14 +22,11 @@ from kinoclip.export.stages import (
     Examples,
     find_stages,
 )
-from kinoclip.kinoshapes import kinoshapes_clips
-from kinoclip.kinoshapes.figures.benchmark import figure_clips
 from kinoclip.modeling.recognizer import VideoRecognizer, evaluation_mode
 from kinoclip.storage import atomic_folder
 
 # Graphs compute the same operations as the model, in another order.
 TOLERANCE = 1e-4
-_CALIBRATION_CLIPS = 32
 
 
 def export_recognizer(
@@ -53,8 +49,8 @@ def export_recognizer(
         output: a new or empty folder, written atomically.
         format: "onnx".
         parts: of `PARTS`; all that the model has by default.
-        dtype: of the computation; inputs and outputs are float32. "int8" quantizes activations as they come, "openvino-int8" with
-            the ranges of generated videos, for OpenVINO.
+        dtype: of the computation; inputs and outputs are float32. "int8", for ONNX Runtime, and "openvino-int8", for OpenVINO,
+            have 8-bit weights and quantize activations as they come.
         num_frames: frames per video; that of the processor by default.
         fused: write one graph from pixels to the logits of the model's own labels instead of parts.
         source: name of the model in the manifest.
@@ -132,9 +128,8 @@ def _write(
     examples = Examples(model, processor, _traced_frames(model, processor, num_frames))
     if parts is None:
         parts = PARTS if examples.reads_text else [part for part in PARTS if part != "text"]
-    clips = _calibration_clips(processor, num_frames) if manifest.dtype == "openvino-int8" else ()
     for stage in find_stages(examples, parts):
-        spec = write_graph(model, stage, folder, dtype=manifest.dtype, clips=clips)
+        spec = write_graph(model, stage, folder, dtype=manifest.dtype)
         manifest.graphs[stage.name] = spec
         yield _describe(folder, spec)
     config, own = copy.deepcopy(model.config), model.candidates()
@@ -154,15 +149,6 @@ def _write(
     yield _check(comparison, manifest.dtype)
     same_best = (comparison.same_best, comparison.answers) if comparison.answers else None
     replace(manifest, difference=comparison.difference, same_best=same_best).save(folder)
-
-
-def _calibration_clips(processor: Any, num_frames: int) -> list[Tensor]:
-    """Return pixels (1, T, 3, H, W) of generated videos of shapes and of people, for the ranges of activations."""
-    shapes = kinoshapes_clips(_CALIBRATION_CLIPS // 2, seed=0)
-    figures = islice(figure_clips("actions", "train"), _CALIBRATION_CLIPS // 2)
-    frames = [*(clip.frames for clip in shapes), *(clip.frames for clip, _ in figures)]
-    sample = processor.video_processor.sample
-    return [sample(each, num_clips=1, num_crops=1).pixel_values[:, :num_frames] for each in frames]
 
 
 def _traced_frames(model: VideoRecognizer, processor: Any, num_frames: int) -> int:
