@@ -36,9 +36,9 @@ BACKENDS = {
 }
 OPEN_CLIP = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
 TIMM = {
-    "vitb32": "vit_base_patch32_clip_224",
-    "vitb16": "vit_base_patch16_clip_224",
-    "vitl14": "vit_large_patch14_clip_224",
+    "vitb32": "vit_base_patch32_clip_quickgelu_224",
+    "vitb16": "vit_base_patch16_clip_quickgelu_224",
+    "vitl14": "vit_large_patch14_clip_quickgelu_224",
 }
 
 

@@ -106,14 +106,17 @@ def reproduce(
                 write_json(folder / RESULTS, [result.to_dict() for result in results], owns=claimed)
                 write_text(folder / TABLE, render(results), owns=claimed)
             if any(read_table(name.partition("/")[0], "claims") for name in names):
-                _conclude(folder, results, read_time(), report)
+                conclude(folder, results, read_time(), report)
         return results
 
 
-def _conclude(
+def conclude(
     folder: Path, results: Sequence[RowResult], work: Mapping[str, Any], report: Callable[[str], None]
 ) -> None:
-    """Decide the claims of the files of rows, and write them with accuracies, time and machines into the table."""
+    """Decide the claims of the files of rows, and write `claims.json`, `results.md` and pictures into a folder.
+
+    `work` has the seconds and the machines of the measurements.
+    """
     decided: dict[str, list[dict[str, Any]]] = {}
     seeds = sorted({seed for result in results for seed in result.seeds})
     lines = [f"Measured in {work['seconds'] / 3600:.2f} hours, with seeds {', '.join(map(str, seeds))}, on:", ""]
