@@ -1,0 +1,39 @@
+"""Decide claims over rows that were measured apart: python join.py FOLDER... --output JOINED
+
+A folder is one that `kinoclip reproduce` wrote, on any machine; its `results.json` and `time.json` suffice. A row with all its runs is taken
+from the first folder that has it.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kinoclip.storage import claimed, write_json
+from kinoclip.training.comparison import RowResult
+from kinoclip.training.reproduce import RESULTS, TIME, conclude
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    options = parser.parse_args(arguments)
+    if options.output.exists():
+        parser.error(f"{options.output} exists; name a new folder")
+    rows: dict[str, RowResult] = {}
+    work: dict = {"seconds": 0.0, "machines": []}
+    for folder in options.folders:
+        for fields in json.loads((folder / RESULTS).read_text(encoding="utf-8")):
+            rows.setdefault(fields["recipe"], RowResult(**fields))
+        spent = json.loads((folder / TIME).read_text(encoding="utf-8"))
+        work["seconds"] += spent["seconds"]
+        work["machines"] += [machine for machine in spent["machines"] if machine not in work["machines"]]
+    options.output.mkdir(parents=True)
+    write_json(options.output / RESULTS, [row.to_dict() for row in rows.values()], owns=claimed)
+    conclude(options.output, list(rows.values()), work, print)
+    print(f"{len(rows)} rows: {options.output / 'results.md'}")
+
+
+if __name__ == "__main__":
+    main()
