@@ -70,7 +70,13 @@ def make_video(path: Path, gop: int, seconds: int = 10, width: int = 340, height
     with av.open(str(path), "w") as container:
         preset = "medium" if width < 1000 else "veryfast"
         # one slice per picture, as files usually have; PyAV's own setting makes one per thread
-        options = {"preset": preset, "crf": "23", "g": str(gop), "sc_threshold": "0", "x264-params": "sliced-threads=0"}
+        options = {
+            "preset": preset,
+            "crf": "23",
+            "g": str(gop),
+            "sc_threshold": "0",
+            "x264-params": "sliced-threads=0",
+        }
         stream = container.add_stream("libx264", rate=30, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         noises = rng.integers(-8, 8, (16, height, width, 1), dtype=np.int16)

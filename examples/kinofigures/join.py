@@ -1,4 +1,4 @@
-"""Decide claims over rows that were measured apart: python join.py FOLDER... --output JOINED
+"""Decide claims over rows that were measured apart: python examples/kinofigures/join.py FOLDER... --output JOINED.
 
 A folder is one that `kinoclip reproduce` wrote, on any machine; its `results.json` and `time.json` suffice. A row with all its runs is taken
 from the first folder that has it.

@@ -15,11 +15,12 @@ import numpy as np
 
 from kinoclip.video._packets import (
     Count,
+    Cursor,
     LostFrameError,
     count_by_decoding,
     first_frame,
     read_in_order,
-    read_runs,
+    read_run,
     read_table,
 )
 from kinoclip.video._parallel_decode import read_ahead, read_in_parallel
@@ -140,6 +141,7 @@ class FileClip:
         self._is_closed = False
         self._cached: list[VideoFrame] | None = None
         self._first: VideoFrame | None = None
+        self._begun: Cursor | None = None  # where decoding can go on behind the first frame
         self._current: Generator[tuple[int, Frame]] | None = None
         self._lock = threading.RLock()
         try:
@@ -153,23 +155,23 @@ class FileClip:
         """Determine the number of frames, their size, and how to read them."""
         self._table = read_table(self._session)
         self.num_frames = len(self._table.packets)
-        first = None
+        first = begun = None
         if self._table.is_countable and not exact:
-            first = first_frame(self._session, self._table)
+            first, begun = first_frame(self._session, self._table)
         if first is None or self._session.errors:
             self._count()
             return
         self._by_packets = self._table.is_seekable
         self._counted = False
         if self._by_packets and first.pts == self._table.display_stamps[0] and not first.is_corrupt:
-            self._first = first
+            self._first, self._begun = first, begun
         self._set_shape(first.height, first.width, read_orientation(first))
         stamps: Sequence[int | None] = [packet.pts for packet in self._table.packets]
         self._set_stamps(sorted(stamps) if None not in stamps else stamps)  # type: ignore[type-var]
 
     def _count(self) -> None:
         """Count the frames by decoding all of them."""
-        self._session.reopen()
+        self._session.restart()
         count = count_by_decoding(self._session, _KEPT_BYTES)
         if count.num_frames == 0:
             raise VideoDecodeError(self._explain_nothing(count))
@@ -311,13 +313,13 @@ class FileClip:
         with contextlib.suppress(LostFrameError):
             if self._by_packets:
                 self._session.errors = []
-                self._session.flush()
                 if self._first is not None and indices[0] == 0:
                     yield 0, self._convert(self._first)
                     indices = indices[1:]
-                yield from self._read_by_packets(indices)
+                if indices:
+                    yield from self._read_by_packets(indices)
                 return
-            self._session.reopen()
+            self._session.restart()
             for index, frame in read_in_order(self._session, indices):
                 if not self._counted and (self._session.errors or frame.is_corrupt):
                     return
@@ -330,13 +332,17 @@ class FileClip:
         """Decode in background threads if there is enough work for them."""
         codec = self._session.stream.codec_context
         num_pixels = codec.width * codec.height
+        cursor, self._begun = self._begun, None
+        if cursor is None:
+            self._session.flush()
+            cursor = Cursor(self._session, self._table)
         runs = self._table.plan(indices, separate=True)
         lengths = [run.last - run.first + 1 for run in runs]
         if self._cores == 1 or sum(lengths) * num_pixels < _MIN_PARALLEL_PIXELS:
-            frames = read_runs(self._session, self._table, self._table.plan(indices))
+            frames = (each for run in self._table.plan(indices) for each in read_run(cursor, run))
             return ((index, self._convert(frame)) for index, frame in frames)
         if max(lengths) > _MAX_GROUP_SHARE * sum(lengths) or not self._session.media.can_be_shared:
-            return read_ahead(self._session, self._table, self._table.plan(indices), self._convert)
+            return read_ahead(cursor, self._table.plan(indices), self._convert)
         openers = [self._open_session(number) for number in range(min(self._cores, len(runs)))]
         return read_in_parallel(openers, self._table, runs, self._convert, _AHEAD_BYTES // (3 * num_pixels))
 

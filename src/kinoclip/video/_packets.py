@@ -33,6 +33,10 @@ _SKIPPING_CODECS = {"h264", "hevc"}
 _PLACEHOLDER_BYTES = 8
 # Beyond this many packets a seek is faster than reading on.
 _READ_ON_PACKETS = 64
+# Packets of a file stay in memory up to this size, so that they are not read twice.
+_KEPT_BYTES = 16_000_000
+# A first group of pictures this long is decoded by most reads, so that decoding goes on behind the first frame.
+_LONG_GROUP = 32
 
 
 class LostFrameError(Exception):
@@ -183,15 +187,16 @@ def read_table(session: Session) -> PacketTable:
         with closing(Session(media, session.stream_number, session.max_pixels, parses=False)) as headers:
             view.skip_payload()
             return read_table(headers)
-    packets = [
-        PacketInfo(
-            packet.pts,
-            packet.is_keyframe,
-            packet.size > 0 and not packet.is_corrupt and not packet.is_discard,
-            packet.size,
-        )
-        for packet in session.packets()
-    ]
+    packets, kept, size = [], [], 0
+    for packet in session.packets():
+        is_sound = packet.size > 0 and not packet.is_corrupt and not packet.is_discard
+        packets.append(PacketInfo(packet.pts, packet.is_keyframe, is_sound, packet.size))
+        size += packet.size
+        if size <= _KEPT_BYTES:
+            kept.append(packet)
+        else:
+            kept.clear()
+    session.kept = kept if size <= _KEPT_BYTES else None
     container = session.container.format.name.split(",")[0]
     return PacketTable(packets, container, session.stream.codec_context.codec.canonical_name, not session.errors)
 
@@ -238,14 +243,30 @@ def count_by_decoding(session: Session, kept_bytes: int) -> Count:
     return Count(len(stamps), height, width, orientation, stamps, errors, frames)
 
 
-def first_frame(session: Session, table: PacketTable) -> VideoFrame | None:
-    """Decode the first frame of a session, whatever its position."""
+def first_frame(session: Session, table: PacketTable) -> tuple[VideoFrame | None, Cursor | None]:
+    """Decode the first frame of a session, whatever its position.
+
+    Returns:
+        The frame, None if it does not decode; and where decoding can go on, if the first group of pictures is long.
+    """
+    if table.is_seekable and not any(packet.is_key for packet in table.packets[1:_LONG_GROUP]):
+        with suppress(LostFrameError):
+            cursor = Cursor(session, table)
+            cursor.go_to(0)
+            while not session.errors:
+                frames = session.decode(cursor.next_packet())
+                if len(frames) == 1:
+                    cursor.decoded_from = 0
+                    return frames[0], cursor
+                if frames:
+                    break
+        session.flush()
     for packet in _all_packets(session, table):
         frames = session.decode(packet) or session.decode(None)
         session.flush()
         if frames or session.errors:
-            return frames[0] if frames else None
-    return None
+            return (frames[0] if frames else None), None
+    return None, None
 
 
 def _all_packets(session: Session, table: PacketTable) -> Iterator[Packet[VideoStream]]:
@@ -255,7 +276,7 @@ def _all_packets(session: Session, table: PacketTable) -> Iterator[Packet[VideoS
         with suppress(LostFrameError):
             cursor.go_to(0)
             return cursor.packets
-    session.reopen()
+    session.restart()
     return session.packets()
 
 
@@ -278,31 +299,21 @@ def read_in_order(session: Session, indices: Sequence[int]) -> Iterator[tuple[in
     raise LostFrameError
 
 
-def read_runs(session: Session, table: PacketTable, runs: Sequence[Run]) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode runs of packets and yield their requested frames.
+def read_run(cursor: Cursor, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode one run of packets and yield its requested frames as they are decoded.
 
     Raises:
         LostFrameError: a seek failed, a packet did not decode, or a requested frame is missing.
     """
-    cursor = Cursor(session, table)
-    for run in runs:
-        yield from read_run(session, table, cursor, run)
-
-
-def read_run(session: Session, table: PacketTable, cursor: Cursor, run: Run) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode one run of packets and yield its requested frames as they are decoded.
-
-    Raises:
-        LostFrameError: see `read_runs`.
-    """
     from av.video.frame import PictureType
 
-    cursor.go_to(run.first)
+    session, table = cursor.session, cursor.table
+    first = cursor.start(run)
     can_skip = table.codec in _SKIPPING_CODECS
     start_pts = table.packets[run.first].pts
     targets = dict(run.targets)
     started = run.first == 0
-    for position in range(run.first, run.last + 2):
+    for position in range(min(first, run.last + 1), run.last + 2):
         packet = cursor.next_packet() if position <= run.last else None
         if can_skip and packet is not None:
             session.skip_unreferenced(packet.pts not in targets)
@@ -322,13 +333,33 @@ def read_run(session: Session, table: PacketTable, cursor: Cursor, run: Run) -> 
 
 
 class Cursor:
-    """Position of the demuxer in the file."""
+    """Position of the demuxer in the file.
+
+    Attributes:
+        position: of the next packet; None at first.
+        decoded_from: the packets from here to `position` are in the decoder, which was not flushed; None if none are.
+    """
 
     def __init__(self, session: Session, table: PacketTable):
         self.session = session
         self.table = table
         self.position: int | None = None
+        self.decoded_from: int | None = None
         self.packets: Iterator[Packet[VideoStream]] = iter(())
+
+    def start(self, run: Run) -> int:
+        """Go to the first packet of a run that is not in the decoder yet, and return its position.
+
+        Raises:
+            LostFrameError: the seek failed.
+        """
+        decoded_from, self.decoded_from = self.decoded_from, None
+        if decoded_from is not None and self.position is not None:
+            if decoded_from == run.first:
+                return self.position
+            self.session.flush()
+        self.go_to(run.first)
+        return run.first
 
     def go_to(self, position: int) -> None:
         """Make `position` the next packet.
@@ -336,6 +367,9 @@ class Cursor:
         Raises:
             LostFrameError: the seek failed.
         """
+        if self.session.kept is not None:
+            self.packets, self.position = self.session.packets(position), position
+            return
         # of a remote file, what is read on is fetched
         read_on = 0 if isinstance(self.session.media.file, RemoteFile) else _READ_ON_PACKETS
         if self.position is None or position - self.position > read_on:

@@ -46,7 +46,7 @@ def read_in_parallel(
         max_waiting: converted frames that may wait.
 
     Raises:
-        LostFrameError: see `read_runs`.
+        LostFrameError: see `read_run`.
         VideoTimeoutError: the time of `time_limit` is over.
     """
     stopped, count = Event(), len(openers)
@@ -60,7 +60,7 @@ def read_in_parallel(
             session = openers[number]()
             cursor = Cursor(session, table)
             for run in runs[number::count]:
-                for index, frame in read_run(session, table, cursor, run):
+                for index, frame in read_run(cursor, run):
                     if stopped.is_set():
                         return
                     queues[number].put((index, convert(frame)))
@@ -85,12 +85,12 @@ def read_in_parallel(
 
 
 def read_ahead(
-    session: Session, table: PacketTable, runs: Sequence[Run], convert: Callable[[VideoFrame], Converted]
+    cursor: Cursor, runs: Sequence[Run], convert: Callable[[VideoFrame], Converted]
 ) -> Iterator[tuple[int, Converted]]:
     """Yield the requested frames of runs, converted here while a thread decodes the next ones.
 
     Raises:
-        LostFrameError: see `read_runs`.
+        LostFrameError: see `read_run`.
         VideoTimeoutError: the time of `time_limit` is over.
     """
     stopped, converted = Event(), Semaphore(0)
@@ -99,9 +99,8 @@ def read_ahead(
     def work() -> None:
         pending: deque[VideoFrame] = deque()
         try:
-            cursor = Cursor(session, table)
             for run in runs:
-                for index, frame in read_run(session, table, cursor, run):
+                for index, frame in read_run(cursor, run):
                     if len(pending) == _MAX_PENDING_FRAMES:
                         converted.acquire()
                         pending.popleft()

@@ -95,6 +95,9 @@ class Session:
         max_pixels: per frame; larger frames are not decoded.
         decoder_options: further options of FFmpeg's decoder.
         parses: whether FFmpeg looks into packets for what the container may not say, such as key frames.
+
+    Attributes:
+        kept: all packets, if they have been read and are small enough to stay in memory.
     """
 
     media: Media
@@ -106,6 +109,7 @@ class Session:
 
     container: InputContainer = field(init=False)
     stream: VideoStream = field(init=False)
+    kept: list[Packet[VideoStream]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._open()
@@ -172,14 +176,22 @@ class Session:
         """
         return Session(self.media.again(), self.stream_number, self.max_pixels, decoder_options)
 
-    def packets(self) -> Iterator[Packet[VideoStream]]:
+    def packets(self, start: int = 0) -> Iterator[Packet[VideoStream]]:
         """Yield the packets to the end of the file, or to where it becomes unreadable.
+
+        Args:
+            start: position of the first one among `kept`; without these, the position of the file counts.
 
         Raises:
             VideoTimeoutError: the time of `time_limit` is over.
         """
         import av
 
+        if self.kept is not None:
+            for kept in self.kept[start:]:
+                check_time(self.media.name)
+                yield kept
+            return
         packets = self.container.demux(self.stream)
         while True:
             check_time(self.media.name)
@@ -234,8 +246,10 @@ class Session:
         if self.stream.codec_context.is_open:
             self.stream.codec_context.flush_buffers()
 
-    def reopen(self) -> None:
-        """Open the file again at the first packet, with a new decoder."""
+    def restart(self) -> None:
+        """Go back to the first packet, with a new decoder: open the file again if packets are not kept or some were decoded."""
+        if self.kept is not None and not self.stream.codec_context.is_open:
+            return
         self.close()
         self.errors = []
         self._open()

@@ -29,10 +29,10 @@ def decoding(monkeypatch):
     seen = []
     read_run = _parallel_decode.read_run
 
-    def watch(session, table, cursor, run):
-        seen.append((threading.current_thread(), session, run.first))
+    def watch(cursor, run):
+        seen.append((threading.current_thread(), cursor.session, run.first))
         time.sleep(0.01)  # long enough for another thread to take the next
-        return read_run(session, table, cursor, run)
+        return read_run(cursor, run)
 
     monkeypatch.setattr(_parallel_decode, "read_run", watch)
     return seen
@@ -177,10 +177,10 @@ def test_a_reading_that_is_given_up_leaves_no_thread(h264, decoding, end):
 def test_a_frame_that_is_lost_is_looked_for_by_decoding_all(h264, monkeypatch, read_numbers):
     read_run = _parallel_decode.read_run
 
-    def lose(session, table, cursor, run):
+    def lose(cursor, run):
         if run.first == 24:
             raise LostFrameError
-        return read_run(session, table, cursor, run)
+        return read_run(cursor, run)
 
     monkeypatch.setattr(_parallel_decode, "read_run", lose)
     with VideoReader(h264, threads=2) as reader:
@@ -190,8 +190,8 @@ def test_a_frame_that_is_lost_is_looked_for_by_decoding_all(h264, monkeypatch, r
 def test_a_file_is_not_taken_away_from_threads_that_are_at_it(h264, monkeypatch, read_numbers):
     read_run = _parallel_decode.read_run
 
-    def skip(session, table, cursor, run):
-        for index, frame in read_run(session, table, cursor, run):
+    def skip(cursor, run):
+        for index, frame in read_run(cursor, run):
             if index != 14:
                 yield index, frame
                 time.sleep(0.02)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoclip.video import VideoReader
+from kinoclip.video import VideoReader, _packets
 from kinoclip.video._session import Session
 
 # 1.0 as the 16.16 fixed point of a display matrix.
@@ -239,15 +239,43 @@ def test_without_key_frames_to_start_at_all_frames_before_one_are_decoded(make_v
         assert reader.decoding_costs() == [1, 2, 3, 4, 5]
 
 
-def test_a_video_is_opened_once_and_its_first_frame_decoded_once(h264, monkeypatch, read_numbers):
+def test_a_video_is_opened_and_read_once_and_its_first_frame_decoded_once(h264, make_video, monkeypatch, read_numbers):
     done = []
-    for name in ("_open", "seek"):
+    for name in ("_open", "seek", "decode"):
         method = getattr(Session, name)
         monkeypatch.setattr(
             Session, name, lambda *args, name=name, method=method: (done.append(name), method(*args))[1]
         )
-    with VideoReader(h264) as reader:
+    with VideoReader(h264, threads=1) as reader:
         assert read_numbers(reader.frames([0])) == [0]
+        before = done.count("decode")
         assert read_numbers(reader.frames([0, 30])) == [0, 30]
-    # to the first packet for the size of the frames, and to the group of frame 30
-    assert done == ["_open", "seek", "seek"]
+        assert done.count("decode") - before < 12  # the group of frame 30 alone
+    assert done.count("_open") == 1
+    assert "seek" not in done
+
+
+def test_no_packet_of_a_long_group_is_decoded_twice(make_video, monkeypatch, read_numbers):
+    decoded, decode = [], Session.decode
+    monkeypatch.setattr(
+        Session, "decode", lambda self, packet: decoded.append(packet and packet.pts) or decode(self, packet)
+    )
+    with VideoReader(make_video("long_group.mp4", range(40), gop=250), threads=1) as reader:
+        assert read_numbers(reader.frames([0, 2, 39])) == [0, 2, 39]
+        assert len(decoded) == len(set(decoded)) >= 39
+        assert read_numbers(reader.frames([1, 39, 3])) == [1, 39, 3]
+
+
+@pytest.mark.parametrize("indices", [[0], [1], [0, 1], [2, 3], [39], [0, 39], list(range(40))])
+def test_decoding_goes_on_behind_the_first_frame(indices, make_video, read_numbers, each_way):
+    with VideoReader(make_video("long_group.mp4", range(40), gop=250)) as reader:
+        assert read_numbers(reader.frames(indices)) == indices
+        assert read_numbers(reader.frames([0, 20])) == [0, 20]
+
+
+def test_packets_of_a_large_file_are_not_kept_in_memory(h264, monkeypatch, read_numbers):
+    monkeypatch.setattr(_packets, "_KEPT_BYTES", 1000)
+    with VideoReader(h264, threads=1) as reader:
+        assert reader._clip._session.kept is None
+        assert read_numbers(reader.frames([0, 13, 40])) == [0, 13, 40]
+        assert read_numbers(reader.frames([2])) == [2]
