@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from measuring import ratio, take_turns
+from measuring import describe_machine, ratio, take_turns
 from torch import nn
 from torch.nn.functional import cross_entropy, linear, normalize
 from torch.overrides import TorchFunctionMode
@@ -93,8 +93,10 @@ class RecordProducts(TorchFunctionMode):
 @torch.inference_mode()
 def measure_matrix(options) -> Iterator[dict]:
     """The tower beside its own products with weights alone: the share of the machine's matrix speed that it keeps."""
-    for clip in (options.clip, "vitl14"):
-        dtype = auto_dtype(clip, "cpu")
+    has_bf16 = {"AVX-512 bf16", "AMX"} & set(describe_machine()["instructions"])
+    dtypes = [torch.float32, *([torch.bfloat16] if has_bf16 else [])]
+    cases = [(clip, dtype) for clip in (options.clip, "vitl14") for dtype in dtypes]
+    for clip, dtype in cases:
         model = build_kinoclip(clip, temporal_head="none").to(dtype)
         pixels = torch.randn(1, NUM_FRAMES, 3, SIZE, SIZE, dtype=dtype)
         with RecordProducts() as products:
@@ -103,7 +105,7 @@ def measure_matrix(options) -> Iterator[dict]:
             "kinoclip": partial(encode_on_cores, model, pixels),
             "products alone": lambda products=products: [call() for call in products.calls],
         }
-        row = compare({"case": f"{clip} {str(dtype).removeprefix('torch.')}"}, jobs, options, 2)
+        row = compare({"case": f"{clip} {str(dtype).removeprefix('torch.')}"}, jobs, options, len(cases))
         yield {**row, "share_of_matrix_speed": row["ratios"].pop("products alone")}
 
 
