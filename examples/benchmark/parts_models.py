@@ -94,8 +94,8 @@ class RecordProducts(TorchFunctionMode):
 def measure_matrix(options) -> Iterator[dict]:
     """The tower beside its own products with weights alone: the share of the machine's matrix speed that it keeps."""
     has_bf16 = {"AVX-512 bf16", "AMX"} & set(describe_machine()["instructions"])
-    dtypes = [torch.float32, *([torch.bfloat16] if has_bf16 else [])]
-    cases = [(clip, dtype) for clip in (options.clip, "vitl14") for dtype in dtypes]
+    precisions = [torch.float32, *([torch.bfloat16] if has_bf16 else [])]
+    cases = [(clip, dtype) for clip in (options.clip, "vitl14") for dtype in precisions]
     for clip, dtype in cases:
         model = build_kinoclip(clip, temporal_head="none").to(dtype)
         pixels = torch.randn(1, NUM_FRAMES, 3, SIZE, SIZE, dtype=dtype)

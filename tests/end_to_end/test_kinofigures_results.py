@@ -1,5 +1,6 @@
 """The page of results shows recipes and claims of today, its pictures exist, and its experiments run."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -30,6 +31,36 @@ def test_pictures_of_the_page_exist():
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE)
     assert pictures
     assert [name for name in pictures if not (FOLDER / name).is_file()] == []
+
+
+def test_rows_that_were_measured_apart_are_joined(tmp_path, capsys):
+    fields = {"table": "", "method": "bike", "dataset": "kinofigures/actions", "protocol": "single_view"}
+    fields |= {"selection": "validation", "seeds": [0], "folds": [1], "printed": {}, "intervals": {}, "difference": {}}
+    true = " ".join(["0"] * 400)
+    for row, given in (("clip", " ".join(["1"] * 400)), ("clip-saliency", true)):
+        run = {"seed": 0, "fold": 1, "folder": None, "videos": 400, "metrics": {}, "per_class": {}}
+        run["answers"] = {"test": {"true": true, "given": given}}
+        measured = {"top1": 50.0, "gmac": 0.25, "trainable_millions": 1.0, "videos_per_second": 9.0}
+        one = {
+            "recipe": f"kinofigures/{row}",
+            "title": row,
+            "measured": measured,
+            "caveats": [],
+            "runs": [run],
+            **fields,
+        }
+        (tmp_path / row).mkdir()
+        (tmp_path / row / "results.json").write_text(json.dumps([one]))
+        (tmp_path / row / "time.json").write_text(json.dumps({"seconds": 1800, "machines": [{"processor": row}]}))
+    join = runpy.run_path(str(FOLDER / "join.py"))["main"]
+    join([str(tmp_path / "clip"), str(tmp_path / "clip-saliency"), "--output", str(tmp_path / "joined")])
+    assert "2 rows" in capsys.readouterr().out
+    page = (tmp_path / "joined" / "results.md").read_text()
+    assert "Measured in 1.00 hours" in page
+    assert "| +100.0 |" in page
+    assert len(json.loads((tmp_path / "joined" / "results.json").read_text())) == 2
+    with pytest.raises(SystemExit):
+        join([str(tmp_path / "clip"), "--output", str(tmp_path / "joined")])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class Verdict:
     verdict: Literal["holds", "does not hold", "undecided"]
     effect: float  # mean difference over videos and seeds
     interval: tuple[float, float]  # 95 %, of this claim alone
-    p: float  # corrected for the number of claims
+    p: float  # corrected for the number of claims, also of those that were not measured
     videos: int
     seeds: int
     cost: float  # operations of the row, as a share of those of the other one
@@ -66,8 +66,8 @@ def load_claims(file: str) -> list[Claim]:
     return [build_settings(where, paper, Claim, {**one, "paper": paper}) for paper, some in tables for one in some]
 
 
-def decide(claims: Iterable[Claim], rows: Sequence[RowResult], *, seed: int = 0) -> list[Verdict]:
-    """Decide the claims whose rows and videos were measured, with Holm's correction for their number.
+def decide(claims: Sequence[Claim], rows: Sequence[RowResult], *, seed: int = 0) -> list[Verdict]:
+    """Decide the claims whose rows and videos were measured, with Holm's correction for the number of all, measured or not.
 
     Each video of each seed is answered by both rows, so that their difference is 1, 0 or -1. Videos and seeds are drawn
     independently with replacement (`seed` is that of the draws), so that a gain that is a loss with one of three seeds is not
@@ -86,7 +86,7 @@ def decide(claims: Iterable[Claim], rows: Sequence[RowResult], *, seed: int = 0)
         differences = None if None in pair else find_differences(*pair, claim.on)  # type: ignore[arg-type]
         if differences is not None:
             tested.append((claim, differences, *_test(claim, differences, seed)))
-    adjusted = _adjust([min(1.0, 2 * min(holds, fails)) for *_, holds, fails in tested])
+    adjusted = _adjust([min(1.0, 2 * min(holds, fails)) for *_, holds, fails in tested], len(claims))
     verdicts = []
     for (claim, differences, interval, holds, fails), p in zip(tested, adjusted, strict=True):
         cost = found[claim.row].measured["gmac"] / found[claim.over].measured["gmac"]
@@ -165,15 +165,17 @@ def _test(claim: Claim, differences: NDArray[np.float64], seed: int) -> tuple[tu
     return (round(float(low), 4), round(float(high), 4)), holds, fails
 
 
-def _adjust(values: Sequence[float]) -> list[float]:
-    """Correct p values for their number, as Holm does.
+def _adjust(values: Sequence[float], count: int) -> list[float]:
+    """Correct p values as Holm does, the smallest ones of `count`.
 
-    >>> _adjust([0.01, 0.04, 0.03])
+    >>> _adjust([0.01, 0.04, 0.03], 3)
     [0.03, 0.06, 0.06]
+    >>> _adjust([0.01, 0.04], 3)
+    [0.03, 0.08]
     """
     adjusted, largest = [0.0] * len(values), 0.0
     for rank, index in enumerate(np.argsort(values, kind="stable")):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
+        largest = max(largest, min(1.0, (count - rank) * values[index]))
         adjusted[index] = largest
     return adjusted
 
@@ -183,7 +185,7 @@ def render_claims(verdicts: Sequence[Verdict]) -> list[str]:
     counts = [sum(one.verdict == kind for one in verdicts) for kind in ("holds", "does not hold", "undecided")]
     lines = [
         f"{len(verdicts)} claims: {counts[0]} hold, {counts[1]} do not, {counts[2]} are undecided. Paired over videos and seeds; p is "
-        f"corrected for the number of claims (Holm), intervals are not. A gain below the margin counts as none.",
+        f"corrected for the number of claims of the file, measured or not (Holm), intervals are not. A gain below the margin counts as none.",
         "",
     ]
     heads = ["claim", "rows", "on", "videos x seeds", "points", "95 % interval", "margin", "p", "operations", "here"]

@@ -83,6 +83,9 @@ def test_the_number_of_claims_changes_a_verdict():
     assert alone.verdict == "holds"
     assert {one.verdict for one in many} == {"undecided"}
     assert many[0].p == pytest.approx(10 * alone.p, rel=0.01)
+    # those that were not measured count
+    (first,) = decide([claim, *[Claim("", "one", "missing")] * 9], rows)
+    assert first.p == many[0].p
 
 
 def test_a_gain_that_is_a_loss_with_one_seed_is_undecided():
