@@ -131,7 +131,7 @@ def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.D
     if task not in benchmark.tasks or len(counts) > 2 or not all(one.isdecimal() and int(one) for one in counts):
         raise ValueError(
             f"{benchmark.title} must be one of {', '.join(f'{name}/{one}' for one in benchmark.tasks)}, optionally with a colon "
-            f"and the number of training clips per class, and another one and that of other clips; got {f'{name}/{source}'!r}."
+            f"and the number of training clips per class, and another one and that of other clips; got {f'{name}/{source}'.rstrip('/')!r}."
         )
     if split is None:
         raise MissingSplitError(f"{name}/{source} needs a split: split='train', 'validation' or 'test'.")

@@ -139,6 +139,6 @@ def find_names(name: str) -> dict[str, Any] | None:
 
 
 def split_source(source: Any) -> tuple[str, str] | None:
-    """Split "kinoshapes/actions" into benchmark and task; None if no benchmark has the name."""
-    name, slash, task = str(source).partition("/")
-    return (name, task) if slash and name in BENCHMARKS else None
+    """Split "kinoshapes/actions" into benchmark and task, "" without one; None if no benchmark has the name."""
+    name, _, task = str(source).partition("/")
+    return (name, task) if name in BENCHMARKS else None

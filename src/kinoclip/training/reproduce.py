@@ -132,7 +132,8 @@ def conclude(
         if explained:
             lines += ["", f"## {file}: explanations against the truth", ""]
             lines += markdown_table(["row", "what", "measured", "by chance"], map(_reason, explained))
-        lines += ["", f"## {file}: claims", "", *claims.render_claims(verdicts)]
+        if verdicts:
+            lines += ["", f"## {file}: claims", "", *claims.render_claims(verdicts)]
         try:
             lines += ["", *(f"![{path.stem}]({path.name})" for path in draw_pictures(folder, rows, file))]
         except ImportError as error:

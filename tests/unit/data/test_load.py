@@ -196,6 +196,7 @@ def test_a_table_is_never_used_for_another_split(plant, texts):
         ),
         ("kinoshapes/actions", {}, MissingSplitError, "needs a split"),
         ("kinoshapes/sports", {"split": "test"}, ValueError, "must be one of kinoshapes/actions"),
+        ("kinofigures", {"split": "test"}, ValueError, "must be one of kinofigures/actions.*got 'kinofigures'"),
         ("nowhere", {}, FileNotFoundError, "file or folder nowhere does not exist"),
         ("some/typo", {}, FileNotFoundError, r"some/typo is neither a path nor .*Couldn't reach it"),
     ],
