@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from kinoclip.export.manifest import DType, GraphSpec, TensorSpec
 from kinoclip.export.stages import Stage, Tensors
 from kinoclip.modeling.checkpoints import first_line
-from kinoclip.modeling.precision import is_bf16_faster
+from kinoclip.modeling.precision import has_vnni, is_bf16_faster
 from kinoclip.modeling.recognizer import VideoRecognizer
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -238,7 +238,7 @@ def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
     if is_quantized or not is_bf16_faster(torch.device("cpu")):
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if is_quantized:
-        options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _GROUP_SIZE
+        options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _GROUP_SIZE if has_vnni() else 0
     compiled = core.compile_model(graph, "CPU", options)
     # a request of its own, because threads share the graph
     return lambda feeds: list(compiled.create_infer_request().infer(feeds).values()), names

@@ -5,7 +5,7 @@ import torch
 from huggingface_hub import constants
 
 from kinoclip import AltModel, AltProcessor, Classifier
-from kinoclip.export import writing
+from kinoclip.export import graphs, writing
 from kinoclip.export.manifest import MANIFEST
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.batch_job import ClassifyJob
@@ -58,8 +58,11 @@ def test_openvino_gives_the_answers_of_torch_and_shares_the_export_but_no_record
     assert len({ClassifyJob(classifier, LABELS).identity for classifier in classifiers}) == 2
 
 
-def test_openvino_in_8_bits_answers_many_threads_as_one(clip_folder, home):
+@pytest.mark.parametrize("vnni", [True, False])
+def test_openvino_in_8_bits_answers_many_threads_as_one(vnni, clip_folder, home, monkeypatch):
     pytest.importorskip("nncf")
+    if not vnni:  # otherwise the processor decides
+        monkeypatch.setattr(graphs, "has_vnni", lambda: False)
     classifier = Classifier.load(clip_folder, backend="openvino-int8")
     assert [path.suffix for path in (home / "kinoclip" / "onnx").rglob("frames.*")] == [".xml", ".bin"]
     classifier.set_labels(LABELS)
