@@ -250,13 +250,14 @@ class Session:
         """Go back to the first packet, with a new decoder: open the file again if packets are not kept or some were decoded."""
         if self.kept is not None and not self.stream.codec_context.is_open:
             return
-        self.close()
+        self.container.close()
         self.errors = []
         self._open()
 
     def close(self) -> None:
         """Close the file."""
         self.container.close()
+        self.kept = None
 
 
 def _num_pixels(stream: VideoStream) -> int:
