@@ -1,10 +1,11 @@
 """Decide claims over rows that were measured apart: python examples/kinofigures/join.py FOLDER... --output JOINED.
 
-A folder is one that `kinoclip reproduce` wrote, on any machine; its `results.json` and `time.json` suffice. A row with all its runs is taken
-from the first folder that has it.
+A folder is one that `kinoclip reproduce` wrote, on any machine; its `results.json` and `time.json` suffice, the first also packed by
+gzip. A row with all its runs is taken from the first folder that has it. Learning curves are not drawn.
 """
 
 import argparse
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,15 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: dict[str, RowResult] = {}
     work: dict = {"seconds": 0.0, "machines": []}
     for folder in options.folders:
-        for fields in json.loads((folder / RESULTS).read_text(encoding="utf-8")):
+        for fields in json.loads(read(folder / RESULTS)):
             rows.setdefault(fields["recipe"], RowResult(**fields))
-        spent = json.loads((folder / TIME).read_text(encoding="utf-8"))
+        spent = json.loads(read(folder / TIME))
         work["seconds"] += spent["seconds"]
         work["machines"] += [machine for machine in spent["machines"] if machine not in work["machines"]]
     options.output.mkdir(parents=True)
     write_json(options.output / RESULTS, [row.to_dict() for row in rows.values()], owns=claimed)
     conclude(options.output, list(rows.values()), work, print)
     print(f"{len(rows)} rows: {options.output / 'results.md'}")
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,7 @@ def draw_pictures(folder: Path, rows: Sequence[RowResult], prefix: str) -> list[
 
     Args:
         folder: of `reproduce`.
-        rows: with their runs in this folder.
+        rows: those with their runs in this folder have learning curves.
         prefix: of the names.
 
     Raises:
@@ -35,7 +35,7 @@ def draw_pictures(folder: Path, rows: Sequence[RowResult], prefix: str) -> list[
         raise ImportError("Pictures are drawn by matplotlib. `pip install 'kinoclip[benchmark]'`.") from error
     mpl.use("agg")
     answered = [row for row in rows if row.dataset == rows[0].dataset and find_right(row, "")[1].size]
-    trained = [row for row in rows if any(run["folder"] for run in row.runs)]
+    trained = [row for row in rows if row.runs and all(_record(folder, run).is_file() for run in row.runs)]
     explained = [row for row in rows if set(REASONS) & set(row.measured)]
     pictures: dict[str, tuple[Callable[..., None], list[RowResult]]] = {
         "curves": (lambda figure, some: _draw_curves(figure, some, folder), trained),
@@ -88,11 +88,15 @@ def _draw_curves(figure: Any, rows: Sequence[RowResult], folder: Path) -> None:
     methods = _by_method(rows)
     for axes, some in zip(_grid(figure, len(methods), 4, 3), methods, strict=True):
         for row in some:
-            texts = [(folder / "runs" / run["folder"] / RESULT).read_text("utf-8") for run in row.runs]
+            texts = [_record(folder, run).read_text("utf-8") for run in row.runs]
             losses = np.mean([[epoch["loss"] for epoch in json.loads(text)["history"]] for text in texts], 0)
             axes.plot(range(1, len(losses) + 1), losses, label=_name(row), linewidth=1)
         axes.set(title=some[0].method, xlabel="epoch", ylabel="training loss", yscale="log")
         axes.legend(fontsize=5)
+
+
+def _record(folder: Path, run: Mapping[str, Any]) -> Path:
+    return folder / "runs" / (run["folder"] or "") / RESULT
 
 
 def _draw_cost(figure: Any, rows: Sequence[RowResult]) -> None:
