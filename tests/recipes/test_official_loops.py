@@ -208,8 +208,8 @@ def test_the_first_three_losses_are_those_of_the_authors_loop(row, official):
 def test_the_first_three_gradients_are_those_of_the_authors_loop(row, official):
     for found, (_, expected) in zip(row.run.gradients, official, strict=False):
         assert found.keys() == expected.keys()
-        # an entry is a sum of terms as large as the largest entry, up to hundreds behind scaled logits
-        limits = {name: 1e-5 * expected[name].abs().max().clamp_min(1) for name in expected}
+        # an entry is a sum of terms as large as the largest entry, up to hundreds behind scaled logits, in an order of the processor
+        limits = {name: 2e-5 * expected[name].abs().max().clamp_min(1) for name in expected}
         assert [name for name in found if (found[name] - expected[name]).abs().max() > limits[name]] == []
 
 
