@@ -35,7 +35,7 @@ _PLACEHOLDER_BYTES = 8
 _READ_ON_PACKETS = 64
 # Packets of a file stay in memory up to this size, so that they are not read twice.
 _KEPT_BYTES = 16_000_000
-# A first group of pictures this long is decoded by most reads, so that decoding goes on behind the first frame.
+# A first group of pictures this long, or a video that is shorter, is decoded by most reads, so that decoding goes on behind the first frame.
 _LONG_GROUP = 32
 
 
@@ -247,19 +247,18 @@ def first_frame(session: Session, table: PacketTable) -> tuple[VideoFrame | None
     """Decode the first frame of a session, whatever its position.
 
     Returns:
-        The frame, None if it does not decode; and where decoding can go on, if the first group of pictures is long.
+        The frame, None if it does not decode; and where decoding can go on, if the first group of pictures is long or the video short.
     """
-    if table.is_seekable and not any(packet.is_key for packet in table.packets[1:_LONG_GROUP]):
+    is_short = len(table.packets) <= _LONG_GROUP
+    if table.is_seekable and (is_short or not any(packet.is_key for packet in table.packets[1:_LONG_GROUP])):
         with suppress(LostFrameError):
             cursor = Cursor(session, table)
             cursor.go_to(0)
             while not session.errors:
                 frames = session.decode(cursor.next_packet())
-                if len(frames) == 1:
-                    cursor.decoded_from = 0
-                    return frames[0], cursor
                 if frames:
-                    break
+                    cursor.decoded_from, cursor.decoded = 0, frames
+                    return frames[0], cursor
         session.flush()
     for packet in _all_packets(session, table):
         frames = session.decode(packet) or session.decode(None)
@@ -317,7 +316,8 @@ def read_run(cursor: Cursor, run: Run) -> Iterator[tuple[int, VideoFrame]]:
         packet = cursor.next_packet() if position <= run.last else None
         if can_skip and packet is not None:
             session.skip_unreferenced(packet.pts not in targets)
-        for frame in session.decode(packet):
+        decoded, cursor.decoded = cursor.decoded, []
+        for frame in [*decoded, *session.decode(packet)]:
             if frame.pts == start_pts and not started:
                 # Intra refresh marks pictures as key that are not; decoding from them gives a blur.
                 started = frame.pict_type == PictureType.I
@@ -338,6 +338,7 @@ class Cursor:
     Attributes:
         position: of the next packet; None at first.
         decoded_from: the packets from here to `position` are in the decoder, which was not flushed; None if none are.
+        decoded: the frames that it has returned of them.
     """
 
     def __init__(self, session: Session, table: PacketTable):
@@ -345,6 +346,7 @@ class Cursor:
         self.table = table
         self.position: int | None = None
         self.decoded_from: int | None = None
+        self.decoded: list[VideoFrame] = []
         self.packets: Iterator[Packet[VideoStream]] = iter(())
 
     def start(self, run: Run) -> int:
@@ -358,6 +360,7 @@ class Cursor:
             if decoded_from == run.first:
                 return self.position
             self.session.flush()
+            self.decoded = []
         self.go_to(run.first)
         return run.first
 
