@@ -84,10 +84,10 @@ def main() -> None:
             for row in measure(options):
                 result["rows"].append({"part": part, **row})
                 print(json.dumps(result["rows"][-1]), flush=True)
+            if options.output:
+                options.output.write_text(json.dumps(result, indent=1) + "\n")
     rows = summarize(result)
     print(table(rows))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
     if options.picture:
         draw(rows, result["machine"]["processor"], options.picture)
     for page in options.readme:

@@ -34,6 +34,8 @@ BACKENDS = {
     "openvino": "float32",
     "openvino-int8": "openvino-int8",
 }
+# of graphs, whose files a job reads once more to name itself
+_EXPORTS = tempfile.TemporaryDirectory(prefix="kinoclip-")
 OPEN_CLIP = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
 TIMM = {
     "vitb32": "vit_base_patch32_clip_quickgelu_224",
@@ -86,15 +88,14 @@ def exports(model: nn.Module, parts: list[str], backends: Sequence[str]) -> dict
     """Give what `--backend` computes with, by its name: parts of a model as graphs."""
     processor, found = RecognizerProcessor.for_config(model.config, None), {}
     for name in backends:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary, name)
-            try:
-                for _ in export_recognizer(model, processor, folder, dtype=BACKENDS[name], parts=parts):
-                    pass
-            except ImportError as error:
-                print(f"{name} is left out: {error}")
-                continue
-            found[name] = load_exported(folder, "openvino" if name.startswith("openvino") else "onnxruntime")[0]
+        folder = Path(tempfile.mkdtemp(dir=_EXPORTS.name), name)
+        try:
+            for _ in export_recognizer(model, processor, folder, dtype=BACKENDS[name], parts=parts):
+                pass
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        found[name] = load_exported(folder, "openvino" if name.startswith("openvino") else "onnxruntime")[0]
     return found
 
 
