@@ -34,7 +34,7 @@ BACKENDS = {
     "openvino": "float32",
     "openvino-int8": "openvino-int8",
 }
-# of graphs, whose files a job reads once more to name itself
+# exported graphs stay until the end, because a job hashes their files
 _EXPORTS = tempfile.TemporaryDirectory(prefix="kinoclip-")
 OPEN_CLIP = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
 TIMM = {

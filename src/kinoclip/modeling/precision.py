@@ -10,7 +10,7 @@ def is_bf16_faster(device: torch.device) -> bool:
     """Check whether `device` multiplies faster in bfloat16 than in float32.
 
     On a CPU that takes AMX, or AVX-512 bf16 of AMD. Other processors emulate bfloat16, or have AVX-512 bf16 of Intel without AMX, as some virtual
-    machines do, which multiplies half as fast as float32.
+    machines do, which is slower than float32.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
