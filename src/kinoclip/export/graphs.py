@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -36,17 +37,21 @@ def check_libraries(*names: str) -> None:
         raise ImportError(f"This graph needs {missing[0]}. Run `pip install 'kinoclip[{extra}]'`.")
 
 
+# what suppresses messages is global, so that two threads would restore what the other one changed
+_SILENCE = Lock()
+
+
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppress the log messages and warnings that tracers write for their developers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """Suppress the log messages and warnings that tracers write for their developers; one thread after another."""
+    with _SILENCE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
             yield
-    finally:
-        logging.disable(before)
+        finally:
+            logging.disable(before)
 
 
 class _StageModule(nn.Module):
@@ -195,7 +200,6 @@ def _quantize_for_openvino(path: Path) -> str:
     import nncf
     import openvino
 
-    nncf.set_log_level(logging.ERROR)
     with redirect_stdout(io.StringIO()):  # progress bars
         graph = nncf.compress_weights(openvino.Core().read_model(path), mode=nncf.CompressWeightsMode.INT8_ASYM)
     openvino.save_model(graph, path.with_suffix(".xml"), compress_to_fp16=False)

@@ -1,3 +1,4 @@
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -59,12 +60,13 @@ def test_openvino_gives_the_answers_of_torch_and_shares_the_export_but_no_record
 
 
 @pytest.mark.parametrize("vnni", [True, False])
-def test_openvino_in_8_bits_answers_many_threads_as_one(vnni, clip_folder, home, monkeypatch):
+def test_openvino_in_8_bits_answers_many_threads_as_one(vnni, clip_folder, home, monkeypatch, caplog, capsys):
     pytest.importorskip("nncf")
     if not vnni:  # otherwise the processor decides
         monkeypatch.setattr(graphs, "has_vnni", lambda: False)
     classifier = Classifier.load(clip_folder, backend="openvino-int8")
     assert [path.suffix for path in (home / "kinoclip" / "onnx").rglob("frames.*")] == [".xml", ".bin"]
+    assert (capsys.readouterr().out, caplog.handler.level, logging.root.manager.disable) == ("", 0, 0)
     classifier.set_labels(LABELS)
     samples = [classifier.read(clip.frames) for clip in kinoshapes_clips(6, seed=1)] * 4
     expected = [classifier.answer(sample).predictions for sample in samples]
