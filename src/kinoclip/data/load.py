@@ -15,7 +15,7 @@ from kinoclip.data.columns import build_dataset, from_columns, load_shards
 from kinoclip.data.coverage import Coverage
 from kinoclip.data.files import FileTree, MissingSplitError, class_folders, is_hub_id, split_name
 from kinoclip.kinoshapes.benchmarks import BENCHMARKS, split_source
-from kinoclip.kinoshapes.clips import Split
+from kinoclip.kinoshapes.clips import SPLITS, Split
 from kinoclip.kinoshapes.files import CLIPS_PER_CLASS
 from kinoclip.text.labels import load_names
 
@@ -58,7 +58,7 @@ def load_videos(
     | webdataset, parquet | shards, or a folder of them |
     | saved | a folder of `Dataset.save_to_disk` |
     | hub | the name of a data set on the Hub; or a data set that is already loaded |
-    | | "kinofigures/actions", "kinoshapes/actions" or another task of a procedural benchmark; "kinoshapes/actions:640" has 640 training clips per class, "kinoshapes/actions:16:4" has 16 and 4 in other splits |
+    | | "kinofigures/actions", "kinoshapes/actions" or another task of a procedural benchmark; "kinoshapes/actions:640" has 640 training clips per class, "kinoshapes/actions:16:4" has 16 and 4 in other splits, and "kinoshapes/actions:64:8:80" has 8 of validation and 80 of test |
 
     Args:
         source: see above.
@@ -125,18 +125,19 @@ def load_videos(
 
 
 def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.Dataset]:
-    """Draw a task of a procedural benchmark, such as "actions", "actions:640" or "actions:16:4"."""
+    """Draw a task of a procedural benchmark, such as "actions", "actions:640", "actions:16:4" or "actions:64:8:80"."""
     benchmark = BENCHMARKS[name]
     task, *counts = source.split(":")
-    if task not in benchmark.tasks or len(counts) > 2 or not all(one.isdecimal() and int(one) for one in counts):
+    if task not in benchmark.tasks or len(counts) > 3 or not all(one.isdecimal() and int(one) for one in counts):
         raise ValueError(
             f"{benchmark.title} must be one of {', '.join(f'{name}/{one}' for one in benchmark.tasks)}, optionally with a colon "
-            f"and the number of training clips per class, and another one and that of other clips; got {f'{name}/{source}'.rstrip('/')!r}."
+            f"and the number of training clips per class, of validation clips, and of test clips; got {f'{name}/{source}'.rstrip('/')!r}."
         )
     if split is None:
         raise MissingSplitError(f"{name}/{source} needs a split: split='train', 'validation' or 'test'.")
-    given = counts[:1] if split == "train" else counts[1:]
-    return {split: _draw(name, task, split, int(given[0]) if given else CLIPS_PER_CLASS[cast(Split, split)])}
+    # two counts: the second one is that of the test too
+    given = dict(zip(SPLITS, [*counts, *counts[1:]], strict=False))
+    return {split: _draw(name, task, split, int(given.get(drawn := cast(Split, split), CLIPS_PER_CLASS[drawn])))}
 
 
 @lru_cache(maxsize=16)

@@ -102,36 +102,45 @@ def find_differences(one: RowResult, other: RowResult, on: str) -> NDArray[np.fl
     """Return 1, 0 or -1 for each seed and video (S, N) where only the first, both or neither, or the other row is right.
 
     The videos are those of the test and of further data sets with the same classes, or of the data set or group `on`; None if
-    there are none. A row without training counts for all seeds. Rows of different videos are a `ValueError`.
+    there are none. If one row was measured on more videos that begin with those of the other one, these count. A row without
+    training counts for all seeds. Rows of different videos are a `ValueError`.
     """
-    (truth, right), (others, base) = (find_right(row, on) for row in (one, other))
-    if not (right.size and base.size):
+    parts, others = (_answers_by_data(row, on) for row in (one, other))
+    if not (parts and others):
         return None
-    if not np.array_equal(truth, others):
-        raise ValueError(
-            f"{one.recipe} and {other.recipe} were measured on different videos. Measure both on the same."
-        )
+    cut = []
+    for (truth, right), (true, base) in zip(parts.values(), others.values(), strict=False):
+        count = min(len(truth), len(true))
+        if parts.keys() != others.keys() or not np.array_equal(truth[:count], true[:count]):
+            raise ValueError(
+                f"{one.recipe} and {other.recipe} were measured on different videos. Measure both on the same."
+            )
+        cut.append((right[:, :count], base[:, :count]))
+    right, base = (np.concatenate(answers, 1) for answers in zip(*cut, strict=True))
     counts = len(right), len(base)
     count = max(counts) if 1 in counts else min(counts)
-    return right[:count].astype(float) - base[:count]
+    return right[:count].astype(float) - base[:count] if right.size else None
 
 
-def find_right(row: RowResult, on: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the classes of some videos (N,), and whether each run of a row is right (S, N); see `find_differences`."""
+def find_right(row: RowResult, on: str) -> NDArray[np.bool_]:
+    """Return whether each run of a row is right about each video (S, N); see `find_differences`."""
+    rights = [right for _, right in _answers_by_data(row, on).values()]
+    return np.concatenate(rights, 1) if rights else np.empty((0, 0), bool)
+
+
+def _answers_by_data(row: RowResult, on: str) -> dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Return the classes of videos (N,) and whether each run is right (S, N), by data set."""
     names = list(row.runs[0]["answers"]) if row.runs else []
     own = class_labels(row, TEST)
     alike = [name for name in names if name == TEST or (own and own == class_labels(row, name))]
-    parts = []
+    parts = {}
     for data in [on] if on in names else alike:
         answers = [read_answers(run["answers"][data]) for run in row.runs]
         truth = answers[0][0]
         group = [number for number, one in enumerate(_classes(row, data)) if one.group == on]
         kept = np.isin(truth, group) | (on in ("", data))
-        parts.append((truth[kept], np.stack([(true == given)[kept] for true, given in answers])))
-    if not parts:
-        return np.empty(0, int), np.empty((0, 0), bool)
-    truths, rights = zip(*parts, strict=True)
-    return np.concatenate(truths), np.concatenate(rights, 1)
+        parts[data] = truth[kept], np.stack([(true == given)[kept] for true, given in answers])
+    return parts
 
 
 def class_labels(row: RowResult, data: str) -> list[str]:
@@ -217,9 +226,7 @@ def render_groups(rows: Sequence[RowResult]) -> list[str]:
     parts = ["", *groups, *dict.fromkeys(name for row in rows for run in row.runs for name in run["answers"])]
     cells = []
     for row in rows:
-        shares = [
-            f"{right.mean():.1%}" if right.size else "" for _, right in (find_right(row, part) for part in parts)
-        ]
+        shares = [f"{right.mean():.1%}" if right.size else "" for right in (find_right(row, part) for part in parts)]
         is_trained = "minutes" in row.measured
         costs = [f"{1e3 * row.measured['trainable_millions']:,.0f}" if is_trained else "0"]
         costs += [f"{1e3 * row.measured['gmac']:.0f}", f"{row.measured['minutes']:.1f}" if is_trained else ""]

@@ -34,7 +34,7 @@ def draw_pictures(folder: Path, rows: Sequence[RowResult], prefix: str) -> list[
     except ImportError as error:
         raise ImportError("Pictures are drawn by matplotlib. `pip install 'kinoclip[benchmark]'`.") from error
     mpl.use("agg")
-    answered = [row for row in rows if row.dataset == rows[0].dataset and find_right(row, "")[1].size]
+    answered = [row for row in rows if row.dataset == rows[0].dataset and find_right(row, "").size]
     trained = [row for row in rows if row.runs and all(_record(folder, run).is_file() for run in row.runs)]
     explained = [row for row in rows if set(REASONS) & set(row.measured)]
     pictures: dict[str, tuple[Callable[..., None], list[RowResult]]] = {
@@ -70,7 +70,7 @@ def _by_method(rows: Sequence[RowResult]) -> list[list[RowResult]]:
 
 
 def _accuracy(row: RowResult) -> float:
-    return float(find_right(row, "")[1].mean())
+    return float(find_right(row, "").mean())
 
 
 def _grid(figure: Any, count: int, width: float, height: float) -> list[Any]:

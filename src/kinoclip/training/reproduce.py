@@ -193,8 +193,9 @@ class DataSources:
     def find(self, recipe: Recipe) -> str:
         """Return the source of a recipe's data set; raise a `ValueError` if there is none."""
         name, _, task = recipe.dataset.partition("/")
-        if name in BENCHMARKS and (task or name not in self._named):
-            return self.draw(f"{name}/{task or 'actions'}")
+        task = task or "actions"
+        if name in BENCHMARKS and (task.partition(":")[0] != "actions" or name not in self._named):
+            return self.draw(f"{name}/{task}")
         if name in self._named:
             return self._named[name]
         source = self._named.get("")
@@ -384,7 +385,7 @@ class _Job:
         for entry in rules.data:
             further, name = (
                 measure(load_videos(self.sources.draw(entry), split="test") if self.smoke is None else test),
-                entry.rpartition("/")[2],
+                entry.rpartition("/")[2].partition(":")[0],
             )
             metrics |= {f"{name}_{metric}": value for metric, value in further.metrics.items()}
             answers |= _answers(name, further)

@@ -7,7 +7,14 @@ from datasets import Dataset, DatasetDict, IterableDataset, Video
 from kinoclip import RecognizerVideoProcessor
 from kinoclip.data import Coverage, MissingSplitError, load_videos
 from kinoclip.data.samples import VideoSamples
-from kinoclip.kinoshapes import encode_video, kinoshapes_clips, kinoshapes_dataset, write_kinoshapes, write_video
+from kinoclip.kinoshapes import (
+    SPLITS,
+    encode_video,
+    kinoshapes_clips,
+    kinoshapes_dataset,
+    write_kinoshapes,
+    write_video,
+)
 from kinoclip.kinoshapes.files import CLIPS_PER_CLASS
 
 FOLDERS = ("train/brush_hair/a.mp4", "train/wave/b.mp4", "val/wave/c.mp4")
@@ -92,8 +99,7 @@ def test_kinoshapes_are_generated_by_name(monkeypatch):
     assert Coverage.of(loaded).dataset == "kinoshapes"
     assert len(load_videos("kinoshapes/motions:2", split="train")) == 12
     assert [len(load_videos("kinoshapes/motions:2:3", split=split)) for split in ("train", "test")] == [12, 18]
-    with pytest.raises(ValueError, match="must be one of kinoshapes/actions"):
-        load_videos("kinoshapes/motions:2:3:4", split="test")
+    assert [len(load_videos("kinoshapes/motions:2:3:4", split=split)) for split in SPLITS] == [12, 18, 24]
 
 
 def test_unusual_names_load_and_decode(tmp_path):
@@ -196,6 +202,12 @@ def test_a_table_is_never_used_for_another_split(plant, texts):
         ),
         ("kinoshapes/actions", {}, MissingSplitError, "needs a split"),
         ("kinoshapes/sports", {"split": "test"}, ValueError, "must be one of kinoshapes/actions"),
+        (
+            "kinoshapes/actions:1:2:3:4",
+            {"split": "test"},
+            ValueError,
+            "training clips per class, of validation clips, and",
+        ),
         ("kinofigures", {"split": "test"}, ValueError, "must be one of kinofigures/actions.*got 'kinofigures'"),
         ("nowhere", {}, FileNotFoundError, "file or folder nowhere does not exist"),
         ("some/typo", {}, FileNotFoundError, r"some/typo is neither a path nor .*Couldn't reach it"),

@@ -104,7 +104,7 @@ def test_a_group_of_classes_is_tested_alone():
     (found,) = _verdicts([np.ones(580, int)], [1 - is_reversed], on="reversed")
     assert (found.effect, found.videos) == (100.0, 160)  # eight classes of 20 videos
     more = _row("one", is_reversed, dataset="kinofigures/actions:640")
-    assert find_right(more, "reversed")[1].shape == (1, 160)
+    assert find_right(more, "reversed").shape == (1, 160)
     assert _verdicts([np.ones(580, int)], [1 - is_reversed], on="object")[0].effect == 0.0
 
 
@@ -129,9 +129,22 @@ def test_a_claim_about_a_row_that_was_not_measured_is_left_out():
     assert decide([Claim("", "one", "missing")], [_row("one", _right(20, 2))]) == []
 
 
+def test_rows_of_more_videos_are_compared_on_those_of_the_other_row():
+    rows = [_row("one", _right(580, 0)), _row("other", _right(58, 29))]
+    for row, count in zip(rows, (29, 290), strict=True):
+        row.runs[0]["answers"] |= _row("", _right(count, 0), data="views").runs[0]["answers"]
+    (found,) = decide([Claim("", "one", "other")], rows)
+    assert found.videos == 58 + 29
+    assert found.effect == pytest.approx(100 * 29 / 87, abs=1e-3)
+
+
 def test_rows_of_different_videos_are_refused():
+    one, other = _row("one", _right(20, 2)), _row("other", _right(20, 2))
+    other.runs[0]["answers"]["test"]["true"] = " ".join(map(str, reversed(range(20))))
     with pytest.raises(ValueError, match="file/one and file/other were measured on different videos"):
-        _verdicts([_right(20, 2)], [_right(21, 2)])
+        decide([Claim("", "one", "other")], [one, other])
+    with pytest.raises(ValueError, match="file/one and file/other were measured on different videos"):
+        decide([Claim("", "one", "other")], [one, _row("other", _right(20, 2), data="views")])
 
 
 def test_the_table_names_claim_rows_effect_and_verdict():

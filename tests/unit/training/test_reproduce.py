@@ -38,7 +38,7 @@ def test_a_benchmark_is_drawn_with_as_many_clips_as_its_data_names():
     assert sources.find(load_recipe("kinofigures/bike")) == "kinofigures/actions:16:4"
     assert sources.find(load_recipe("kinofigures/details-mean")) == "kinofigures/details:16:4"
     assert sources.find(load_recipe("kinofigures/more-bike-transformer")) == "kinofigures/actions:16:4"
-    assert DataSources([]).find(load_recipe("kinofigures/more-bike-transformer")) == "kinofigures/actions:512"
+    assert DataSources([]).find(load_recipe("kinofigures/more-bike-transformer")) == "kinofigures/actions:512:8:80"
     assert sources.draw("kinofigures/views") == "kinofigures/views:16:4"
     assert sources.draw("kinoshapes/unseen") == "kinoshapes/unseen"
 
