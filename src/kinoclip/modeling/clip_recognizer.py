@@ -21,6 +21,7 @@ from kinoclip.modeling.checkpoints import (
 from kinoclip.modeling.configuration import ClipRecognizerConfig, check_content
 from kinoclip.modeling.layers.attention_maps import map_attention
 from kinoclip.modeling.layers.class_token import replace_last_layer
+from kinoclip.modeling.layers.quick_gelu import replace_activations
 from kinoclip.modeling.layers.text_branches import (
     AttributesBranch,
     candidates_without_name,
@@ -56,6 +57,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
     def __init__(self, config: ClipRecognizerConfig):
         super().__init__(config)
         replace_last_layer(self.vision_model)
+        replace_activations(self)
         if config.merge_r:
             merge_tokens_in(self.vision_model, config.merge_r, config.prop_attn)
         self.attributes = None if config.attributes == "none" else AttributesBranch(config)
