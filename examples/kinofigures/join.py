@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.output.exists():
         parser.error(f"{options.output} exists; name a new folder")
+    for folder in options.folders:
+        if not ((folder / RESULTS).exists() or (folder / f"{RESULTS}.gz").exists()):
+            parser.error(f"{folder} has no {RESULTS}; name a folder that `kinoclip reproduce` wrote")
     rows: dict[str, RowResult] = {}
     work: dict = {"seconds": 0.0, "machines": []}
     for folder in options.folders:
