@@ -24,13 +24,15 @@ CLIPS_PER_CLASS = 8  # as in the validation split
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--budgets", nargs="+", default=("0.4", "0.7", "3h"))
+    parser.add_argument("--budgets", nargs="+", help="by default two between the fastest and the full setting, and 3h")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", help="file for the numbers, .json")
     options = parser.parse_args()
     kinoclip("profile", options.model, "--data", "kinoshapes/actions", "--split", "validation", "--measure")
     curve = read_curve(options.model)
-    found: dict[str, list[tuple[float, float]]] = {budget: [] for budget in options.budgets}
+    full, fastest = curve.points[0].seconds, min(point.seconds for point in curve.points)
+    between = [f"{1000 * (fastest + share * (full - fastest)):.2f}ms" for share in (0.25, 0.75)]
+    found: dict[str, list[tuple[float, float]]] = {budget: [] for budget in options.budgets or (*between, "3h")}
     with tempfile.TemporaryDirectory() as folder:
         classes = write_clips(Path(folder) / "clips")
         for number in range(options.rounds):
@@ -45,7 +47,7 @@ def main() -> None:
     count = CLIPS_PER_CLASS * len(classes)
     result = {"machine": describe_machine(), "load": os.getloadavg(), "model": options.model, "budgets": {}}
     for budget, runs in found.items():
-        point = curve.choose(Budget.parse(budget).seconds_per_video(curve.points[0].seconds, count))
+        point = curve.choose(Budget.parse(budget).seconds_per_video(full, count))
         differences = [round(difference, 1) for difference, _ in runs]
         result["budgets"][budget] = {
             "setting": str(point.setting),
