@@ -40,7 +40,7 @@ MotionCue = Literal["packets", "vectors"]
 # Frames decoded for counting are kept up to this size, so that a short clip is not decoded twice.
 _KEPT_BYTES = 48_000_000
 # Fewer pixels (of all frames to decode) are decoded before another thread has started.
-_MIN_PARALLEL_PIXELS = 1_500_000
+_MIN_PARALLEL_PIXELS = 500_000
 # A group of pictures with a larger share of the frames leaves no work for another core.
 _MAX_GROUP_SHARE = 0.75
 # Memory of frames that are decoded in advance.
@@ -354,7 +354,7 @@ class FileClip:
                 return self._session
             if number not in self._sessions:
                 try:
-                    self._sessions[number] = self._session.open_again()
+                    self._sessions[number] = self._session.share() or self._session.open_again()
                 except VideoDecodeError as error:  # for example, too many open files
                     self._cores = 1
                     raise LostFrameError from error

@@ -78,10 +78,11 @@ def read_in_parallel(
     finally:
         stopped.set()
         for queue, thread in zip(queues, threads, strict=True):
-            while thread.is_alive():  # it may wait for room in its queue
-                with suppress(Empty):
-                    queue.get(timeout=0.01)
-            thread.join()
+            while thread.is_alive():
+                with suppress(Empty):  # it may wait for room in its queue
+                    while True:
+                        queue.get_nowait()
+                thread.join(0.01)
 
 
 def read_ahead(

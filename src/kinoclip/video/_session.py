@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +17,15 @@ from kinoclip.video.limits import check_time
 from kinoclip.video.sniffing import HEAD_BYTES, VIDEO_FORMATS, check_head, check_regular_file
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame
+    from av import Packet, VideoCodecContext, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 # A file of 1 MB can declare 1000 streams, for which FFmpeg takes 800 MB and many seconds.
 _MAX_STREAMS = 100
+# What a decoder is told by the container. These codecs need no more.
+_SHARED_CODECS = {"h264", "hevc", "av1", "vp9"}
+_PARAMETERS = ("extradata", "width", "height", "pix_fmt", "color_range", "color_primaries", "color_trc", "colorspace")
 
 
 @dataclass
@@ -109,6 +113,7 @@ class Session:
 
     container: InputContainer = field(init=False)
     stream: VideoStream = field(init=False)
+    decoder: VideoCodecContext = field(init=False)
     kept: list[Packet[VideoStream]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -139,7 +144,7 @@ class Session:
                 "The file is damaged, incomplete or of another type; try `ffprobe` on it, or re-encode it."
             ) from error
         self.stream = self._choose_stream()
-        self._prepare_decoder()
+        self._prepare_decoder(self.stream.codec_context)
 
     def _choose_stream(self) -> VideoStream:
         from av.stream import Disposition
@@ -162,11 +167,11 @@ class Session:
             )
         return chosen
 
-    def _prepare_decoder(self) -> None:
-        codec = self.stream.codec_context
-        codec.options = {"max_pixels": str(self.max_pixels), **self.decoder_options}
+    def _prepare_decoder(self, decoder: VideoCodecContext) -> None:
+        self.decoder = decoder
+        self.decoder.options = {"max_pixels": str(self.max_pixels), **self.decoder_options}
         # With FFmpeg's threads the frames of a damaged video vary, and can deadlock once PyAV's log level was set.
-        codec.thread_type, codec.thread_count = "NONE", 1
+        self.decoder.thread_type, self.decoder.thread_count = "NONE", 1
 
     def open_again(self, **decoder_options: str) -> Session:
         """Open the same stream in a second session, with options of the decoder; requires `media.can_be_shared`.
@@ -175,6 +180,24 @@ class Session:
             VideoDecodeError: it cannot be opened.
         """
         return Session(self.media.again(), self.stream_number, self.max_pixels, decoder_options)
+
+    def share(self) -> Session | None:
+        """Return a session with the packets that this one has kept and a decoder of its own, for another thread.
+
+        None if no packets were kept, or the codec may need more than `_PARAMETERS`. The file is that of this session: closing one closes both.
+        """
+        import av
+
+        source = self.stream.codec_context
+        if self.kept is None or source.codec.canonical_name not in _SHARED_CODECS:
+            return None
+        decoder: Any = av.VideoCodecContext.create(source.codec, "r")
+        for name in _PARAMETERS:
+            setattr(decoder, name, getattr(source, name))
+        other = copy(self)
+        other.errors = []
+        other._prepare_decoder(decoder)
+        return other
 
     def packets(self, start: int = 0) -> Iterator[Packet[VideoStream]]:
         """Yield the packets to the end of the file, or to where it becomes unreadable.
@@ -209,7 +232,7 @@ class Session:
         import av
 
         try:
-            frames = self.stream.codec_context.decode(packet)
+            frames = self.decoder.decode(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
             self.errors.append(reason_of(error))
             return []
@@ -239,16 +262,16 @@ class Session:
 
     def skip_unreferenced(self, skip: bool) -> None:
         """Set whether the decoder skips frames that no other frame references."""
-        self.stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+        self.decoder.skip_frame = "NONREF" if skip else "DEFAULT"
 
     def flush(self) -> None:
         """Reset the decoder after `decode(None)`."""
-        if self.stream.codec_context.is_open:
-            self.stream.codec_context.flush_buffers()
+        if self.decoder.is_open:
+            self.decoder.flush_buffers()
 
     def restart(self) -> None:
         """Go back to the first packet, with a new decoder: open the file again if packets are not kept or some were decoded."""
-        if self.kept is not None and not self.stream.codec_context.is_open:
+        if self.kept is not None and not self.decoder.is_open:
             return
         self.container.close()
         self.errors = []

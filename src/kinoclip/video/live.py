@@ -90,7 +90,7 @@ class LiveSession(Session):
                 f"{name}: cannot be opened as a video ({reason_of(error)}). Check that the source is on and sends video."
             ) from error
         self.stream = self._choose_stream()
-        self._prepare_decoder()
+        self._prepare_decoder(self.stream.codec_context)
 
     @property
     def is_finite(self) -> bool:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from kinoclip import VideoReader
-from kinoclip.video import _clip, _parallel_decode
+from kinoclip.video import _clip, _packets, _parallel_decode
 from kinoclip.video._packets import LostFrameError
-from kinoclip.video._session import Session
+from kinoclip.video._session import Media, Session
 from kinoclip.video.errors import VideoDecodeError, VideoTimeoutError
 from kinoclip.video.limits import ReadingThreads, num_cores, share_cores, time_limit
 
@@ -59,6 +59,37 @@ def test_the_frames_do_not_depend_on_the_cores(h264, threads):
     with VideoReader(h264, threads=1) as one, VideoReader(h264, threads=threads) as several:
         for indices in (range(50), [0, 1, 13, 14, 26, 49], [12], [49, 3, 3, 20]):
             assert torch.equal(one.frames(indices), several.frames(indices))
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "kept_bytes", "opens"),
+    [
+        ("libx264", "a.mp4", 10**6, False),
+        ("libx265", "a.mp4", 10**6, False),
+        ("libvpx-vp9", "a.webm", 10**6, False),
+        ("libsvtav1", "a.mp4", 10**6, False),
+        ("mpeg4", "a.mp4", 10**6, True),
+        ("libx264", "a.mp4", 0, True),
+    ],
+)
+def test_threads_share_the_packets_of_a_small_file(make_video, monkeypatch, codec, name, kept_bytes, opens):
+    video, opened, open_again = make_video(name, range(30), codec=codec, gop=10), [], Session.open_again
+    monkeypatch.setattr(_packets, "_KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(Session, "open_again", lambda session: opened.append(session) or open_again(session))
+    with VideoReader(video, threads=1) as one, VideoReader(video, threads=3) as several:
+        assert torch.equal(one.frames(range(30)), several.frames(range(30)))
+        assert several._clip._sessions.keys() == {1, 2}
+    assert bool(opened) == opens
+
+
+def test_a_decoder_of_shared_packets_knows_what_the_container_says_of_colors(h264):
+    session = Session(Media.of_path(h264), None, 10**6)
+    table = _packets.read_table(session)
+    session.stream.codec_context.colorspace = 1  # BT.709; the coded video has none
+    seen = [next(one.frames()).colorspace for one in (session.share(), session)]
+    session.close()
+    assert len(table.packets) == 50
+    assert seen == [1, 1]
 
 
 def test_one_core_starts_no_thread(h264, decoding):
@@ -208,6 +239,7 @@ def test_a_file_that_cannot_be_opened_a_second_time_is_read_all_the_same(h264, m
     def refuse(self):
         raise VideoDecodeError("too many open files")
 
+    monkeypatch.setattr(_packets, "_KEPT_BYTES", 0)
     monkeypatch.setattr(Session, "open_again", refuse)
     monkeypatch.setattr(_clip, "count_by_decoding", None)  # nor is everything decoded
     with VideoReader(h264, threads=2) as reader:
