@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MAX_STREAMS = 100
 # What a decoder is told by the container. These codecs need no more.
 _SHARED_CODECS = {"h264", "hevc", "av1", "vp9"}
+# H.264 may leave open how many frames wait for their turn. FFmpeg finds out as it opens a file; a decoder of its own loses frames if it waits for
+# fewer, and 15 is the most.
+_MOST_DELAYED = {"has_b_frames": "15"}
 _PARAMETERS = ("extradata", "width", "height", "pix_fmt", "color_range", "color_primaries", "color_trc", "colorspace")
 
 
@@ -196,6 +199,7 @@ class Session:
             setattr(decoder, name, getattr(source, name))
         other = copy(self)
         other.errors = []
+        other.decoder_options = {**self.decoder_options, **_MOST_DELAYED}
         other._prepare_decoder(decoder)
         return other
 

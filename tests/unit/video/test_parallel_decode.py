@@ -1,10 +1,12 @@
 """Several cores at one video: the same frames in the same order, whatever goes wrong, and nothing is left behind."""
 
+import re
 import threading
 import time
 from contextlib import contextmanager
 from io import BytesIO
 
+import av
 import pytest
 import torch
 
@@ -80,6 +82,27 @@ def test_threads_share_the_packets_of_a_small_file(make_video, monkeypatch, code
         assert torch.equal(one.frames(range(30)), several.frames(range(30)))
         assert several._clip._sessions.keys() == {1, 2}
     assert bool(opened) == opens
+
+
+def without_reordering(path):
+    """Remove from the H.264 header of a video how many frames wait for their turn, which many encoders do not write."""
+    with av.open(str(path)) as container:
+        header = container.streams.video[0].codec_context.extradata
+    length = int.from_bytes(header[6:8])
+    bits = "".join(f"{byte:08b}" for byte in header[8 : 8 + length]).rstrip("0")[:-1]
+    # its last fields: two flags and two numbers of 0, two of 7 to 14, one of 1 or 2, one of 3 to 6
+    fields = re.search(r"1111(?:0001[01]{3}){2}01[01]001[01]{2}$", bits)
+    changed = int((bits[: fields.start()] + "01").ljust(8 * length, "0"), 2).to_bytes(length)
+    path.write_bytes(path.read_bytes().replace(header[8 : 8 + length], changed))
+
+
+def test_a_header_that_leaves_open_how_many_frames_wait_costs_no_frame(make_video, monkeypatch, read_numbers):
+    video = make_video("open.mp4", range(60), options={"bf": "3", "b-pyramid": "normal", "b-adapt": "0"})
+    without_reordering(video)
+    monkeypatch.setattr(_clip, "count_by_decoding", None)
+    with VideoReader(video, threads=3) as reader:
+        assert read_numbers(reader.frames(range(60))) == list(range(60))
+        assert reader._clip._sessions
 
 
 def test_a_decoder_of_shared_packets_knows_what_the_container_says_of_colors(h264):
