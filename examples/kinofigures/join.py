@@ -1,7 +1,7 @@
 """Decide claims over rows that were measured apart: python examples/kinofigures/join.py FOLDER... --output JOINED.
 
 A folder is one that `kinoclip reproduce` wrote, on any machine; its `results.json` and `time.json` suffice, the first also packed by
-gzip. A row with all its runs is taken from the first folder that has it. Learning curves are not drawn.
+gzip. A row with all its runs is taken from the first folder that has it. Learning curves are not drawn. What is written can be joined again.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work["seconds"] += spent["seconds"]
         work["machines"] += [machine for machine in spent["machines"] if machine not in work["machines"]]
     options.output.mkdir(parents=True)
+    write_json(options.output / TIME, work, owns=claimed)
     write_json(options.output / RESULTS, [row.to_dict() for row in rows.values()], owns=claimed)
     conclude(options.output, list(rows.values()), work, print)
     print(f"{len(rows)} rows: {options.output / 'results.md'}")

@@ -59,6 +59,8 @@ def test_rows_that_were_measured_apart_are_joined(tmp_path, capsys):
     assert "Measured in 1.00 hours" in page
     assert "| +100.0 |" in page
     assert len(json.loads((tmp_path / "joined" / "results.json").read_text())) == 2
+    join([str(tmp_path / "joined"), "--output", str(tmp_path / "again")])
+    assert (tmp_path / "again" / "results.md").read_text() == page
     for folder, output, message in (("clip", "joined", "joined exists"), ("nowhere", "new", "has no results.json")):
         with pytest.raises(SystemExit):
             join([str(tmp_path / folder), "--output", str(tmp_path / output)])
