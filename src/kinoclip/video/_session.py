@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 # A file of 1 MB can declare 1000 streams, for which FFmpeg takes 800 MB and many seconds.
 _MAX_STREAMS = 100
-# What a decoder is told by the container. These codecs need no more.
-_SHARED_CODECS = {"h264", "hevc", "av1", "vp9"}
-# H.264 may leave open how many frames wait for their turn. FFmpeg finds out as it opens a file; a decoder of its own loses frames if it waits for
-# fewer, and 15 is the most.
-_MOST_DELAYED = {"has_b_frames": "15"}
+# What a container tells a decoder; these codecs need no more.
 _PARAMETERS = ("extradata", "width", "height", "pix_fmt", "color_range", "color_primaries", "color_trc", "colorspace")
+_SHARED_CODECS = {"h264", "hevc", "av1", "vp9"}
+# H.264 may leave open how many frames wait for their turn. FFmpeg finds out as it opens a file; a new decoder that waits for too few loses frames.
+# More than 15 cannot wait.
+_MOST_DELAYED = {"has_b_frames": "15"}
 
 
 @dataclass
