@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kinoclip.kinoshapes.files import CLIPS_PER_CLASS
 from kinoclip.storage import atomic_file, claimed
 from kinoclip.training.claims import TEST, class_labels, find_right, read_answers
 from kinoclip.training.comparison import RowResult
@@ -34,7 +35,7 @@ def draw_pictures(folder: Path, rows: Sequence[RowResult], prefix: str) -> list[
     except ImportError as error:
         raise ImportError("Pictures are drawn by matplotlib. `pip install 'kinoclip[benchmark]'`.") from error
     mpl.use("agg")
-    answered = [row for row in rows if row.dataset == rows[0].dataset and find_right(row, "").size]
+    answered = [row for row in rows if _trained_on(row) == _trained_on(rows[0]) and find_right(row, "").size]
     trained = [row for row in rows if row.runs and all(_record(folder, run).is_file() for run in row.runs)]
     explained = [row for row in rows if set(REASONS) & set(row.measured)]
     pictures: dict[str, tuple[Callable[..., None], list[RowResult]]] = {
@@ -67,6 +68,12 @@ def _figure(path: Path) -> Iterator[Any]:
 
 def _by_method(rows: Sequence[RowResult]) -> list[list[RowResult]]:
     return [list(some) for _, some in groupby(sorted(rows, key=lambda row: row.method), key=lambda row: row.method)]
+
+
+def _trained_on(row: RowResult) -> tuple[str, str]:
+    """Return data set and number of training clips per class; the number of test clips does not matter."""
+    name, *counts = row.dataset.split(":")
+    return name.removesuffix("/actions"), counts[0] if counts else str(CLIPS_PER_CLASS["train"])
 
 
 def _accuracy(row: RowResult) -> float:

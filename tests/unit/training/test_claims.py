@@ -6,6 +6,7 @@ import pytest
 from kinoclip.kinoshapes.figures.benchmark import figure_classes
 from kinoclip.training.claims import Claim, decide, find_right, load_claims, render_claims, render_groups
 from kinoclip.training.comparison import RowResult
+from kinoclip.training.pictures import draw_pictures
 from kinoclip.training.recipe import recipe_names
 
 GROUPS = [action.group for action in figure_classes()]
@@ -22,7 +23,7 @@ def _row(name, *runs, dataset="kinofigures", gmac=0.1, data="test"):
     lists = {name: [] for name in ("seeds", "folds", "caveats")}
     dicts = {name: {} for name in ("printed", "intervals", "difference")}
     measured = {"gmac": gmac, "trainable_millions": 0.1}
-    runs = [{"answers": one} for one in answers]
+    runs = [{"answers": one, "folder": None} for one in answers]
     return RowResult(recipe=f"file/{name}", dataset=dataset, measured=measured, runs=runs, **empty, **lists, **dicts)
 
 
@@ -164,3 +165,12 @@ def test_a_claim_with_an_unknown_key_is_refused(monkeypatch):
     monkeypatch.setattr("kinoclip.training.claims.read_table", lambda *_: {"BIKE": [{"rows": "a"}]})
     with pytest.raises(ValueError, match=r"x.toml, \[claims\]: unknown setting 'BIKE.rows'"):
         load_claims("x")
+
+
+def test_rows_with_more_test_clips_are_in_the_picture_and_those_with_more_training_clips_are_not(tmp_path):
+    pytest.importorskip("matplotlib")
+    datasets = {"one": "kinofigures", "other": "kinofigures/actions:64:8:80", "third": "kinofigures/actions:512:8:80"}
+    rows = [_row(name, _right(580, 20), dataset=dataset) for name, dataset in datasets.items()]
+    draw_pictures(tmp_path, rows, "rows")
+    picture = (tmp_path / "rows-cost.svg").read_text(encoding="utf-8")
+    assert [name for name in datasets if f">{name}<" in picture or f"<!-- {name} -->" in picture] == ["one", "other"]
