@@ -22,9 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.output.exists():
         parser.error(f"{options.output} exists; name a new folder")
-    for folder in options.folders:
-        if not ((folder / RESULTS).exists() or (folder / f"{RESULTS}.gz").exists()):
-            parser.error(f"{folder} has no {RESULTS}; name a folder that `kinoclip reproduce` wrote")
     rows: dict[str, RowResult] = {}
     work: dict = {"seconds": 0.0, "machines": []}
     for folder in options.folders:
@@ -41,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
+    packed = Path(f"{path}.gz")
+    if packed.exists():
+        return gzip.decompress(packed.read_bytes())
+    if not path.exists():
+        raise SystemExit(f"{path.parent} has no {path.name}. Name a folder in which `kinoclip reproduce` has ended.")
+    return path.read_bytes()
 
 
 if __name__ == "__main__":

@@ -61,10 +61,15 @@ def test_rows_that_were_measured_apart_are_joined(tmp_path, capsys):
     assert len(json.loads((tmp_path / "joined" / "results.json").read_text())) == 2
     join([str(tmp_path / "joined"), "--output", str(tmp_path / "again")])
     assert (tmp_path / "again" / "results.md").read_text() == page
-    for folder, output, message in (("clip", "joined", "joined exists"), ("nowhere", "new", "has no results.json")):
-        with pytest.raises(SystemExit):
-            join([str(tmp_path / folder), "--output", str(tmp_path / output)])
-        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        join([str(tmp_path / "clip"), "--output", str(tmp_path / "joined")])
+    assert "joined exists" in capsys.readouterr().err
+    for name in ("time.json", "results.json"):
+        (tmp_path / "clip" / name).unlink()
+        with pytest.raises(
+            SystemExit, match=f"clip has no {name}. Name a folder in which `kinoclip reproduce` has ended"
+        ):
+            join([str(tmp_path / "clip"), "--output", str(tmp_path / "new")])
 
 
 @pytest.mark.parametrize(

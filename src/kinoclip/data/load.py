@@ -136,8 +136,8 @@ def _generate(name: str, source: str, split: str | None) -> dict[str, datasets.D
     if split is None:
         raise MissingSplitError(f"{name}/{source} needs a split: split='train', 'validation' or 'test'.")
     # two counts: the second one is that of the test too
-    given = dict(zip(SPLITS, [*counts, *counts[1:]], strict=False))
-    return {split: _draw(name, task, split, int(given.get(drawn := cast(Split, split), CLIPS_PER_CLASS[drawn])))}
+    given = CLIPS_PER_CLASS | dict(zip(SPLITS, map(int, [*counts, *counts[1:]]), strict=False))
+    return {split: _draw(name, task, split, given[cast(Split, split)])}
 
 
 @lru_cache(maxsize=16)

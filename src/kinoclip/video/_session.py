@@ -104,6 +104,7 @@ class Session:
         parses: whether FFmpeg looks into packets for what the container may not say, such as key frames.
 
     Attributes:
+        decoder: of the stream; that of the container, or one of its own after `share`.
         kept: all packets, if they have been read and are small enough to stay in memory.
     """
 
@@ -185,9 +186,9 @@ class Session:
         return Session(self.media.again(), self.stream_number, self.max_pixels, decoder_options)
 
     def share(self) -> Session | None:
-        """Return a session with the packets that this one has kept and a decoder of its own, for another thread.
+        """Return a session with the kept packets of this one and another decoder, for another thread; closing one closes the file of both.
 
-        None if no packets were kept, or the codec may need more than `_PARAMETERS`. The file is that of this session: closing one closes both.
+        None if no packets were kept, or the codec may need more than `_PARAMETERS`.
         """
         import av
 

@@ -1,4 +1,4 @@
-"""CLIP's activation with one temporary tensor instead of three where no gradient is computed."""
+"""CLIP's activation, which needs one new tensor instead of three where no gradient is computed."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), with the same values as `QuickGELUActivation`.
 
-    To get memory for a large tensor can take longer than to compute its values.
+    Allocating a large tensor can take longer than computing its values.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""CLIP's activation without temporary tensors has the same values and gradients, and every MLP of the towers has it."""
+"""CLIP's activation in one new tensor has the same values and gradients, and every MLP of the towers has it."""
 
 import pytest
 import torch
