@@ -162,6 +162,10 @@ def _become(name: str, arguments: list[str], folder: str, environment: dict[str,
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    import torch
+
+    # Torch makes a pool of threads after a fork when it is first needed; two threads at once find an "Invalid thread pool".
+    torch.set_num_threads(1)
     code: object = 1
     try:
         if name == "kinoclip":
