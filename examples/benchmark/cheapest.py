@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--output", help="file for the numbers, .json")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, nargs="+", default=(60, 600), help="lengths of the videos")
-    parser.add_argument("--clips", type=int, default=20, help="of each class of KinoShapes")
+    parser.add_argument("--clips", type=int, default=100, help="of each class of KinoShapes")
     options = parser.parse_args()
     result = {"machine": describe_machine(), "accuracy": measure_accuracy(options.clips)}
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ All functions return 0-based indices in display order. The authors count from 1:
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, floor
 from typing import Literal, get_args
 
@@ -307,22 +307,28 @@ def split_kept_frames(num_samples: int, rate: int = 2) -> tuple[list[int], list[
 
 
 def sample_cheapest(costs: Sequence[float], num_samples: int) -> list[int]:
-    """Return the frame of each of T segments that costs the least to decode, the nearest to the middle among equal ones.
+    """Return a frame of each of T segments, so that few frames are decoded.
 
-    The segments are those of `random_in_segments`. A video of at most T frames repeats frames evenly.
+    The frame of each segment that costs the least has to be decoded, and with it all frames since the last key frame. Of what is decoded then, the frame nearest to
+    the middle of each segment is returned. The segments are those of `random_in_segments`. A video of at most T frames repeats frames evenly.
 
     Args:
-        costs: of each frame, see `VideoReader.decoding_costs`.
+        costs: of each frame, see `VideoReader.decoding_costs`; a key frame costs 1.
         num_samples: T.
     """
     num_frames = len(costs)
     if num_frames <= num_samples:
         return segment_centers(num_frames, num_samples)
     ticks = [i * num_frames // num_samples for i in range(num_samples + 1)]
-    return [
-        min(range(low, high), key=lambda index: (costs[index], abs(2 * index - low - high + 1)))
-        for low, high in pairwise(ticks)
+    segments = [
+        sorted(range(low, high), key=lambda index: abs(2 * index - low - high + 1)) for low, high in pairwise(ticks)
     ]
+    groups = list(accumulate(cost == 1 for cost in costs))
+    decoded = [0.0] * (groups[-1] + 1)  # the highest cost that is paid in each group
+    for segment in segments:
+        cheapest = min(segment, key=lambda index: costs[index])
+        decoded[groups[cheapest]] = max(decoded[groups[cheapest]], costs[cheapest])
+    return [next(index for index in segment if costs[index] <= decoded[groups[index]]) for segment in segments]
 
 
 def _random_window(

@@ -91,11 +91,16 @@ def test_uniform_frames_include_both_ends(num_frames, num_samples, indices):
         ([1, 2, 3, 4, 1, 2, 3, 4], [0, 4]),  # a key frame opens each segment
         ([1, 2, 3, 1, 2, 3, 4, 5], [0, 4]),  # of two key frames the nearer to the middle, and the first that follows
         ([1] * 8, [1, 5]),  # 1 and 2 are as near to 1.5
-        ([1, 5, 2, 3, 9, 8, 4, 7], [0, 6]),  # leading B-frames
+        (
+            [1, 5, 2, 3, 9, 8, 4, 7],
+            [2, 6],
+        ),  # leading B-frames; the last one needs four frames, with which two more are decoded
+        ([1, 2, 3, 4, 5, 6, 7, 8], [1, 4]),  # what is decoded anyway
+        ([1, 2, 3, 1, 5, 5, 5, 1], [0, 7]),  # not in a group that another segment decodes less of
         ([1], [0, 0]),
     ],
 )
-def test_the_cheapest_frame_of_each_segment_is_taken(costs, indices):
+def test_the_cheapest_frame_of_each_segment_is_decoded(costs, indices):
     assert sample_indices("cheapest", len(costs), 2, costs=costs) == indices
 
 
