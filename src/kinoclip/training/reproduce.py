@@ -73,7 +73,7 @@ def reproduce(
     Args:
         rows: recipes, tables ("bike/Table 6a"), files ("bike") or "all", see `find_recipes`.
         data: `NAME=SOURCE` for each data set, or one source for all; KinoShapes needs none.
-        output: a new folder, or that of the same call.
+        output: a new folder, or that of the same call, which may have had another number of seeds.
         options: see `Options`.
         report: called with a line of text before each step.
 
@@ -92,9 +92,11 @@ def reproduce(
             raise ValueError(f"{', '.join(rows)} has no rows for --quick, which [quick] of a recipe file names.")
     for name in options.starts:
         load_recipe(name)  # raises if it is unknown
-    identity = {"rows": names, **asdict(options)}
-    del identity["num_workers"]
-    with claim_folder(folder, IDENTITY, identity), single_thread() if options.smoke else nullcontext():
+    identity, free = {"rows": names, **asdict(options)}, ("num_workers", "seeds")
+    with (
+        claim_folder(folder, IDENTITY, identity, may_differ=free),
+        single_thread() if options.smoke else nullcontext(),
+    ):
         job = _Job(
             folder, DataSources(data or (_quick(names[0]).get("data", ()) if options.quick else ())), options, report
         )

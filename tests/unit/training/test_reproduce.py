@@ -157,6 +157,6 @@ def test_a_folder_of_other_rows_or_options_is_refused(tmp_path, monkeypatch):
     reproduce(["finetune"], [], tmp_path, Options(smoke=True))
     with pytest.raises(ValueError, match=r"holds a run with rows = \['finetune'\], and it is \['bike/t6a-vcs'\] now"):
         reproduce(["bike/t6a-vcs"], [], tmp_path, Options(smoke=True))
-    with pytest.raises(ValueError, match=r"holds a run with seeds = None, and it is 2 now"):
-        reproduce(["finetune"], [], tmp_path, Options(smoke=True, seeds=2))
-    assert reproduce(["finetune"], [], tmp_path, Options(smoke=True, num_workers=1))
+    with pytest.raises(ValueError, match=r"holds a run with strict = False, and it is True now"):
+        reproduce(["finetune"], [], tmp_path, Options(smoke=True, strict=True))
+    assert reproduce(["finetune"], [], tmp_path, Options(smoke=True, num_workers=1, seeds=2))
