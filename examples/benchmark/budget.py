@@ -1,6 +1,6 @@
 """Measure whether `--budget` keeps its promise: python examples/benchmark/budget.py [--model MODEL] [--output FILE.json].
 
-The curve is measured on the validation clips of KinoShapes; each budget then classifies as many test clips, as files, several times. Numbers
+The curve is measured on the validation clips of KinoShapes; each budget then classifies test clips, as files, several times. Numbers
 are medians over rounds, in which the budgets take turns.
 """
 
@@ -18,13 +18,12 @@ from measuring import describe_machine
 from kinoclip.inference.budget import Budget, read_curve
 from kinoclip.kinoshapes.benchmark import benchmark_dataset
 
-CLIPS_PER_CLASS = 8  # as in the validation split
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--budgets", nargs="+", help="by default two between the fastest and the full setting, and 3h")
+    parser.add_argument("--clips", type=int, default=40, help="of each class")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", help="file for the numbers, .json")
     options = parser.parse_args()
@@ -34,7 +33,7 @@ def main() -> None:
     between = [f"{1000 * (fastest + share * (full - fastest)):.2f}ms" for share in (0.25, 0.75)]
     found: dict[str, list[tuple[float, float]]] = {budget: [] for budget in options.budgets or (*between, "3h")}
     with tempfile.TemporaryDirectory() as folder:
-        classes = write_clips(Path(folder) / "clips")
+        classes = write_clips(Path(folder) / "clips", options.clips)
         for number in range(options.rounds):
             for budget, runs in found.items():
                 output = Path(folder) / f"{number}-{budget}.jsonl"
@@ -44,7 +43,7 @@ def main() -> None:
                 right = [record["label"] == Path(record["video"]).parent.name for record in records]
                 difference = float(said.rpartition("per video, ")[2].partition("%")[0])
                 runs.append((difference, statistics.fmean(right)))
-    count = CLIPS_PER_CLASS * len(classes)
+    count = options.clips * len(classes)
     result = {"machine": describe_machine(), "load": os.getloadavg(), "model": options.model, "budgets": {}}
     for budget, runs in found.items():
         point = curve.choose(Budget.parse(budget).seconds_per_video(full, count))
@@ -70,9 +69,9 @@ def kinoclip(*arguments: str) -> str:
     return done.stderr
 
 
-def write_clips(folder: Path) -> list[str]:
+def write_clips(folder: Path, clips_per_class: int) -> list[str]:
     """Write test clips in folders of their classes, and return the classes."""
-    clips = benchmark_dataset("actions", "test", clips_per_class=CLIPS_PER_CLASS)
+    clips = benchmark_dataset("actions", "test", clips_per_class=clips_per_class)
     classes = clips.features["label"].names
     for number, row in enumerate(clips):
         into = folder / classes[row["label"]]
