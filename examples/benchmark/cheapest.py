@@ -2,7 +2,7 @@
 
 Work: frames to decode for 8 frames of long videos with a key frame every two seconds, and seconds from file to pixels, of equal
 distances and, where it is installed, of decord with PIL as BIKE's authors use them, too; all in turns, ratios are medians within rounds.
-Accuracy: the embedded CLIP, zero-shot, on KinoShapes, with 4 of 16 frames by both rules.
+Accuracy: the embedded CLIP, zero-shot, on KinoShapes, with 4 of 16 frames by both rules and by "uniform".
 """
 
 import argparse
@@ -61,7 +61,7 @@ def measure_accuracy(clips: int) -> dict[str, float]:
     model, processor = load_recognizer("mini", device="cpu")
     videos, accuracy = benchmark_dataset("actions", "test", clips_per_class=clips), {}
     processor.video_processor.num_frames = 4
-    for processor.video_processor.sampling in RULES:
+    for processor.video_processor.sampling in (*RULES, "uniform"):
         accuracy[processor.video_processor.sampling] = 100 * evaluate(model, processor, videos).metrics["top1"]
     return accuracy
 
