@@ -7,9 +7,11 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -51,22 +53,19 @@ class FrameCountChangedError(Exception):
     """Decoding found damage that lowers the number of frames."""
 
 
-class Clip(Protocol):
-    """Frames in display order."""
+@dataclass(frozen=True)
+class ReadOptions:
+    """Arguments of `VideoReader`."""
 
-    num_frames: int
-    height: int
-    width: int
-    orientation: Orientation
+    stream: int | None
+    on_damage: OnDamage
+    max_pixels: int
+    threads: int | None
     fps: float | None
-    stamps: list[float] | None
-    damage: str | None
-
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
-        """Yield frames (H, W, 3) of ascending indices without duplicates."""
-
-    def close(self) -> None:
-        """Release files and frames."""
+    exact: bool
+    allow_local: bool
+    max_bytes: int
+    timeout_seconds: float
 
 
 class PictureClip:
@@ -109,35 +108,19 @@ class FileClip:
     `num_frames` is exact if it was counted by decoding: with `exact=True`, and for containers and codecs whose packets are not frames.
     Otherwise it is the number of packets, and damage found later lowers it.
 
-    Args:
-        media: the file.
-        stream: number of the video stream; None takes the largest.
-        on_damage: "keep" the frames that decode, or "raise".
-        max_pixels: per frame.
-        threads: cores; see `num_cores`.
-        fps: of a stream without time stamps.
-        exact: always count by decoding.
+    Attributes:
+        temporary: a file to delete on closing.
     """
 
-    def __init__(
-        self,
-        media: Media,
-        *,
-        stream: int | None,
-        on_damage: OnDamage,
-        max_pixels: int,
-        threads: int | None,
-        fps: float | None,
-        exact: bool,
-    ):
+    def __init__(self, media: Media, options: ReadOptions):
         self.name = media.name
         self.damage: str | None = None
-        self._on_damage = on_damage
-        self._declared_fps = fps
+        self.temporary: Path | None = None
+        self._options = options
         with decoding(self.name):
-            self._session = Session(media, stream, max_pixels)
+            self._session = Session(media, options.stream, options.max_pixels)
         self._sessions: dict[int, Session] = {}
-        self._cores = num_cores(threads)
+        self._cores = num_cores(options.threads)
         self._is_closed = False
         self._cached: list[VideoFrame] | None = None
         self._first: VideoFrame | None = None
@@ -146,7 +129,7 @@ class FileClip:
         self._lock = threading.RLock()
         try:
             with decoding(self.name):
-                self._inspect(exact)
+                self._inspect(options.exact)
         except BaseException:
             self.close()
             raise
@@ -177,7 +160,7 @@ class FileClip:
             raise VideoDecodeError(self._explain_nothing(count))
         self.damage = self._describe_damage(count)
         if self.damage:
-            if self._on_damage == "raise":
+            if self._options.on_damage == "raise":
                 raise VideoDecodeError(
                     f"{self.name}: the video is damaged: {self.damage}. Re-encode it, or pass on_damage='keep'."
                 )
@@ -233,9 +216,9 @@ class FileClip:
         rate: Fraction | None = stream.average_rate or stream.guessed_rate
         declared = float(rate) if rate else None
         if self.stamps is None:
-            return self._declared_fps or declared
+            return self._options.fps or declared
         if len(self.stamps) < 2:
-            return declared or self._declared_fps
+            return declared or self._options.fps
         measured = (len(self.stamps) - 1) / self.stamps[-1]
         if declared and abs(declared - measured) <= 0.05 * measured:
             return declared
@@ -379,6 +362,11 @@ class FileClip:
             self._cached = self._first = None
             for session in (self._session, *self._sessions.values()):
                 session.close()
+        if self.temporary is not None:
+            self.temporary.unlink(missing_ok=True)
+
+
+Clip = PictureClip | FileClip
 
 
 def _mean_vector(frame: VideoFrame) -> float:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinoclip.video._clip import FileClip, FrameCountChangedError, MotionCue, OnDamage
+from kinoclip.video._clip import FileClip, FrameCountChangedError, MotionCue, OnDamage, ReadOptions
 from kinoclip.video.display import Frame
 from kinoclip.video.errors import VideoDecodeError, decoding, is_out_of_memory
-from kinoclip.video.sources import ReadOptions, VideoSource, open_source
+from kinoclip.video.sources import VideoSource, open_source
 from kinoclip.video.transforms import resize_to
 
 Transform = Callable[[Tensor], Tensor]
@@ -79,11 +79,10 @@ class VideoReader:
         options = ReadOptions(
             stream, on_damage, max_pixels, threads, fps, exact, allow_local, max_bytes, timeout_seconds
         )
-        opened = open_source(source, options)
-        self.name = opened.name
-        self._clip = opened.clip
+        self._clip = open_source(source, options)
+        self.name = self._clip.name
         # Closes files and deletes a download when the reader is garbage collected, at the latest when Python ends.
-        self._finalizer = weakref.finalize(self, opened.close)
+        self._finalizer = weakref.finalize(self, self._clip.close)
 
     @property
     def num_frames(self) -> int:

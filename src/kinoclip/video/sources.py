@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
 
 from kinoclip.addresses import is_address
-from kinoclip.video._clip import Clip, FileClip, OnDamage, PictureClip
+from kinoclip.video._clip import Clip, FileClip, PictureClip, ReadOptions
 from kinoclip.video._remote import RemoteFile
 from kinoclip.video._session import Media
 from kinoclip.video.display import Frame
@@ -37,43 +36,7 @@ VideoSource = Union[
 ]  # fmt: skip; the last is a VideoDecoder of torchcodec
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """Arguments of `VideoReader`."""
-
-    stream: int | None
-    on_damage: OnDamage
-    max_pixels: int
-    threads: int | None
-    fps: float | None
-    exact: bool
-    allow_local: bool
-    max_bytes: int
-    timeout_seconds: float
-
-
-@dataclass(frozen=True)
-class Opened:
-    """An open source.
-
-    Args:
-        name: in messages.
-        clip: its frames.
-        temporary: a file to delete on closing.
-    """
-
-    name: str
-    clip: Clip
-    temporary: Path | None = None
-
-    def close(self) -> None:
-        """Close the clip and delete the temporary file."""
-        self.clip.close()
-        if self.temporary is not None:
-            self.temporary.unlink(missing_ok=True)
-
-
-def open_source(source: VideoSource, options: ReadOptions) -> Opened:
+def open_source(source: VideoSource, options: ReadOptions) -> Clip:
     """Open a source.
 
     Raises:
@@ -89,11 +52,9 @@ def open_source(source: VideoSource, options: ReadOptions) -> Opened:
     if isinstance(source, str | os.PathLike):
         return _open_path(source, options)
     if isinstance(source, bytes | bytearray | memoryview):
-        media = Media.of_bytes(bytes(source))
-        return Opened(media.name, _open_file(media, options))
+        return FileClip(Media.of_bytes(bytes(source)), options)
     if hasattr(source, "read"):
-        media = _media_of_file(cast("BinaryIO", source), options.max_bytes)
-        return Opened(media.name, _open_file(media, options))
+        return FileClip(_media_of_file(cast("BinaryIO", source), options.max_bytes), options)
     if hasattr(source, "__array__") and not hasattr(source, "getexif"):
         return _open_pictures("<array>", load_from_array(to_array(source), options.max_pixels), options)
     if isinstance(source, list | tuple):
@@ -116,7 +77,7 @@ def stored_source(row: Mapping[str, Any]) -> bytes | str:
     return content
 
 
-def _open_decoder(decoder: Any, options: ReadOptions) -> Opened:
+def _open_decoder(decoder: Any, options: ReadOptions) -> Clip:
     """Open what a decoder of `datasets` was made from, or else its frames as it decodes them."""
     stored = getattr(decoder, "_hf_encoded", None)
     if stored and (stored.get("bytes") is not None or os.path.exists(stored["path"])):  # noqa: PTH110, also URLs
@@ -128,15 +89,15 @@ def _open_decoder(decoder: Any, options: ReadOptions) -> Opened:
 
     name = str(getattr(decoder.metadata, "path", None) or "<decoder>")
     fps = options.fps or getattr(decoder.metadata, "average_fps", None)
-    return Opened(name, PictureClip(name, len(decoder), load, fps))
+    return PictureClip(name, len(decoder), load, fps)
 
 
-def _open_pictures(name: str, loaded: tuple[int, Callable[[int], Frame]], options: ReadOptions) -> Opened:
+def _open_pictures(name: str, loaded: tuple[int, Callable[[int], Frame]], options: ReadOptions) -> Clip:
     num_frames, load = loaded
-    return Opened(name, PictureClip(name, num_frames, load, options.fps))
+    return PictureClip(name, num_frames, load, options.fps)
 
 
-def _open_path(source: str | os.PathLike[str], options: ReadOptions) -> Opened:
+def _open_path(source: str | os.PathLike[str], options: ReadOptions) -> Clip:
     text = os.fspath(source)
     if not isinstance(text, str):
         raise TypeError(f"A path must be text, got {text!r}. Use os.fsdecode.")
@@ -149,10 +110,10 @@ def _open_path(source: str | os.PathLike[str], options: ReadOptions) -> Opened:
         raise VideoDecodeError(f"{text}: the path cannot be opened ({error.strerror}).") from error
     if is_folder:
         return _open_pictures(text, load_from_folder(path, text, options.max_pixels), options)
-    return Opened(text, _open_file(Media.of_path(text), options))
+    return FileClip(Media.of_path(text), options)
 
 
-def _open_url(url: str, options: ReadOptions) -> Opened:
+def _open_url(url: str, options: ReadOptions) -> Clip:
     from kinoclip.video.download import download  # the HTTP client takes a tenth of a second to import
 
     path = download(
@@ -161,34 +122,24 @@ def _open_url(url: str, options: ReadOptions) -> Opened:
     return _open_temporary(url, path, options)
 
 
-def _open_address(address: str, options: ReadOptions) -> Opened:
+def _open_address(address: str, options: ReadOptions) -> Clip:
     """Open a remote file: an mp4 in place, of which a part is read, and any other from a copy of the whole file."""
     file = RemoteFile(address, options.max_bytes)
     if file.is_mp4:
         with decoding(address):
             media = Media.of_file(file, address)
-        return Opened(address, _open_file(media, options))
+        return FileClip(media, options)
     return _open_temporary(address, file.download(options.timeout_seconds), options)
 
 
-def _open_temporary(name: str, path: Path, options: ReadOptions) -> Opened:
+def _open_temporary(name: str, path: Path, options: ReadOptions) -> Clip:
     try:
-        return Opened(name, _open_file(Media.of_path(path, name), options), path)
+        clip = FileClip(Media.of_path(path, name), options)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _open_file(media: Media, options: ReadOptions) -> FileClip:
-    return FileClip(
-        media,
-        stream=options.stream,
-        on_damage=options.on_damage,
-        max_pixels=options.max_pixels,
-        threads=options.threads,
-        fps=options.fps,
-        exact=options.exact,
-    )
+    clip.temporary = path
+    return clip
 
 
 def _media_of_file(file: BinaryIO, max_bytes: int) -> Media:
