@@ -31,8 +31,9 @@ class Replay:
     def uniform(self, a: float, b: float) -> float:
         return self.answer("uniform", a, b)
 
-    def randint(self, a: int, b: int) -> int:
-        return self.answer("randint", a, b)
+    def integers(self, low: int, high: int, *, endpoint: bool) -> int:
+        assert endpoint
+        return self.answer("randint", low, high)
 
     def answer(self, *question: Any) -> Any:
         *recorded, value = next(self.draws)

@@ -31,6 +31,9 @@ from numpy.typing import NDArray
 Draw = Callable[[int, int], int]
 """`draw(low, high)`: a random integer, `low <= value < high`."""
 
+_DENSE_SPAN = 128  # frames of a window of the rule "dense"
+_STRIDE = 2  # frames between two of the rule "consecutive"
+
 SamplingRule = Literal[
     "segment_start",
     "segment_start_closed",
@@ -89,10 +92,14 @@ def sample_indices(
             raise ValueError(f"Rule {rule!r} is random in training: pass rng=numpy.random.default_rng(seed).")
         if num_clips != 1:
             raise ValueError(f"num_clips must be 1 in training, got {num_clips}.")
+    if num_clips != 1 and rule not in (*_WITH_CLIPS, "cheapest"):
+        raise ValueError(
+            f"num_clips must be 1 for rule {rule!r}, got {num_clips}. Use 'segment_start' for several clips."
+        )
     if rule == "motion":
-        return _sample_by_motion(num_frames, num_samples, num_clips, motion, rng if training else None, exponent)
+        return _sample_by_motion(num_frames, num_samples, motion, rng if training else None, exponent)
     if training and rng is not None:
-        return _sample_at_random(rule, num_frames, num_samples, rng)
+        return _AT_RANDOM.get(rule, random_in_segments)(num_frames, num_samples, _as_draw(rng))
     if rule == "cheapest":
         if costs is None or len(costs) != num_frames or num_clips != 1:
             raise ValueError(
@@ -100,51 +107,24 @@ def sample_indices(
                 f"{'none' if costs is None else len(costs)} and {num_clips}."
             )
         return sample_cheapest(costs, num_samples)
-    return _sample_evenly(rule, num_frames, num_samples, num_clips)
+    if rule in _WITH_CLIPS:
+        return _WITH_CLIPS[rule](num_frames, num_samples, num_clips)
+    return sample_uniform(num_frames, num_samples) if rule == "uniform" else segment_centers(num_frames, num_samples)
 
 
-def _sample_evenly(rule: str, num_frames: int, num_samples: int, num_clips: int) -> list[int]:
-    if rule in ("segment_start", "segment_start_closed"):
-        return segment_starts(num_frames, num_samples, num_clips)
-    if rule == "segment_shared_offset":
-        return shifted_segment_centers(num_frames, num_samples, num_clips)
-    if rule == "dense":
-        return dense_windows(num_frames, num_samples, num_clips)
-    if rule == "consecutive":
-        return strided_windows(num_frames, num_samples, num_clips)
-    if num_clips != 1:
-        raise ValueError(
-            f"num_clips must be 1 for rule {rule!r}, got {num_clips}. Use 'segment_start' for several clips."
-        )
-    if rule == "uniform":
-        return sample_uniform(num_frames, num_samples)
-    return segment_centers(num_frames, num_samples)
-
-
-def _sample_at_random(rule: str, num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
-    if rule == "segment_start_closed":
-        return random_in_closed_segments(num_frames, num_samples, rng)
-    if rule == "segment_shared_offset":
-        return random_shared_offset(num_frames, num_samples, rng)
-    if rule == "dense":
-        return random_dense_window(num_frames, num_samples, rng)
-    if rule == "consecutive":
-        return random_strided_window(num_frames, num_samples, rng)
-    return random_in_segments(num_frames, num_samples, rng)
+def _as_draw(rng: np.random.Generator | Draw) -> Draw:
+    if isinstance(rng, np.random.Generator):
+        return lambda low, high: int(rng.integers(low, high))
+    return rng
 
 
 def _sample_by_motion(
     num_frames: int,
     num_samples: int,
-    num_clips: int,
     motion: Sequence[float] | NDArray[np.float64] | None,
     rng: np.random.Generator | Draw | None,
     exponent: float,
 ) -> list[int]:
-    if num_clips != 1:
-        raise ValueError(
-            f"num_clips must be 1 for rule 'motion', got {num_clips}. Use 'segment_start' for several clips."
-        )
     if motion is None or len(motion) != num_frames - 1:
         length = "none" if motion is None else f"{len(motion)} values"
         raise ValueError(
@@ -210,34 +190,33 @@ def sample_uniform(num_frames: int, num_samples: int) -> list[int]:
     return [(i * (num_frames - 1) * 2 + num_samples - 1) // (2 * (num_samples - 1)) for i in range(num_samples)]
 
 
-def dense_windows(num_frames: int, num_samples: int, num_clips: int = 1, span: int = 128) -> list[int]:
-    """Return T frames, `span // T` apart, of each of several equidistant windows; wraps at the end of the video.
+def dense_windows(num_frames: int, num_samples: int, num_clips: int = 1) -> list[int]:
+    """Return T frames, `128 // T` apart, of each of several equidistant windows; wraps at the end of the video.
 
     A single clip starts at frame 0; the authors' code divides by zero there.
 
     Source: BIKE and Text4Vis `datasets/video.py`, `_get_test_indices` with `dense_sample`.
     """
-    stride = _dense_stride(num_samples, span)
-    step = floor(max(0, num_frames - span) / (num_clips - 1)) if num_clips > 1 else 0
+    stride = _dense_stride(num_samples)
+    step = floor(max(0, num_frames - _DENSE_SPAN) / (num_clips - 1)) if num_clips > 1 else 0
     return [(clip * step + stride * i) % num_frames for clip in range(num_clips) for i in range(num_samples)]
 
 
-def strided_windows(num_frames: int, num_samples: int, num_clips: int = 1, stride: int = 2) -> list[int]:
-    """Return T frames, `stride` apart, of each of several equidistant windows; wraps at the end of the video.
+def strided_windows(num_frames: int, num_samples: int, num_clips: int = 1) -> list[int]:
+    """Return T frames, 2 apart, of each of several equidistant windows; wraps at the end of the video.
 
     Source: TAM `utils/video_dataset.py`, `sample_val_test_clip`, dense (`frames_per_group` is the stride).
     """
-    last_start = max(0, num_frames - num_samples * stride)
+    last_start = max(0, num_frames - num_samples * _STRIDE)
     starts = [int(start) for start in np.linspace(0, last_start, num_clips)]
-    return [(start + stride * i) % num_frames for start in starts for i in range(num_samples)]
+    return [(start + _STRIDE * i) % num_frames for start in starts for i in range(num_samples)]
 
 
-def random_in_segments(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
+def random_in_segments(num_frames: int, num_samples: int, draw: Draw) -> list[int]:
     """Sample one frame of each of T segments; a video of at most T frames yields all frames and random duplicates.
 
     Source: TSN; Text4Vis, ActionCLIP and SLLM `_sample_indices`, and BIKE `datasets/video_attributes.py`.
     """
-    draw = _as_draw(rng)
     if num_frames <= num_samples:
         repeats = [draw(0, num_frames) for _ in range(num_samples - num_frames)]
         return sorted([*range(num_frames), *repeats])
@@ -245,23 +224,21 @@ def random_in_segments(num_frames: int, num_samples: int, rng: np.random.Generat
     return [low + draw(0, high - low) for low, high in pairwise(ticks)]
 
 
-def random_in_closed_segments(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
+def random_in_closed_segments(num_frames: int, num_samples: int, draw: Draw) -> list[int]:
     """Sample one frame of each of T segments with shared end points, so that frames can be duplicated.
 
     Source: BIKE `datasets/video.py`, `_sample_indices` (bounds rounded half to even).
     """
-    draw = _as_draw(rng)
     segment = (num_frames - 1) / num_samples
     bounds = [round(segment * i) for i in range(num_samples + 1)]
     return [draw(low, high + 1) for low, high in pairwise(bounds)]
 
 
-def random_shared_offset(num_frames: int, num_samples: int, rng: np.random.Generator | Draw) -> list[int]:
+def random_shared_offset(num_frames: int, num_samples: int, draw: Draw) -> list[int]:
     """Sample one offset for all of T equal segments; a video shorter than T is sampled with replacement.
 
     Source: TAM `utils/video_dataset.py`, `sample_train_clip`, uniform.
     """
-    draw = _as_draw(rng)
     segment = num_frames // num_samples
     if segment == 0:
         return sorted(draw(0, num_frames) for _ in range(num_samples))
@@ -269,26 +246,22 @@ def random_shared_offset(num_frames: int, num_samples: int, rng: np.random.Gener
     return [segment * i + offset for i in range(num_samples)]
 
 
-def random_dense_window(
-    num_frames: int, num_samples: int, rng: np.random.Generator | Draw, span: int = 128
-) -> list[int]:
-    """Sample a window of `span` frames and return T of them, `span // T` apart; wraps at the end of the video.
+def random_dense_window(num_frames: int, num_samples: int, draw: Draw) -> list[int]:
+    """Sample a window of 128 frames and return T of them, `128 // T` apart; wraps at the end of the video.
 
     The last possible window is never sampled, as in the authors' code.
 
     Source: BIKE and Text4Vis `datasets/video.py`, `_sample_indices` and `_get_val_indices` with `dense_sample`.
     """
-    return _random_window(num_frames, num_samples, span, _dense_stride(num_samples, span), rng)
+    return _random_window(num_frames, num_samples, _DENSE_SPAN, _dense_stride(num_samples), draw)
 
 
-def random_strided_window(
-    num_frames: int, num_samples: int, rng: np.random.Generator | Draw, stride: int = 2
-) -> list[int]:
-    """Sample a window and return T frames of it, `stride` apart; wraps at the end of the video.
+def random_strided_window(num_frames: int, num_samples: int, draw: Draw) -> list[int]:
+    """Sample a window and return T frames of it, 2 apart; wraps at the end of the video.
 
     Source: TAM `utils/video_dataset.py`, `random_clip`.
     """
-    return _random_window(num_frames, num_samples, num_samples * stride, stride, rng)
+    return _random_window(num_frames, num_samples, num_samples * _STRIDE, _STRIDE, draw)
 
 
 def split_kept_frames(num_samples: int, rate: int = 2) -> tuple[list[int], list[int], list[int]]:
@@ -331,24 +304,33 @@ def sample_cheapest(costs: Sequence[float], num_samples: int) -> list[int]:
     return [next(index for index in segment if costs[index] <= decoded[groups[index]]) for segment in segments]
 
 
-def _random_window(
-    num_frames: int, num_samples: int, span: int, stride: int, rng: np.random.Generator | Draw
-) -> list[int]:
+def _random_window(num_frames: int, num_samples: int, span: int, stride: int, draw: Draw) -> list[int]:
     num_starts = max(1, num_frames - span + 1)
-    start = 0 if num_starts == 1 else _as_draw(rng)(0, num_starts - 1)
+    start = 0 if num_starts == 1 else draw(0, num_starts - 1)
     return [(start + stride * i) % num_frames for i in range(num_samples)]
 
 
-def _dense_stride(num_samples: int, span: int) -> int:
-    if num_samples > span:
-        raise ValueError(f"num_samples must be at most {span} in a dense window, got {num_samples}.")
-    return span // num_samples
+def _dense_stride(num_samples: int) -> int:
+    if num_samples > _DENSE_SPAN:
+        raise ValueError(f"num_samples must be at most {_DENSE_SPAN} in a dense window, got {num_samples}.")
+    return _DENSE_SPAN // num_samples
 
 
-def _as_draw(rng: np.random.Generator | Draw) -> Draw:
-    if isinstance(rng, np.random.Generator):
-        return lambda low, high: int(rng.integers(low, high))
-    return rng
+# (num_frames, num_samples, num_clips) -> indices
+_WITH_CLIPS: dict[str, Callable[[int, int, int], list[int]]] = {
+    "segment_start": segment_starts,
+    "segment_start_closed": segment_starts,
+    "segment_shared_offset": shifted_segment_centers,
+    "dense": dense_windows,
+    "consecutive": strided_windows,
+}
+# of training; other rules use `random_in_segments`
+_AT_RANDOM: dict[str, Callable[[int, int, Draw], list[int]]] = {
+    "segment_start_closed": random_in_closed_segments,
+    "segment_shared_offset": random_shared_offset,
+    "dense": random_dense_window,
+    "consecutive": random_strided_window,
+}
 
 
 def cumulative_motion(

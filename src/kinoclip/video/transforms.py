@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,19 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 
 Interpolation = Literal["bicubic", "bilinear"]
-
-
-class RandomSource(Protocol):
-    """Source of random numbers: `random.Random`, or a recording."""
-
-    def random(self) -> float:
-        """Return a number from [0, 1)."""
-
-    def uniform(self, a: float, b: float) -> float:
-        """Return a number from [a, b]."""
-
-    def randint(self, a: int, b: int) -> int:
-        """Return an integer, `a <= value <= b`."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +144,7 @@ def draw_augmentation(
     height: int,
     width: int,
     crop_size: int,
-    rng: np.random.Generator | RandomSource,
+    rng: np.random.Generator,
     *,
     flip_probability: float = 0.5,
     grayscale_probability: float = 0.2,
@@ -168,68 +155,66 @@ def draw_augmentation(
         height: of the frames after `resize_frames`.
         width: of the frames after `resize_frames`.
         crop_size: side of the resulting square.
-        rng: a numpy generator or a `RandomSource`, called in the authors' order.
+        rng: called in the authors' order.
         flip_probability: 0 if labels depend on left and right.
         grayscale_probability: of removing the color.
 
     Source: BIKE and Text4Vis `datasets/transforms.py`: area from 8 % to all, aspect ratio uniform (not log-uniform) in 3/4 to
     4/3, ten attempts; `utils/Augmentation.py` for the order and the probabilities.
     """
-    draws = _as_source(rng)
     box: tuple[int, int, int, int] | None = None
     corner = (0, 0)
     for _ in range(10):
-        area = height * width * draws.uniform(0.08, 1.0)
-        aspect = draws.uniform(3.0 / 4.0, 4.0 / 3.0)
+        area = height * width * rng.uniform(0.08, 1.0)
+        aspect = rng.uniform(3.0 / 4.0, 4.0 / 3.0)
         box_width, box_height = round(sqrt(area * aspect)), round(sqrt(area / aspect))
-        if draws.random() < 0.5:
+        if rng.random() < 0.5:
             box_width, box_height = box_height, box_width
         if box_width <= width and box_height <= height:
-            left, top = draws.randint(0, width - box_width), draws.randint(0, height - box_height)
+            left, top = _randint(rng, width - box_width), _randint(rng, height - box_height)
             box = (top, left, box_height, box_width)
             break
     if box is None:
         resized_height, resized_width = short_side_size(height, width, crop_size)
-        left, top = draws.randint(0, resized_width - crop_size), draws.randint(0, resized_height - crop_size)
+        left, top = _randint(rng, resized_width - crop_size), _randint(rng, resized_height - crop_size)
         corner = (top, left)
-    flip = draws.random() < flip_probability
-    return Augmentation(box, corner, flip, draws.random() < grayscale_probability)
+    flip = rng.random() < flip_probability
+    return Augmentation(box, corner, flip, rng.random() < grayscale_probability)
 
 
 def draw_multi_scale_crop(
     height: int,
     width: int,
     crop_size: int,
-    rng: np.random.Generator | RandomSource,
+    rng: np.random.Generator,
     *,
-    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66),
     flip_probability: float = 0.5,
     grayscale_probability: float = 0.0,
 ) -> Augmentation:
     """Sample the multi-scale crop at one of 13 fixed positions, and the flip, of a training clip.
+
+    Height and width of the crop are equal or neighboring shares of the short side.
 
     Args:
         height: of the frames.
         width: of the frames.
         crop_size: side of the resulting square.
         rng: see `draw_augmentation`.
-        scales: of the short side; height and width use equal or neighboring ones.
         flip_probability: 0 if labels depend on left and right.
         grayscale_probability: 0.2 in ActionCLIP, 0 in TSN and TAM.
 
     Source: TSN `MultiScaleCrop`; ActionCLIP and TAM use it.
     """
-    draws = _as_source(rng)
-    sides = [int(min(height, width) * scale) for scale in scales]
+    sides = [int(min(height, width) * scale) for scale in (1.0, 0.875, 0.75, 0.66)]
     # A crop within two pixels of the crop size gets that size, so that it is not resized.
     sides = [crop_size if abs(side - crop_size) < 3 and crop_size <= min(height, width) else side for side in sides]
     pairs = [(a, b) for (i, a), (j, b) in product(enumerate(sides), repeat=2) if abs(i - j) <= 1]
-    box_height, box_width = pairs[draws.randint(0, len(pairs) - 1)]
+    box_height, box_width = pairs[_randint(rng, len(pairs) - 1)]
     down, right = (height - box_height) // 4, (width - box_width) // 4
     positions = [*product((0, 2, 4), repeat=2), *product((1, 3), repeat=2)]
-    i, j = positions[draws.randint(0, len(positions) - 1)]
-    flip = draws.random() < flip_probability
-    grayscale = draws.random() < grayscale_probability
+    i, j = positions[_randint(rng, len(positions) - 1)]
+    flip = rng.random() < flip_probability
+    grayscale = rng.random() < grayscale_probability
     return Augmentation((i * down, j * right, box_height, box_width), (0, 0), flip, grayscale)
 
 
@@ -289,19 +274,6 @@ def _check_crop(frames: Tensor, height: int, width: int) -> None:
         )
 
 
-class _GeneratorSource:
-    def __init__(self, generator: np.random.Generator):
-        self.generator = generator
-
-    def random(self) -> float:
-        return float(self.generator.random())
-
-    def uniform(self, a: float, b: float) -> float:
-        return float(self.generator.uniform(a, b))
-
-    def randint(self, a: int, b: int) -> int:
-        return int(self.generator.integers(a, b, endpoint=True))
-
-
-def _as_source(rng: np.random.Generator | RandomSource) -> RandomSource:
-    return _GeneratorSource(rng) if isinstance(rng, np.random.Generator) else rng
+def _randint(rng: np.random.Generator, largest: int) -> int:
+    """Return a random integer from 0 to `largest`, both included."""
+    return int(rng.integers(0, largest, endpoint=True))

@@ -123,8 +123,8 @@ class NeverFits:
     def random(self) -> float:
         return 0.9
 
-    def randint(self, a: int, b: int) -> int:
-        return b
+    def integers(self, low: int, high: int, endpoint: bool) -> int:
+        return high
 
 
 def test_ten_crops_that_do_not_fit_give_a_resize_and_a_random_crop():
