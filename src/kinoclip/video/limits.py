@@ -171,13 +171,3 @@ class ReadingThreads(Generic[Result]):
                     reading.future.set_exception(error)
             except InvalidStateError:  # timed out; another thread has taken the place of this one
                 return
-
-
-def read_within(seconds: float, read: Callable[[str], Result], video: str) -> Result:
-    """Read one video in a thread with a time limit.
-
-    Raises:
-        VideoTimeoutError: the time is over; otherwise what `read` raises.
-    """
-    with ReadingThreads(read, 1, seconds) as threads:
-        return threads.result(threads.submit(video))

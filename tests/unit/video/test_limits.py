@@ -8,7 +8,7 @@ import pytest
 
 from kinoclip.video import VideoReader, VideoTimeoutError, _clip, time_limit
 from kinoclip.video._session import Session
-from kinoclip.video.limits import ReadingThreads, read_within
+from kinoclip.video.limits import ReadingThreads
 
 
 @pytest.fixture
@@ -91,7 +91,8 @@ def test_an_error_of_reading_comes_through():
 
 def test_a_pipe_that_never_delivers_is_given_up():
     end, start = os.pipe()
-    with os.fdopen(start, "wb") as writer, os.fdopen(end, "rb") as file:
+    file, writer = os.fdopen(end, "rb"), os.fdopen(start, "wb")
+    with file, writer, ReadingThreads(lambda name: VideoReader(file), 1, 0.1) as threads:
         with pytest.raises(VideoTimeoutError):
-            read_within(0.1, lambda name: VideoReader(file), "pipe")
+            threads.result(threads.submit("pipe"))
         writer.close()  # the thread that waits comes back
