@@ -2,7 +2,7 @@
 
 Loop filter: H.264, HEVC, VP9 and AV1 with the loop filter off for frames that no other references ("noref"), whose pixels must not change where
 a frame is shown. Scaling while converting: swscale from the decoded frame to the size of the model, in one step, and in two, first to at least
-twice the size; beside conversion at full size and `resize_frame`: milliseconds per frame of this process, and grey levels off.
+twice the size; beside conversion at full size and `resize_frames`: milliseconds per frame of this process, and grey levels off.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from av.video.reformatter import Interpolation, VideoReformatter
 from measuring import describe_machine
 
-from kinoclip.video.transforms import resize_frame, resize_to
+from kinoclip.video.transforms import resize_frames, resize_to
 
 CODECS = {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9", "libsvtav1": "libdav1d"}
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -121,7 +121,7 @@ def measure_scaling(height: int, repeats: int) -> dict:
         return resize_to(convert(converter, flags, factor)[None], size[1], size[0])[0]
 
     def today(converter: VideoReformatter) -> torch.Tensor:
-        return resize_frame(convert(converter), SHORT_SIDE)
+        return resize_frames(convert(converter)[None], SHORT_SIDE)[0]
 
     ways: dict[str, Callable[[], torch.Tensor]] = {"today": partial(today, VideoReformatter())}
     for name, flags in FLAGS.items():

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kinoclip.storage import hash_file, hash_json, readable_by, write_bytes
-from kinoclip.video.transforms import resize_frame, short_side_size, to_grayscale
+from kinoclip.video.transforms import resize_frames, to_grayscale
 
 if TYPE_CHECKING:
     from kinoclip.video.reader import VideoReader
@@ -149,8 +149,7 @@ def measure_motion(reader: VideoReader, distance: Distance = pixel_distance) -> 
         (num_frames - 1,), with the number of frames after reading; damage can lower it.
     """
     short_side = min(_SHORT_SIDE, reader.height, reader.width)
-    is_small = short_side_size(reader.height, reader.width, short_side) == (reader.height, reader.width)
-    frames = reader.iterate() if is_small else (resize_frame(frame, short_side) for frame in reader.iterate())
+    frames = (resize_frames(frame[None], short_side)[0] for frame in reader.iterate())
     return motion_curve(frames, distance)[: reader.num_frames - 1]
 
 

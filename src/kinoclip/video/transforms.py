@@ -38,19 +38,6 @@ class Augmentation:
     grayscale: bool = False
 
 
-def resize_frame(frame: Tensor, short_side: int) -> Tensor:
-    """Resize a frame to the given short side (bicubic).
-
-    Args:
-        frame: (3, H, W) uint8.
-        short_side: pixels. The long side is rounded down.
-
-    Returns:
-        (3, h, w) uint8, channels-last in memory.
-    """
-    return resize_frames(frame[None], short_side)[0]
-
-
 def resize_frames(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:
     """Resize frames to the given short side.
 

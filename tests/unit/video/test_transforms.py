@@ -12,7 +12,7 @@ from kinoclip.video.transforms import (
     draw_augmentation,
     draw_multi_scale_crop,
     normalize_frames,
-    resize_frame,
+    resize_frames,
     short_side_size,
     to_grayscale,
     view_crops,
@@ -32,7 +32,7 @@ def test_resizing_is_within_two_grey_levels_of_pil(photo, short_side):
     image = Image.fromarray(photo.permute(1, 2, 0).numpy())
     height, width = short_side_size(144, 256, short_side)
     expected = torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.BICUBIC))).permute(2, 0, 1)
-    assert (resize_frame(photo, short_side).int() - expected.int()).abs().max() <= 2
+    assert (resize_frames(photo[None], short_side)[0].int() - expected.int()).abs().max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_long_side_keeps_at_least_one_pixel():
 
 
 def test_a_frame_of_the_right_size_is_not_touched(photo):
-    assert resize_frame(photo, 144).data_ptr() == photo.data_ptr()
+    assert resize_frames(photo[None], 144).data_ptr() == photo.data_ptr()
 
 
 def test_the_center_crop_of_a_wide_frame_rounds_half_to_even():
@@ -153,6 +153,6 @@ def test_grayscale_equals_pil(photo):
 
 
 def test_normalizing_gives_contiguous_float32(photo):
-    out = normalize_frames(resize_frame(photo, 64)[None], [0.5, 0.5, 0.5], [0.25, 0.5, 1.0])
+    out = normalize_frames(resize_frames(photo[None], 64), [0.5, 0.5, 0.5], [0.25, 0.5, 1.0])
     assert out.dtype == torch.float32
     assert out.is_contiguous()
