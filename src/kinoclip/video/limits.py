@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX, Thread
-from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
 import torch
@@ -149,9 +148,7 @@ class ReadingThreads(Generic[Result]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _start(self) -> None:

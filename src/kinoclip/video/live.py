@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from kinoclip.video._session import Media, Session, reason_of, refuse_to_open
@@ -25,6 +24,7 @@ LiveTarget = str | BinaryIO
 
 _MAX_PIXELS = 64_000_000
 _LONGEST_WAIT_SECONDS = 30.0
+_TIMEOUT_SECONDS = 10.0  # for the connection and for each packet
 # Formats of network streams. Not playlists, which name further addresses.
 _NETWORK_FORMATS = f"{VIDEO_FORMATS},rtsp,rtp,mpjpeg,mjpeg"
 _PROTOCOLS = {
@@ -55,21 +55,14 @@ class _Pipe:
             return b""
 
 
-@dataclass
 class LiveSession(Session):
-    """A connection to a live source.
-
-    Args:
-        timeout_seconds: for the connection and for each packet.
-    """
-
-    timeout_seconds: float = 10.0
+    """A connection to a live source."""
 
     def _open(self) -> None:
         import av
 
         name = self.media.name
-        target: dict[str, Any] = {"file": name, "timeout": self.timeout_seconds}
+        target: dict[str, Any] = {"file": name, "timeout": _TIMEOUT_SECONDS}
         options = {"max_pixels": str(self.max_pixels), **_START_AT_ONCE}
         scheme = name.partition("://")[0].lower()
         if self.media.file is not None:
@@ -98,12 +91,11 @@ class LiveSession(Session):
         return bool(self.container.size > 0)
 
 
-def open_live(source: LiveTarget, *, timeout_seconds: float = 10.0) -> LiveSession:
+def open_live(source: LiveTarget) -> LiveSession:
     """Connect to a source.
 
     Args:
         source: a camera (/dev/video0), an rtsp(s):// or http(s):// address, a file, or a binary pipe.
-        timeout_seconds: see `LiveSession`.
 
     Raises:
         FileNotFoundError: the file or camera does not exist.
@@ -123,7 +115,7 @@ def open_live(source: LiveTarget, *, timeout_seconds: float = 10.0) -> LiveSessi
         media = Media(source, path=Path(source))
     else:
         media = Media.of_path(source)
-    return LiveSession(media, None, _MAX_PIXELS, timeout_seconds=timeout_seconds)
+    return LiveSession(media, None, _MAX_PIXELS)
 
 
 def _is_camera(path: Path) -> bool:
@@ -188,9 +180,7 @@ class LiveReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         self._thread.join(timeout=0.5)  # a thread that waits for a silent source ends with the process
 
