@@ -124,13 +124,6 @@ def test_a_small_video_is_measured_as_it_is(frames):
         assert measure_motion(reader, pixel_distance).tolist() == [0] * 9 + [10 * 40 * 60 * 3] * 10
 
 
-def test_a_measured_file_has_one_number_for_each_frame_but_the_last(video_path):
-    with VideoReader(video_path) as reader:
-        motion = measure_motion(reader)
-    assert motion.shape == (15,)
-    assert (motion > 0).any()
-
-
 def test_the_processor_looks_where_it_moves(processor, frames):
     sample = processor.sample(frames)
     # ten equal steps from pair 9 on; heights 1/8, 3/8, 5/8, 7/8 lie between two points of the climb, and the last bit decides
@@ -249,8 +242,3 @@ def test_a_video_of_few_frames_gives_as_many_as_asked_for(processor, frames, num
     sample = processor.sample(frames[-num_frames:])
     assert len(sample.indices) == 4
     assert sample.pixel_values.isfinite().all()
-
-
-def test_the_rule_travels_with_a_saved_processor(processor, tmp_path):
-    processor.save_pretrained(tmp_path)
-    assert RecognizerVideoProcessor.from_pretrained(tmp_path).sampling == "motion"
