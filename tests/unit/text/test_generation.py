@@ -1,13 +1,11 @@
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from huggingface_hub import constants
+from local_server import send, serve
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, pipeline, set_seed
 
-from kinoclip.text.descriptions import read_descriptions, write_descriptions
 from kinoclip.text.generation import ask_endpoint, ask_model, ask_pipeline
 
 DIVING = "A person leaps into water."
@@ -16,37 +14,22 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
 @pytest.fixture
 def chat_server(monkeypatch):
-    """A local server of chat completions: its address, the requests it received, and the replies it will send."""
+    """A local server of chat completions: its address, and the requests it received."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.server.requests.append((self.path, self.headers["Authorization"], body))
-            status, answer = self.server.replies.pop(0)
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
-            content = json.dumps({**reply, "system_fingerprint": "", "usage": USAGE}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args):
-            pass
+    def answer(handler):
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        handler.server.requests.append((handler.path, handler.headers["Authorization"], body))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": DIVING}}
+        reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+        content = json.dumps({**reply, "system_fingerprint": "", "usage": USAGE}).encode()
+        send(handler, content, len(content))
 
     # conftest.py keeps the suite off the network; this server is on this machine
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.requests, server.replies = [], []
-    server.address = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(answer) as server:
+        server.requests, server.address = [], f"http://127.0.0.1:{server.server_port}/v1"
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +45,6 @@ def tiny_generator():
 
 
 def test_an_endpoint_is_asked_greedily_in_the_format_of_chat_completions(chat_server):
-    chat_server.replies = [(200, DIVING)]
     answer = ask_endpoint(chat_server.address, "secret", model="writer", max_new_tokens=64)("What is diving?")
     assert answer == DIVING
     assert chat_server.requests == [
@@ -82,16 +64,8 @@ def test_an_endpoint_is_asked_greedily_in_the_format_of_chat_completions(chat_se
 
 def test_the_saved_hugging_face_token_is_not_sent_to_another_server(chat_server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_saved")
-    chat_server.replies = [(200, DIVING)]
     ask_endpoint(chat_server.address)("What is diving?")
     assert chat_server.requests[0][1] == "Bearer none"
-
-
-def test_the_answers_before_an_endpoint_fails_are_kept(chat_server, tmp_path):
-    chat_server.replies = [(200, DIVING), (503, "")]
-    with pytest.raises(RuntimeError, match=r"did not answer for 'archery': .*503"):
-        write_descriptions(["diving", "archery"], ask_endpoint(chat_server.address), tmp_path / "a.json")
-    assert read_descriptions(tmp_path / "a.json") == {"diving": DIVING}
 
 
 def test_a_second_model_needs_an_address():
@@ -100,7 +74,6 @@ def test_a_second_model_needs_an_address():
 
 
 def test_a_folder_is_asked_here_and_an_address_is_asked_there(chat_server, tiny_generator, tmp_path):
-    chat_server.replies = [(200, DIVING)]
     assert ask_model(chat_server.address, "secret")("What is diving?") == DIVING
     tiny_generator.save_pretrained(tmp_path)
     assert ask_model(str(tmp_path), max_new_tokens=5)("a person") == ask_pipeline(tiny_generator, max_new_tokens=5)(

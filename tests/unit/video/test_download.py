@@ -3,12 +3,12 @@
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpcore
 import pytest
 from chaos.dripping import DRIPS, Server
+from local_server import send, serve
 
 from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError, VideoTimeoutError, time_limit
 from kinoclip.video.download import _check_address, download
@@ -18,53 +18,38 @@ from kinoclip.video.download import _check_address, download
 def server(h264):
     """A server of one video, with detours; `server.seen` lists the paths it was asked for."""
     content = h264.read_bytes()
+    moves = {
+        "/moved": "/video.mp4",
+        "/loop": "/loop",
+        "/to-file": "file:///etc/hostname",
+        "/to-ftp": "ftp://127.0.0.1/x",
+        "/to-private": "http://10.0.0.1/x.mp4",
+    }
+    others = {
+        "/cut": (content[:100], len(content)),
+        "/endless": (content * 40, None),
+        "/page": (b"<html>no</html>", 15),
+    }
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.server.seen.append(self.path)
-            moves = {
-                "/moved": "/video.mp4",
-                "/loop": "/loop",
-                "/to-file": "file:///etc/hostname",
-                "/to-ftp": "ftp://127.0.0.1/x",
-                "/to-private": "http://10.0.0.1/x.mp4",
-            }
-            if self.path in moves:
-                self.send_response(302)
-                self.send_header("Location", moves[self.path])
-                self.end_headers()
-            elif self.path == "/missing":
-                self.send_error(404)
-            elif self.path == "/cut":
-                self.answer(content[:100], length=len(content))
-            elif self.path == "/endless":
-                self.answer(content * 40, length=None)
-            elif self.path == "/page":
-                self.answer(b"<html>no</html>", length=15)
-            else:
-                self.answer(content, length=len(content))
+    def answer(handler):
+        handler.server.seen.append(handler.path)
+        if handler.path in moves:
+            handler.send_response(302)
+            handler.send_header("Location", moves[handler.path])
+            handler.end_headers()
+        elif handler.path == "/missing":
+            handler.send_error(404)
+        else:
+            send(handler, *others.get(handler.path, (content, len(content))))
 
-        def answer(self, body, length):
-            self.send_response(200)
-            if length is not None:
-                self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen = []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serve(answer) as server:
+        server.seen = []
+        yield server
 
 
 @pytest.fixture
 def address(server):
-    return f"http://127.0.0.1:{server.server_address[1]}"
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +77,7 @@ def test_a_forgotten_reader_removes_its_download(address, downloads):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "127.1"])
 def test_this_machine_is_refused_before_anything_is_sent(server, host):
     with pytest.raises(VideoRefusedError, match="Pass allow_local=True"):
-        VideoReader(f"http://{host}:{server.server_address[1]}/video.mp4")
+        VideoReader(f"http://{host}:{server.server_port}/video.mp4")
     assert server.seen == []
 
 
@@ -147,7 +132,7 @@ def connected(monkeypatch, server):
 
     def reach(backend, host, port, timeout, **options):
         wanted.append(host)
-        return connect(backend, "127.0.0.1", server.server_address[1], timeout, **options)
+        return connect(backend, "127.0.0.1", server.server_port, timeout, **options)
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", reach)
     return wanted
@@ -175,7 +160,7 @@ def test_the_next_address_of_a_host_is_tried(names, h264, server, monkeypatch):
     def reach(backend, host, port, timeout, **options):
         if host != "127.0.0.1":
             raise httpcore.ConnectTimeout("timed out")
-        return connect(backend, host, server.server_address[1], timeout, **options)
+        return connect(backend, host, server.server_port, timeout, **options)
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", reach)
     with VideoReader("http://host/video.mp4", allow_local=True) as reader:

@@ -4,12 +4,14 @@ import io
 import os
 import threading
 import time
+from contextlib import ExitStack
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
+import local_server
 import numpy as np
 import pytest
+from local_server import send
 
 from kinoclip.video import VideoDecodeError, VideoRefusedError
 from kinoclip.video.live import LiveReader
@@ -63,35 +65,21 @@ def pipe():
 @pytest.fixture
 def serve():
     """Serve bodies over HTTP, one a connection, and nothing after the last."""
-    servers = []
+    with ExitStack() as servers:
 
-    def start(*bodies, length=False):
-        waiting = list(bodies)
+        def start(*bodies, length=False):
+            waiting = list(bodies)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                if not waiting:
-                    self.send_error(503)
-                    return
-                body = waiting.pop(0)
-                self.send_response(200)
-                if length:
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+            def answer(handler):
+                if waiting:
+                    body = waiting.pop(0)
+                    send(handler, body, len(body) if length else None)
+                else:
+                    handler.send_error(503)
 
-            def log_message(self, *_):
-                pass
+            return f"http://127.0.0.1:{servers.enter_context(local_server.serve(answer)).server_port}/live"
 
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        polling = {"poll_interval": 0.01}  # to shut down at once
-        threading.Thread(target=servers[-1].serve_forever, kwargs=polling, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/live"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def test_a_pipe_gives_even_looks_with_their_times(pipe):
