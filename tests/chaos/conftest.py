@@ -5,9 +5,10 @@ from pathlib import Path
 
 import av
 import pytest
-from chaos.limits import IS_FULL
+import torch
 from chaos.warden import Warden, count, lost
 
+from kinoclip import BikeConfig, BikeModel
 from kinoclip.kinoshapes import kinoshapes_clips
 
 CONTAINERS = {
@@ -22,12 +23,6 @@ CONTAINERS = {
     "wmv2.asf": ("wmv2", "yuv420p"),
     "gif.gif": ("gif", "rgb8"),
 }
-
-
-@pytest.fixture(scope="session")
-def is_full() -> bool:
-    """Whether this is `make chaos`, and not the quick part of it in `make test`."""
-    return IS_FULL
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +43,16 @@ def contents(tmp_path_factory) -> dict[str, bytes]:
             container.mux(stream.encode(None))
         contents[name] = (folder / name).read_bytes()
     return contents
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, tiny_fields, bike_processor) -> Path:
+    """A folder of a sound model of this package."""
+    folder = tmp_path_factory.mktemp("models") / "bike"
+    torch.manual_seed(0)
+    BikeModel(BikeConfig(**tiny_fields)).save_pretrained(folder)
+    bike_processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

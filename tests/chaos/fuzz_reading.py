@@ -22,7 +22,7 @@ def read_video(content: bytes, folder: Path) -> str:
     from chaos.warden import read_video
 
     (folder / "video").write_bytes(content)
-    return read_video(str(folder / "video"), "bytes", {})
+    return read_video(str(folder / "video"), "bytes")
 
 
 def read_text(content: bytes, folder: Path) -> str:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import resource
-import select
-import signal
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from chaos.limits import IS_FULL
 
-SECONDS = 5
-MEMORY_BYTES = 500_000_000
 NUMBERS = (0, -1, 1000, 10**5, 10**6, 10**7, 10**9, 10**14, 2**31 - 1, 2**63, 1e300, float("nan"), float("inf"))
 REPEATS = (1000, 10**6)
 
@@ -71,30 +64,3 @@ def inflate(path: Path, source: Path, kind: str) -> None:
         if kind == "many members":
             for number in range(100_001):
                 new.writestr(zipfile.ZipInfo(f"a/{number}"), b"")
-
-
-def limited(attack: Callable[[], str]) -> str:
-    """Run an attack in a child with 5 s and 500 MB, and return what it returns or what went wrong."""
-    reader, writer = os.pipe()
-    process = os.fork()
-    if process == 0:
-        with contextlib.suppress(BaseException):
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
-            try:
-                found = attack()
-            except BaseException as error:
-                found = f"{type(error).__name__}: {error}"
-            os.write(writer, found.encode(errors="replace")[:4000])
-        os._exit(0)
-    os.close(writer)
-    is_over = bool(select.select([reader], [], [], 4 * SECONDS)[0])
-    found = os.read(reader, 4096).decode() if is_over else ""
-    os.close(reader)
-    if not is_over:
-        os.kill(process, signal.SIGKILL)
-    _, status, usage = os.wait4(process, 0)
-    took = usage.ru_utime + usage.ru_stime  # not of the clock: other processes may have the cores
-    if not is_over or took > SECONDS:
-        return f"{took:.1f} s instead of {SECONDS}"
-    return found or f"ended by status {status}"

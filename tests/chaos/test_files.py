@@ -103,17 +103,6 @@ def quiet():
     logging.set_verbosity(level)
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, tiny_fields, bike_processor):
-    from kinoclip import BikeConfig, BikeModel
-
-    folder = tmp_path_factory.mktemp("models") / "bike"
-    torch.manual_seed(0)
-    BikeModel(BikeConfig(**tiny_fields)).save_pretrained(folder)
-    bike_processor.save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["own", "plain CLIP"] if IS_FULL else ["own"])
 def test_model_folders_with_damage_in_each_file(kind, model_folder, tmp_path, hold):
     good, outcomes = model_folder if kind == "own" else mini_clip_path(), {}

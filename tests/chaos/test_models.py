@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chaos.limits import IS_FULL
-from chaos.models import inflate, limited, number_attacks
+from chaos.limits import IS_FULL, limited
+from chaos.models import inflate, number_attacks
 from transformers.utils import logging
 
-from kinoclip import BikeConfig, BikeModel
 from kinoclip.inference.backends import load_recognizer
 from kinoclip.inference.classifier import Classifier
 from kinoclip.inference.records import classification_record
@@ -21,17 +20,8 @@ from kinoclip.modeling.checkpoints import read_checkpoint
 from kinoclip.video.errors import error_line
 
 SEED = 20261129
+LIMITS = {"memory_bytes": 500_000_000, "seconds": 20, "cpu_seconds": 5}
 VIDEO = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, tiny_fields, bike_processor):
-    """Folders of sound models: one of this package, and a plain CLIP."""
-    own = tmp_path_factory.mktemp("models") / "bike"
-    torch.manual_seed(0)
-    BikeModel(BikeConfig(**tiny_fields)).save_pretrained(own)
-    bike_processor.save_pretrained(own)
-    return {"own": own, "plain CLIP": mini_clip_path()}
 
 
 def use(folder: Path) -> str:
@@ -47,14 +37,15 @@ def use(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["own", "plain CLIP"])
-def test_plausible_numbers_that_are_too_large(kind, folders, tmp_path, hold):
-    bad, outcomes = shutil.copytree(folders[kind], tmp_path / "bad"), {}
-    assert limited(lambda: use(bad)) == "frames"
-    attacks = list(number_attacks(folders[kind]))
+def test_plausible_numbers_that_are_too_large(kind, model_folder, tmp_path, hold):
+    good, outcomes = model_folder if kind == "own" else mini_clip_path(), {}
+    bad = shutil.copytree(good, tmp_path / "bad")
+    assert limited(lambda: use(bad), **LIMITS) == "frames"
+    attacks = list(number_attacks(good))
     for name, file, content in random.Random(SEED).sample(attacks, 300 if IS_FULL else 12):
         whole = (bad / file).read_bytes()
         (bad / file).write_bytes(content)
-        outcomes[name] = limited(lambda: use(bad))
+        outcomes[name] = limited(lambda: use(bad), **LIMITS)
         (bad / file).write_bytes(whole)
     hold(outcomes)
 
@@ -80,6 +71,6 @@ def test_archives_that_inflate(kind, form, tmp_path, hold):
             return "error" if "\n" not in str(error) else f"unclear: {error}"
         return "accepted"
 
-    outcome = limited(read)
+    outcome = limited(read, **LIMITS)
     assert outcome == "error"
     hold({f"{form}, {kind}": outcome})

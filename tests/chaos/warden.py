@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
-import select
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from chaos.limits import limited
 
 SECONDS = 30
 # beyond what the imports take
@@ -22,14 +19,14 @@ MEMORY_BYTES = 1_500_000_000
 FRAMES = 300
 
 
-def read_video(path: str, how: str, options: dict[str, Any]) -> str:
+def read_video(path: str, how: str) -> str:
     """Read a video as a stranger's: some frames, all of them in order, and their times; say how it went."""
     from kinoclip.video import VideoDecodeError, VideoReader
 
     try:
         source = {"path": path, "bytes": Path(path).read_bytes, "folder": lambda: Path(path).parent}[how]
         source = source() if callable(source) else source
-        with VideoReader(source, **options) as reader:
+        with VideoReader(source) as reader:
             reader.frames([i * reader.num_frames // 8 for i in range(8)])
             for number, _ in enumerate(reader.iterate()):
                 if number >= FRAMES:
@@ -39,17 +36,6 @@ def read_video(path: str, how: str, options: dict[str, Any]) -> str:
     except (VideoDecodeError, FileNotFoundError) as error:
         return "error" if "\n" not in str(error) and len(str(error)) < 1000 else f"a long message: {str(error)[:200]}"
     return "frames"
-
-
-def _child(request: dict[str, Any], answer: int) -> None:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        outcome = read_video(request["path"], request["how"], request["options"])
-    except BaseException as error:
-        outcome = f"{type(error).__name__}: {error}"
-    os.write(answer, outcome.encode(errors="replace")[:4000])
 
 
 def _serve() -> None:
@@ -66,24 +52,9 @@ def _serve() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        reader, writer = os.pipe()
-        begin = time.monotonic()
-        process = os.fork()
-        if process == 0:
-            os.close(reader)
-            _child(json.loads(line), writer)
-            os._exit(0)
-        os.close(writer)
-        is_over = bool(select.select([reader], [], [], SECONDS)[0])
-        if not is_over:
-            os.kill(process, signal.SIGKILL)
-        outcome = os.read(reader, 4096).decode(errors="replace") if is_over else f"over {SECONDS} s"
-        os.close(reader)
-        _, status, usage = os.wait4(process, 0)
-        if os.WIFSIGNALED(status) and is_over:
-            outcome = f"killed by signal {os.WTERMSIG(status)}"
-        told = {"outcome": outcome, "seconds": time.monotonic() - begin, "peak_bytes": usage.ru_maxrss * 1024}
-        sys.stdout.write(json.dumps(told) + "\n")
+        request = json.loads(line)
+        outcome = limited(lambda request=request: read_video(**request), memory_bytes=MEMORY_BYTES, seconds=SECONDS)
+        sys.stdout.write(json.dumps(outcome) + "\n")
         sys.stdout.flush()
 
 
@@ -96,7 +67,8 @@ class Warden:
 
     def __init__(self, *wrapper: str):
         self.process = subprocess.Popen(
-            [*wrapper, sys.executable, __file__],
+            [*wrapper, sys.executable, "-m", "chaos.warden"],
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -107,13 +79,11 @@ class Warden:
         self._requests, self._answers = self.process.stdin, self.process.stdout
         assert self._answers.readline() == "ready\n"
 
-    def read(self, path: str | Path, how: str = "path", **options: Any) -> str:
+    def read(self, path: str | Path, how: str = "path") -> str:
         """Give "frames", "error" (one clear one), or what went wrong."""
-        request = {"path": str(path), "how": how, "options": options}
-        self._requests.write(json.dumps(request) + "\n")
+        self._requests.write(json.dumps({"path": str(path), "how": how}) + "\n")
         self._requests.flush()
-        told = json.loads(self._answers.readline())
-        return str(told["outcome"])
+        return str(json.loads(self._answers.readline()))
 
     def attack_pictures(self, folder: Path, attacks: Iterable[tuple[str, str, bytes]]) -> dict[str, str]:
         """Read each content as the second frame of a folder, behind a sound one, and give the outcome by name.
@@ -130,13 +100,13 @@ class Warden:
             path.unlink()
         return outcomes
 
-    def attack(self, folder: Path, attacks: Iterable[tuple[str, bytes]], **options: Any) -> dict[str, str]:
+    def attack(self, folder: Path, attacks: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         """Read each content as a file and from memory in turn, and give the outcome by the name of the attack."""
         outcomes = {}
         for number, (name, content) in enumerate(attacks):
             path = folder / "attack.mp4"
             path.write_bytes(content)
-            outcomes[name] = self.read(path, "path" if number % 2 else "bytes", **options)
+            outcomes[name] = self.read(path, "path" if number % 2 else "bytes")
         return outcomes
 
     def close(self) -> None:
