@@ -30,21 +30,10 @@ def test_a_decoder_that_hangs_costs_a_record_and_no_more(contents, tmp_path):
     names = [f"{name}.mp4" for name in ("a", "slow", "b", "stuck 1", "c", "stuck 2", "d")]
     for name in names:
         (tmp_path / name).write_bytes(contents["h264.mp4"])
-    command = [
-        "classify",
-        *names,
-        "--model",
-        "mini",
-        "--labels",
-        "red circle,blue square",
-        "--output",
-        "out.jsonl",
-        "--timeout",
-        "2",
-    ]
+    options = ["--model", "mini", "--labels", "red circle,blue square", "--output", "out.jsonl", "--timeout", "2"]
     begin = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *command],
+        [sys.executable, "-c", SCRIPT, "classify", *names, *options],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -28,6 +28,11 @@ def clip(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", shown.frames)
 
 
+def assert_harmless(printed):
+    """Check that a terminal obeys nothing of what was printed, apart from the progress bar."""
+    assert not CONTROL.search((printed.out + printed.err).replace("\r", "").replace("\x1b[A", ""))
+
+
 @pytest.fixture
 def job(tmp_path, clip):
     """The folder of a job: a model and two videos."""
@@ -39,18 +44,13 @@ def job(tmp_path, clip):
     return tmp_path
 
 
+def classify(videos, output, *options, model="mini", labels=LABELS):
+    command = ["classify", videos, "--model", model, "--labels", labels, "--output", output, *options]
+    return main(list(map(str, command)))
+
+
 def run(job, output, *options):
-    command = [
-        "classify",
-        str(job / "videos"),
-        "--model",
-        str(job / "model"),
-        "--labels",
-        LABELS,
-        "--output",
-        str(output),
-    ]
-    return main([*command, *options])
+    return classify(job / "videos", output, *options, model=job / "model")
 
 
 def change_weights(job):
@@ -107,9 +107,8 @@ CHANGES = {
 def test_a_change_is_named_and_computed_again_on_request(name, job, capsys, hold):
     said, change, options = CHANGES[name]
     outcomes = {}
-    outputs = [
-        job / f"out{suffix}" for suffix in (FORMATS if IS_FULL or name in ("weights", "video") else FORMATS[:1])
-    ]
+    suffixes = FORMATS if IS_FULL or name in ("weights", "video") else FORMATS[:1]
+    outputs = [job / f"out{suffix}" for suffix in suffixes]
     for output in outputs:
         assert run(job, output) == 0
     if change is not None:
@@ -156,27 +155,15 @@ def named(tmp_path, clip):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_arbitrary_names_come_back_and_are_never_labelled_twice(suffix, named, tmp_path, capsys, hold):
     output = tmp_path / f"out{suffix}"
-    command = [
-        "classify",
-        str(named),
-        "--model",
-        "mini",
-        "--labels",
-        LABELS,
-        "--batch-size",
-        "8",
-        "--output",
-        str(output),
-    ]
-    assert main(command) == 0
+    assert classify(named, output, "--batch-size", "8") == 0
     videos = {str(path) for path in named.rglob("*.mp4")}
     assert {record["video"] for record in read_records(output)} == videos
     before = output.read_bytes()
-    assert main(command) == 0
+    assert classify(named, output, "--batch-size", "8") == 0
     assert output.read_bytes() == before
     printed = capsys.readouterr()
     assert f"{len(videos)} of {len(videos)} are done already" in printed.err
-    assert not CONTROL.search((printed.out + printed.err).replace("\r", "").replace("\x1b[A", ""))
+    assert_harmless(printed)
     hold(dict.fromkeys(videos, "frames"))
 
 
@@ -191,12 +178,10 @@ def test_arbitrary_names_stand_in_tables_of_suggestions_and_reports(named, tmp_p
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for cell in row)
     assert {json.loads(line)["video"] for line in report.read_text().splitlines()} == videos
     printed = capsys.readouterr()
-    assert not CONTROL.search((printed.out + printed.err).replace("\r", "").replace("\x1b[A", ""))
-    found = main(
-        ["embed", str(named), "--pooling", "mean", "--model", "mini", "--output", str(tmp_path / "v.safetensors")]
-    )
-    assert found == 0
-    assert main(["search", str(tmp_path / "v.safetensors"), "red circle", "--top-k", str(len(videos))]) == 0
+    assert_harmless(printed)
+    index = str(tmp_path / "v.safetensors")
+    assert main(["embed", str(named), "--pooling", "mean", "--model", "mini", "--output", index]) == 0
+    assert main(["search", index, "red circle", "--top-k", str(len(videos))]) == 0
     shown = capsys.readouterr()
     assert not CONTROL.search(shown.out)
     assert len(shown.out.splitlines()) == len(videos) + 1
@@ -209,9 +194,7 @@ def test_labels_of_arbitrary_bytes_are_refused_or_come_back(clip, tmp_path, caps
         label = os.fsdecode(bytes(rng.choices([b for b in range(1, 256) if b not in b",;\n"], k=rng.randint(1, 20))))
         for suffix in FORMATS:
             output = tmp_path / f"{number}{suffix}"
-            code = main(
-                ["classify", str(clip), "--model", "mini", "--labels", f"{label},red circle", "--output", str(output)]
-            )
+            code = classify(clip, output, labels=f"{label},red circle")
             assert code in (0, 2)
             if code == 0:
                 [record] = read_records(output)
@@ -227,17 +210,9 @@ def test_a_report_that_names_strange_files_is_json(clip, tmp_path, capsys):
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, tmp_path / "data" / label / file)
     (tmp_path / "data" / "b" / name).write_text("no video")
-    command = [
-        "evaluate",
-        "mini",
-        "--data",
-        str(tmp_path / "data"),
-        "--json",
-        "--output",
-        str(tmp_path / "report.json"),
-    ]
-    assert main(command) == 0
+    data, report = tmp_path / "data", tmp_path / "report.json"
+    assert main(["evaluate", "mini", "--data", str(data), "--json", "--output", str(report)]) == 0
     printed = capsys.readouterr()
     assert list(json.loads(printed.out)["failures"]) == [f"b/{name}"]
-    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(printed.out)
-    assert not CONTROL.search((printed.out + printed.err).replace("\r", "").replace("\x1b[A", ""))
+    assert json.loads(report.read_text()) == json.loads(printed.out)
+    assert_harmless(printed)
