@@ -203,19 +203,6 @@ def test_no_more_frames_wait_than_allowed(h264, monkeypatch, read_numbers):
         assert read_numbers(torch.stack([*first, *frames])) == list(range(50))
 
 
-def test_two_who_read_by_turns_both_get_their_frames(h264, read_numbers):
-    with VideoReader(h264, threads=2) as reader:
-        forth, back = reader.iterate(range(0, 50, 5)), reader.iterate(range(3, 50, 9))
-        seen = [[], []]
-        for _ in range(6):
-            seen[0].append(next(forth))
-            seen[1].append(next(back))
-        assert read_numbers(torch.stack(seen[0])) == [0, 5, 10, 15, 20, 25]
-        assert read_numbers(torch.stack(seen[1])) == [3, 12, 21, 30, 39, 48]
-        assert len(workers()) <= 2
-    assert workers() == []
-
-
 @pytest.mark.parametrize("end", ["close", "forget"])
 def test_a_reading_that_is_given_up_leaves_no_thread(h264, decoding, end):
     reader = VideoReader(h264, threads=3)

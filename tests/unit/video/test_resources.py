@@ -3,7 +3,6 @@
 import gc
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -90,12 +89,6 @@ def test_an_iteration_over_a_closed_reader_is_an_error(h264, each_way):
     reader.close()
     with pytest.raises(ValueError, match="the reader is closed"):
         next(frames)
-
-
-def test_no_thread_of_python_is_started(h264):
-    before = threading.active_count()
-    VideoReader(h264).frames([3])
-    assert threading.active_count() == before
 
 
 IMPORTS = """

@@ -108,15 +108,11 @@ def test_a_file_below_a_file_does_not_exist(h264):
         VideoReader(h264 / "x.mp4")
 
 
-def test_a_pipe_is_refused_at_once(tmp_path):
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(VideoRefusedError, match="not a regular file"):
-        VideoReader(tmp_path / "pipe.mp4")
-
-
-def test_a_device_is_refused():
-    with pytest.raises(VideoRefusedError, match="not a regular file"):
-        VideoReader("/dev/zero")
+    for path in (tmp_path / "pipe.mp4", "/dev/zero"):
+        with pytest.raises(VideoRefusedError, match="not a regular file"):
+            VideoReader(path)
 
 
 @pytest.mark.parametrize("source", [None, 7, {"file": "x"}, {"a"}, [1, 2], ["a.mp4"]])
@@ -170,23 +166,23 @@ def test_an_array_of_another_shape_is_an_error_that_names_the_right_ones(shape):
         VideoReader(np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize("top", [255.0, -0.5, float("nan"), float("inf")])
-def test_float_frames_out_of_range_are_an_error(top):
+def with_value(top: float) -> np.ndarray:
     video = np.zeros((2, 8, 8, 3), np.float32)
     video[1, 0, 0, 0] = top
-    with pytest.raises(ValueError, match="must be in the range 0 to 1"):
+    return video
+
+
+@pytest.mark.parametrize(
+    ("video", "error", "message"),
+    [
+        *((with_value(top), ValueError, "must be in the range 0 to 1") for top in (255.0, -0.5, np.nan, np.inf)),
+        (np.zeros((2, 8, 8, 3), np.int64), TypeError, "int64"),
+        *((nothing, VideoDecodeError, "at least one frame") for nothing in ([], (), np.zeros((0, 8, 8, 3), np.uint8))),
+    ],
+)
+def test_numbers_that_are_no_frames_are_an_error(video, error, message):
+    with pytest.raises(error, match=message):
         VideoReader(video)
-
-
-def test_frames_of_another_number_type_are_a_type_error():
-    with pytest.raises(TypeError, match="int64"):
-        VideoReader(np.zeros((2, 8, 8, 3), np.int64))
-
-
-@pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 8, 8, 3), np.uint8)])
-def test_no_frames_are_an_error(nothing):
-    with pytest.raises(VideoDecodeError, match="needs at least one frame"):
-        VideoReader(nothing)
 
 
 @pytest.fixture

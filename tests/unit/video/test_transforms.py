@@ -36,28 +36,26 @@ def test_resizing_is_within_two_grey_levels_of_pil(photo, short_side):
 
 
 @pytest.mark.parametrize(
-    ("size", "resized"),
-    [((1080, 1920), (256, 455)), ((1920, 1080), (455, 256)), ((256, 340), (256, 340)), ((1, 5000), (256, 1280000))],
+    ("arguments", "resized"),
+    [
+        ((1080, 1920, 256), (256, 455)),  # 256 * 1920 / 1080 = 455.1
+        ((1920, 1080, 256), (455, 256)),
+        ((256, 340, 256), (256, 340)),
+        ((1, 5000, 256), (256, 1280000)),
+        ((3, 2, 1), (1, 1)),
+    ],
 )
-def test_the_long_side_is_rounded_down(size, resized):
-    assert short_side_size(*size, 256) == resized  # 256 * 1920 / 1080 = 455.1
-
-
-def test_the_long_side_keeps_at_least_one_pixel():
-    assert short_side_size(3, 2, 1) == (1, 1)
+def test_the_long_side_is_rounded_down_to_at_least_one_pixel(arguments, resized):
+    assert short_side_size(*arguments) == resized
 
 
 def test_a_frame_of_the_right_size_is_not_touched(photo):
     assert resize_frames(photo[None], 144).data_ptr() == photo.data_ptr()
 
 
-def test_the_center_crop_of_a_wide_frame_rounds_half_to_even():
-    frames = torch.arange(455).expand(1, 3, 256, 455)
-    assert center_crop(frames, 224, 224)[0, 0, 0, 0] == 116  # (455 - 224) / 2 = 115.5; the floor would be 115
-
-
-@pytest.mark.parametrize(("width", "left"), [(225, 0), (227, 2), (229, 2), (226, 1)])
-def test_half_pixels_go_to_the_even_neighbor(width, left):
+# (455 - 224) / 2 = 115.5; the floor would be 115
+@pytest.mark.parametrize(("width", "left"), [(225, 0), (227, 2), (229, 2), (226, 1), (455, 116)])
+def test_the_center_crop_rounds_half_pixels_to_the_even_neighbor(width, left):
     frames = torch.arange(width).expand(1, 3, 224, width)
     assert center_crop(frames, 224, 224)[0, 0, 0, 0] == left
 
