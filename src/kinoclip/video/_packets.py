@@ -44,51 +44,31 @@ class LostFrameError(Exception):
 
 
 class PacketInfo(NamedTuple):
-    """A packet of the video stream.
+    """A packet of the video stream."""
 
-    Args:
-        pts: presentation time in units of the stream; None if the container has none.
-        is_key: decoding can start here.
-        is_sound: not damaged, empty or marked as hidden.
-        size: bytes.
-    """
-
-    pts: int | None
-    is_key: bool
-    is_sound: bool
-    size: int
+    pts: int | None  # presentation time in units of the stream; None if the container has none
+    is_key: bool  # decoding can start here
+    is_sound: bool  # not damaged, empty or marked as hidden
+    size: int  # bytes
 
 
 @dataclass
 class Run:
-    """A range of packets to decode.
+    """A range of packets to decode."""
 
-    Args:
-        first: position of a key packet.
-        last: position of the last packet that a requested frame needs.
-        targets: frame index by time stamp.
-    """
-
-    first: int
-    last: int
-    targets: dict[int, int] = field(default_factory=dict)
+    first: int  # position of a key packet
+    last: int  # position of the last packet that a requested frame needs
+    targets: dict[int, int] = field(default_factory=dict)  # frame index by time stamp
 
 
 @dataclass(frozen=True)
 class PacketTable:
-    """All packets of a video stream in decode order.
-
-    Args:
-        packets: in the order of the file.
-        container: FFmpeg's first name of the format.
-        codec: canonical name.
-        is_complete: the file can be read to its end.
-    """
+    """All packets of a video stream in decode order, which is that of the file."""
 
     packets: Sequence[PacketInfo]
-    container: str
-    codec: str
-    is_complete: bool
+    container: str  # FFmpeg's first name of the format
+    codec: str  # canonical name
+    is_complete: bool  # the file can be read to its end
 
     @cached_property
     def is_countable(self) -> bool:
@@ -203,25 +183,15 @@ def read_table(session: Session) -> PacketTable:
 
 @dataclass(frozen=True)
 class Count:
-    """Result of decoding a whole video.
-
-    Args:
-        num_frames: decoded frames.
-        height: of the first frame, as coded.
-        width: of the first frame, as coded.
-        orientation: of the first frame.
-        stamps: one per frame; None if the decoder gave none.
-        errors: of the decoder.
-        frames: all decoded frames if they fit into memory.
-    """
+    """Result of decoding a whole video."""
 
     num_frames: int
-    height: int
+    height: int  # of the first frame, as coded
     width: int
     orientation: Orientation
-    stamps: list[int | None]
-    errors: list[str]
-    frames: list[VideoFrame] | None
+    stamps: list[int | None]  # one per frame; None if the decoder gave none
+    errors: list[str]  # of the decoder
+    frames: list[VideoFrame] | None  # all decoded frames if they fit into memory
 
 
 def count_by_decoding(session: Session, kept_bytes: int) -> Count:

@@ -33,17 +33,11 @@ _MOST_DELAYED = {"has_b_frames": "15"}
 
 @dataclass
 class Media:
-    """A file or bytes that may hold a video.
+    """A file or bytes that may hold a video."""
 
-    Args:
-        name: in messages.
-        path: absolute, of a regular file.
-        file: a seekable binary file instead.
-    """
-
-    name: str
-    path: Path | None = None
-    file: BinaryIO | RemoteFile | None = None
+    name: str  # in messages
+    path: Path | None = None  # absolute, of a regular file
+    file: BinaryIO | RemoteFile | None = None  # a seekable binary file instead
 
     @staticmethod
     def of_path(path: str | os.PathLike[str], name: str | None = None) -> Media:

@@ -23,15 +23,10 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Orientation:
-    """Transformation of a coded frame for display: mirror left and right first, then rotate.
+    """Transformation of a coded frame for display: mirror left and right first, then rotate."""
 
-    Args:
-        rotation: degrees counterclockwise, 0, 90, 180 or 270.
-        mirrored: as written by selfie cameras.
-    """
-
-    rotation: int = 0
-    mirrored: bool = False
+    rotation: int = 0  # degrees counterclockwise, 0, 90, 180 or 270
+    mirrored: bool = False  # as written by selfie cameras
 
     def apply(self, frame: Frame) -> Frame:
         """Return the frame as displayed."""

@@ -23,19 +23,13 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of a training clip, the same for all frames.
+    """Augmentation of a training clip, the same for all frames."""
 
-    Args:
-        box: top, left, height and width of the crop; None resizes the short side to the crop size and crops at `corner`.
-        corner: top and left of that crop.
-        flip: mirror left and right.
-        grayscale: remove the color, keep three channels.
-    """
-
+    # top, left, height and width of the crop; None resizes the short side to the crop size and crops at `corner`
     box: tuple[int, int, int, int] | None
-    corner: tuple[int, int] = (0, 0)
-    flip: bool = False
-    grayscale: bool = False
+    corner: tuple[int, int] = (0, 0)  # top and left of that crop
+    flip: bool = False  # mirror left and right
+    grayscale: bool = False  # remove the color, keep three channels
 
 
 def resize_frames(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:
