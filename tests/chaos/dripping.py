@@ -66,24 +66,9 @@ FLOODS: dict[str, Answer] = {
 def random_answer(seed: int) -> Answer:
     """Return pieces of all answers in a random order, each as it is or damaged."""
     draws = random.Random(seed)
-    pieces = [
-        _OK,
-        _BODY,
-        _CHUNKED,
-        _MOVED,
-        b"\r\n",
-        b"5\r\nabcde\r\n",
-        b"0\r\n\r\n",
-        b"X: y\r\n",
-        b"HTTP/1.1 ",
-        b"\0" * 999,
-    ]
-    pieces += [
-        draws.randbytes(20),
-        b"Location: http://10.0.0.1/\r\n",
-        b"Content-Length: -1\r\n",
-        b"Content-Length: 9\r\n",
-    ]
+    pieces = [_OK, _BODY, _CHUNKED, _MOVED, b"\r\n", b"5\r\nabcde\r\n", b"0\r\n\r\n", b"X: y\r\n", b"HTTP/1.1 "]
+    pieces += [b"\0" * 999, draws.randbytes(20), b"Location: http://10.0.0.1/\r\n"]
+    pieces += [b"Content-Length: -1\r\n", b"Content-Length: 9\r\n"]
     chosen = [draws.choice(pieces) for _ in range(draws.randint(1, 12))]
     return lambda: iter(chosen)
 

@@ -12,18 +12,16 @@ from kinoclip.kinoshapes import kinoshapes_clips, write_video
 
 ROUNDS = 40 if IS_FULL else 4
 LABELS = "red circle,blue square,green star"
+CLASSIFY = ["classify", "{videos}", "--model", "mini", "--labels", LABELS]
 # `{out}` is where the command writes; `suffix` of that; hidden files beside it, which the command may use too
 COMMANDS = {
-    "jsonl": (["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--output", "{out}"], ".jsonl"),
-    "csv": (["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--output", "{out}"], ".csv"),
-    "parquet": (["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--output", "{out}"], ".parquet"),
-    "changed": (
-        ["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--retry", "changed", "--output", "{out}"],
-        ".jsonl",
-    ),
-    "spans": (["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--spans", "--output", "{out}"], ".csv"),
-    "pictures": (["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--pictures", "{out}"], ""),
-    "features": (["classify", "{videos}", "--model", "mini", "--labels", LABELS, "--features", "{out}"], ""),
+    "jsonl": ([*CLASSIFY, "--output", "{out}"], ".jsonl"),
+    "csv": ([*CLASSIFY, "--output", "{out}"], ".csv"),
+    "parquet": ([*CLASSIFY, "--output", "{out}"], ".parquet"),
+    "changed": ([*CLASSIFY, "--retry", "changed", "--output", "{out}"], ".jsonl"),
+    "spans": ([*CLASSIFY, "--spans", "--output", "{out}"], ".csv"),
+    "pictures": ([*CLASSIFY, "--pictures", "{out}"], ""),
+    "features": ([*CLASSIFY, "--features", "{out}"], ""),
     "suggest": (["suggest", "{videos}", "--model", "mini", "--labels", LABELS, "--output", "{out}"], ".csv"),
     "translate": (["translate", "hmdb51", "--output", "{out}"], ".json"),
     "embed": (["embed", "{videos}", "--pooling", "mean", "--model", "mini", "--output", "{out}"], ".safetensors"),
@@ -53,9 +51,8 @@ def videos(tmp_path_factory):
 
 def draw_content(rng: random.Random) -> bytes:
     """Draw bytes as people have them in files: notes, tables, JSON, of other programs, with and without line ends."""
-    word = rng.choice(
-        ["video", "label", "a.mp4", "notes", '"', "kinoclip", "job", "0123456789ab", "é", "\0", "{", "\r"]
-    )
+    words = ["video", "label", "a.mp4", "notes", '"', "kinoclip", "job", "0123456789ab", "é", "\0", "{", "\r"]
+    word = rng.choice(words)
     shapes = [
         b"notes without a line end",
         f"{word},{word}\n{word}".encode(),
