@@ -14,6 +14,7 @@ import pytest
 import torch
 from chaos.limits import IS_FULL
 from chaos.mutations import seeded
+from openai_layout import to_module
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
@@ -173,23 +174,11 @@ def test_a_list_of_weights_leads_out_of_no_folder(model_folder, tmp_path):
         load_recognizer(bad)
 
 
-def _torchscript(path):
-    class Body(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(STATE["weight"])
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x
-
-    torch.jit.save(torch.jit.script(Body()), path)
-
-
 WRITERS = {
     "a.safetensors": lambda path: save_file(STATE, path),
     "zip.pt": lambda path: torch.save(STATE, path),
     "legacy.pt": lambda path: torch.save(STATE, path, _use_new_zipfile_serialization=False),
-    "script.pt": _torchscript,
+    "script.pt": lambda path: torch.jit.save(torch.jit.script(to_module(STATE)), path),
 }
 
 
@@ -205,15 +194,9 @@ def test_checkpoint_files_with_damage(name, tmp_path, hold):
 
 
 def test_a_tensor_of_terabytes_in_a_small_file_is_refused(tmp_path):
-    class Body(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("huge", torch.ones(1).expand(10**13))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x
-
-    torch.jit.save(torch.jit.script(Body()), tmp_path / "a.pt")
+    body = torch.nn.Module()
+    body.register_buffer("huge", torch.ones(1).expand(10**13))
+    torch.jit.save(torch.jit.script(body), tmp_path / "a.pt")
     with pytest.raises(ValueError, match="in a storage of 1"):
         read_checkpoint(tmp_path / "a.pt")
 
