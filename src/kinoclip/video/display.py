@@ -51,17 +51,16 @@ _ORIENTATIONS = {
 
 
 def read_orientation(frame: VideoFrame) -> Orientation:
-    """Read the display matrix of a frame; angles that are not multiples of 90 degrees are ignored."""
+    """Read the display matrix of a frame; angles that are not multiples of 90 degrees are ignored.
+
+    The matrix is a b u, c d v, x y w: column p, row q -> a*p + c*q, b*p + d*q.
+    """
     from av.sidedata.sidedata import Type
 
     side_data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if side_data is None or len(bytes(side_data)) < 36:
         return Orientation()
-    return orientation_of(struct.unpack("=9i", bytes(side_data)[:36]))
-
-
-def orientation_of(matrix: tuple[int, ...]) -> Orientation:
-    """Return the orientation of a display matrix a b u, c d v, x y w: column p, row q -> a*p + c*q, b*p + d*q."""
+    matrix = struct.unpack("=9i", bytes(side_data)[:36])
     a, b, c, d = ((value > 0) - (value < 0) for value in (matrix[0], matrix[1], matrix[3], matrix[4]))
     return _ORIENTATIONS.get((a, b, c, d), Orientation())
 

@@ -20,22 +20,12 @@ Result = TypeVar("Result")
 
 # Deadline by `time.monotonic`, and the allowed seconds.
 _limit: ContextVar[tuple[float, float] | None] = ContextVar("_limit", default=None)
-# Number of readers that share the cores.
+# Number of threads that read videos and share the cores; each of them has a value of its own.
 _readers: ContextVar[int] = ContextVar("_readers", default=1)
 # A thread may exceed its limit by this factor: FFmpeg returns after a frame, if at all.
 _TIMEOUT_GRACE = 1.1
 # Python should not end while a thread is inside FFmpeg.
 _SHUTDOWN_TIMEOUT_S = 5.0
-
-
-@contextmanager
-def share_cores(readers: int) -> Iterator[None]:
-    """Assign a reader inside the block one of `readers` equal shares of the cores."""
-    token = _readers.set(readers)
-    try:
-        yield
-    finally:
-        _readers.reset(token)
 
 
 def num_cores(threads: int | None) -> int:
@@ -157,12 +147,13 @@ class ReadingThreads(Generic[Result]):
         self._running.append(thread)
 
     def _work(self) -> None:
+        _readers.set(self._threads)
         while (reading := self._queue.get()) is not None:
             if not reading.future.set_running_or_notify_cancel():
                 continue
             try:
                 try:
-                    with time_limit(self._seconds), share_cores(self._threads):
+                    with time_limit(self._seconds):
                         reading.future.set_result(self._read(reading.video))
                 except Exception as error:
                     reading.future.set_exception(error)

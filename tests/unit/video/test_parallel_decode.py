@@ -15,7 +15,7 @@ from kinoclip.video import _clip, _packets, _parallel_decode
 from kinoclip.video._packets import LostFrameError
 from kinoclip.video._session import Media, Session
 from kinoclip.video.errors import VideoDecodeError, VideoTimeoutError
-from kinoclip.video.limits import ReadingThreads, num_cores, share_cores, time_limit
+from kinoclip.video.limits import ReadingThreads, num_cores, time_limit
 
 
 @pytest.fixture(autouse=True)
@@ -279,12 +279,9 @@ def test_readers_beside_each_other_share_the_cores(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert [num_cores(threads) for threads in (None, 1, 5)] == [8, 1, 5]
     assert num_cores(0) >= 1
-    with share_cores(3):
-        assert num_cores(None) == 2
-    with share_cores(20):
-        assert num_cores(None) == 1
-    with ReadingThreads(lambda video: num_cores(None), 4, 10.0) as threads:
-        assert threads.result(threads.submit("a video")) == 2
+    for readers, share in ((3, 2), (4, 2), (20, 1)):
+        with ReadingThreads(lambda video: num_cores(None), readers, 10.0) as threads:
+            assert threads.result(threads.submit("a video")) == share
 
 
 @contextmanager
