@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpcore
 import pytest
-from chaos.dripping import DRIPS, Server
+from chaos.dripping import DRIPS, FLOODS, Server
 from local_server import send, serve
 
 from kinoclip.video import VideoDecodeError, VideoReader, VideoRefusedError, VideoTimeoutError, time_limit
@@ -220,6 +220,14 @@ def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch):
     with pytest.raises(VideoDecodeError, match="takes too long"):
         download("http://host/a.mp4", max_bytes=10**6, timeout_seconds=0.2)
     assert time.monotonic() - begin < 1.2
+
+
+def test_the_body_of_a_redirect_is_not_read():
+    with Server(FLOODS["the body of a redirect"]) as server:
+        with pytest.raises(VideoDecodeError, match="more than 5 redirects"):
+            download(server.address, max_bytes=1000, timeout_seconds=60, allow_local=True)
+        # of the six answers of 3 GB, no more than the buffers of the network take
+        assert server.sent < 30_000_000
 
 
 def test_a_page_instead_of_a_video_is_refused_under_its_address(address):
