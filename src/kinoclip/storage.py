@@ -170,14 +170,14 @@ def write_bytes(path: str | Path, content: bytes, *, owns: Owner, shared: bool =
     return path
 
 
-def write_text(path: str | Path, content: str, *, owns: Owner, shared: bool = False) -> Path:
+def write_text(path: str | Path, content: str, *, owns: Owner) -> Path:
     """Write a text file as UTF-8; see `write_bytes`."""
-    return write_bytes(path, content.encode("utf-8"), owns=owns, shared=shared)
+    return write_bytes(path, content.encode("utf-8"), owns=owns)
 
 
-def write_json(path: str | Path, content: Any, *, owns: Owner, shared: bool = False) -> Path:
+def write_json(path: str | Path, content: Any, *, owns: Owner) -> Path:
     """Write a JSON file, indented by two spaces; see `write_bytes`."""
-    return write_text(path, encode_json(content, indent=2), owns=owns, shared=shared)
+    return write_text(path, encode_json(content, indent=2), owns=owns)
 
 
 def encode_json(content: Any, indent: int | None = None) -> str:

@@ -14,6 +14,7 @@ from kinoclip.storage import (
     hash_file,
     hash_tensors,
     nothing,
+    write_bytes,
     write_json,
     write_text,
 )
@@ -28,7 +29,7 @@ def write_half(path):
 def test_a_file_is_replaced(tmp_path, shared):
     file = tmp_path / "report.json"
     file.write_text("old")
-    assert write_text(file, "ü\n", owns=claimed, shared=shared) == file
+    assert write_bytes(file, b"\xc3\xbc\n", owns=claimed, shared=shared) == file
     assert file.read_bytes() == b"\xc3\xbc\n"
     assert list(tmp_path.iterdir()) == [file]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from kinoclip.text.generation import answer_all
+from kinoclip.text.generation import REASONING, answer_all
 from kinoclip.text.labels import LABEL_SETS, match_key, packaged_text
 from kinoclip.text.parsing import parse_json, read_text, table_errors
 from kinoclip.text.templates import check_template, fill_template
@@ -19,7 +19,6 @@ DESCRIPTION_PROMPT = (
 # The longest caption that SLLM's authors published.
 MAX_WORDS = 36
 _DESCRIPTIONS_KEY = "descriptions"
-_REASONING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -145,7 +144,7 @@ def _key_descriptions(descriptions: Mapping[str, str]) -> dict[str, str]:
 
 
 def _clean_answer(answer: str, max_words: int) -> str:
-    text = " ".join(_REASONING.sub(" ", answer).replace("**", "").split()).strip("\"'` \u201c\u201d")
+    text = " ".join(REASONING.sub(" ", answer).replace("**", "").split()).strip("\"'` \u201c\u201d")
     if not text:
         raise ValueError(f"the answer {answer!r} contains no words")
     kept: list[str] = []

@@ -1,5 +1,6 @@
 """Ask text-generation models, and keep their answers in a file that an interrupted run continues."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from transformers import Pipeline
 
 Progress = Callable[[int], Callable[[int], None]]
+# what a model writes before its answer
+REASONING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
 def answer_all(

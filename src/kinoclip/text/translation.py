@@ -7,7 +7,7 @@ from typing import Any
 
 from kinoclip.storage import claimed, write_json
 from kinoclip.text.chinese import find_fault, load_second_names
-from kinoclip.text.generation import Progress, answer_all
+from kinoclip.text.generation import REASONING, Progress, answer_all
 from kinoclip.text.labels import match_key
 from kinoclip.text.parsing import parse_json, read_text
 from kinoclip.text.tables import REJECTED, REVIEWED, Row, Table
@@ -26,7 +26,6 @@ BACK_PROMPT = (
 )
 ENGLISH = "English"
 _SEPARATOR = "; "
-_REASONING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _ITEM_START = re.compile(r"^\s*(?:[-*•]|\d+[.):、])\s*")
 
 
@@ -107,7 +106,7 @@ def propose_names(
 
 
 def _split_names(answer: str) -> list[str]:
-    items = re.split("[\n;\uff1b]", _REASONING.sub("", answer))
+    items = re.split("[\n;\uff1b]", REASONING.sub("", answer))
     names = (_ITEM_START.sub("", item).strip(" \t.\u3002\"'\u201c\u201d\u201e") for item in items)
     return list(dict.fromkeys(name for name in names if name and not name.endswith((":", "\uff1a"))))
 
