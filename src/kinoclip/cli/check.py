@@ -29,7 +29,7 @@ def _check(options: argparse.Namespace) -> int:
 
     settings = {"workers": options.workers, "full": options.full}
     if options.output is None:
-        records = inspect_videos(((path, path) for path in paths), **settings)
+        records = inspect_videos(paths, **settings)
     else:
         records = check_files(options.output, paths, **settings)
     progress, found = Progress(len(paths)), []

@@ -1,6 +1,5 @@
 """Inspect many videos before training: which cannot be read, and their codecs, sizes and lengths."""
 
-import io
 import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from kinoclip.storage import Journal, claimed, encode_json, exclusive, file_state, write_text
-from kinoclip.video import VideoDecodeError, VideoReader, VideoSource
+from kinoclip.video import VideoDecodeError, VideoReader
 from kinoclip.video.isolation import IsolatedProcesses
 
 Record = dict[str, Any]
@@ -20,39 +19,37 @@ _KEYS = ("video", "full")  # of a record, whatever else it has
 _QUEUED = 4  # videos per process
 
 
-def inspect_video(source: VideoSource, name: str, full: bool = False) -> Record:
-    """Inspect a path, bytes or a folder of frames; `full` decodes every frame, not the first, the middle and the last.
+def inspect_video(video: str, full: bool = False) -> Record:
+    """Inspect a file or a folder of frames; `full` decodes every frame, not the first, the middle and the last.
 
     Returns:
-        `video` (the name), `full`, and `width`, `height`, `rotation`, `fps`, `num_frames`, `duration_seconds`, `codec`,
+        `video`, `full`, and `width`, `height`, `rotation`, `fps`, `num_frames`, `duration_seconds`, `codec`,
         `damage`; or `error`.
     """
-    record: Record = {"video": name, "full": full, **_stamp(source)}
+    record: Record = {"video": video, "full": full, **file_state(video)}
     try:
-        with VideoReader(source, exact=full) as reader:
+        with VideoReader(video, exact=full) as reader:
             last = reader.num_frames - 1
             reader.frames([0, last // 2, last], transform=lambda frame: frame[:, :1, :1])
-            return {**record, **{field: getattr(reader, field) for field in _FIELDS}, "codec": _codec(source)}
+            return {**record, **{field: getattr(reader, field) for field in _FIELDS}, "codec": _codec(video)}
     except (VideoDecodeError, OSError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         return {**record, "error": {"type": type(error).__name__, "message": message}}
 
 
-def inspect_videos(
-    videos: Iterable[tuple[VideoSource, str]], *, workers: int = 0, full: bool = False
-) -> Iterator[Record]:
-    """Inspect many videos, given as (source, name), in order.
+def inspect_videos(videos: Iterable[str], *, workers: int = 0, full: bool = False) -> Iterator[Record]:
+    """Inspect many videos in order.
 
     With `workers` above 0 they are inspected in so many processes, and a video that crashes one gets an error record.
     """
     if workers < 1:
-        yield from (inspect_video(source, name, full) for source, name in videos)
+        yield from (inspect_video(video, full) for video in videos)
         return
     waiting: deque[Future[Record]] = deque()
     with IsolatedProcesses() as processes, ThreadPoolExecutor(workers) as pool:
         try:
-            for source, name in videos:
-                waiting.append(pool.submit(_inspect_isolated, processes, source, name, full))
+            for video in videos:
+                waiting.append(pool.submit(_inspect_isolated, processes, video, full))
                 if len(waiting) == workers * _QUEUED:
                     yield waiting.popleft().result()
             while waiting:
@@ -62,11 +59,11 @@ def inspect_videos(
             processes.kill()
 
 
-def _inspect_isolated(processes: IsolatedProcesses, source: VideoSource, name: str, full: bool) -> Record:
+def _inspect_isolated(processes: IsolatedProcesses, video: str, full: bool) -> Record:
     try:
-        return processes.call(inspect_video, source, name, full, name=name, seconds=math.inf)
+        return processes.call(inspect_video, video, full, name=video, seconds=math.inf)
     except VideoDecodeError as error:  # of the process; others are in the record
-        return {"video": name, "full": full, **_stamp(source), "error": {"type": "Crash", "message": str(error)}}
+        return {"video": video, "full": full, **file_state(video), "error": {"type": "Crash", "message": str(error)}}
 
 
 def check_files(path: str | Path, videos: Sequence[str], *, workers: int = 0, full: bool = False) -> Iterator[Record]:
@@ -83,7 +80,7 @@ def check_files(path: str | Path, videos: Sequence[str], *, workers: int = 0, fu
         known = {r["video"]: r for r in Journal(path, _KEYS).records if r["full"] >= full and _is_current(r)}
         write_text(path, "".join(map(encode_json, known.values())), owns=claimed)
         yield from (known[video] for video in videos if video in known)
-        todo = [(video, video) for video in videos if video not in known]
+        todo = [video for video in videos if video not in known]
         with closing(Journal(path, _KEYS)) as journal:
             for record in inspect_videos(todo, workers=workers, full=full):
                 journal.append(record)
@@ -115,14 +112,10 @@ def summarize(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _stamp(source: VideoSource) -> Record:
-    return file_state(source) if isinstance(source, str) else {}
-
-
-def _codec(source: VideoSource) -> str:
+def _codec(video: str) -> str:
     import av
 
-    if not isinstance(source, bytes | str) or (isinstance(source, str) and not Path(source).is_file()):
+    if not Path(video).is_file():
         return "images"
-    with av.open(io.BytesIO(source) if isinstance(source, bytes) else source) as container:
+    with av.open(video) as container:
         return str(container.streams.video[0].codec_context.name)

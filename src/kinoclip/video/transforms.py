@@ -52,8 +52,8 @@ def resize_frames(frames: Tensor, short_side: int, interpolation: Interpolation 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Return height and width after resizing to the given short side."""
     if height <= width:
-        return short_side, max(1, int(short_side * width / height))
-    return max(1, int(short_side * height / width)), short_side
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
 
 
 def resize_to(frames: Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> Tensor:

@@ -33,7 +33,7 @@ def report(folder):
 
 
 def test_a_record_describes_a_video_or_why_it_cannot_be_read(paths):
-    records = {Path(record["video"]).name: record for record in inspect_videos((path, path) for path in paths)}
+    records = {Path(record["video"]).name: record for record in inspect_videos(paths)}
     known = {key: records["-b.mp4"][key] for key in ("width", "height", "rotation", "num_frames", "codec", "damage")}
     assert known == {"width": 48, "height": 32, "rotation": 0, "num_frames": 4, "codec": "h264", "damage": None}
     assert records["-b.mp4"]["duration_seconds"] == 0.5  # 4 frames at 8 per second
@@ -46,17 +46,16 @@ def test_a_record_describes_a_video_or_why_it_cannot_be_read(paths):
     assert summary["seconds"] == {"shortest": 0.5, "median": 0.625, "longest": 0.75, "all": 1.25}
 
 
-class Deadly:
-    """A source that ends the process which unpickles it."""
+class Deadly(str):
+    """A path that ends the process which unpickles it."""
 
     def __reduce__(self):
         return os._exit, (1,)
 
 
 def test_processes_give_the_same_records_and_a_crash_is_an_error_of_its_own(paths):
-    alone = list(inspect_videos((path, path) for path in paths))
-    videos = [*((path, path) for path in paths), (Deadly(), "deadly")]
-    *records, crash = inspect_videos(videos, workers=1)
+    alone = list(inspect_videos(paths))
+    *records, crash = inspect_videos([*paths, Deadly("deadly")], workers=1)
     assert records == alone
     assert crash["error"]["message"] == (
         "deadly: reading it ended the process (exit code 1): it crashes the decoder, or needs more memory than allowed. "
@@ -64,11 +63,10 @@ def test_processes_give_the_same_records_and_a_crash_is_an_error_of_its_own(path
     )
 
 
-def test_frames_and_bytes_are_inspected_too(tmp_path):
+def test_a_folder_of_frames_is_inspected_too(tmp_path):
     for number in range(3):
         Image.new("RGB", (20, 10)).save(tmp_path / f"img_{number}.jpg")
-    assert inspect_video(str(tmp_path), "frames")["codec"] == "images"
-    assert inspect_video(encode_video(np.zeros((2, 32, 32, 3), np.uint8)), "bytes")["codec"] == "h264"
+    assert inspect_video(str(tmp_path))["codec"] == "images"
 
 
 def test_damage_is_found_when_every_frame_is_decoded(tmp_path):
@@ -77,7 +75,7 @@ def test_damage_is_found_when_every_frame_is_decoded(tmp_path):
     content[middle : middle + 3000] = bytes(3000)
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
-    assert inspect_video(str(path), "x", full=True)["damage"] is not None
+    assert inspect_video(str(path), full=True)["damage"] is not None
 
 
 def test_a_report_is_continued_and_a_changed_file_is_checked_again(folder, paths, report):

@@ -45,7 +45,7 @@ def test_resizing_is_within_two_grey_levels_of_pil(photo, short_side):
         ((3, 2, 1), (1, 1)),
     ],
 )
-def test_the_long_side_is_rounded_down_to_at_least_one_pixel(arguments, resized):
+def test_the_long_side_is_rounded_down(arguments, resized):
     assert short_side_size(*arguments) == resized
 
 
