@@ -5,11 +5,11 @@ import random
 import signal
 import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from chaos.dripping import DRIPS, Server
 from chaos.limits import IS_FULL
 
 from kinoclip.kinoshapes import kinoshapes_clips, write_video
@@ -50,26 +50,8 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address():
     """The address of a server that sends a byte a second."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def drip(connection):
-            with connection:
-                try:
-                    while True:
-                        connection.sendall(b"H")
-                        time.sleep(1)
-                except OSError:
-                    return
-
-        def accept():
-            while True:
-                try:
-                    threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
-                except OSError:
-                    return
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    with Server(DRIPS["the status line"], 1.0) as server:
+        yield server.address.rpartition("/")[0]
 
 
 def running(group):

@@ -21,7 +21,7 @@ from chaos.limits import IS_FULL
 from chaos.mutations import seeded
 from PIL import Image
 
-from kinoclip.kinoshapes import write_video as kinoshapes_video
+from kinoclip.kinoshapes import encode_video, write_video
 from kinoclip.kinoshapes.figures.acting import FigureSegment, FigureSpec
 from kinoclip.kinoshapes.figures.scenes import render_figures
 
@@ -138,17 +138,6 @@ class Visitor:
 
 def as_file(path):
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
-
-
-def write_video(path, seconds):
-    """A video of a grey frame each second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for _ in range(seconds):
-            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
-        container.mux(stream.encode(None))
-    return path.read_bytes()
 
 
 def archive():
@@ -308,8 +297,8 @@ def repeat(visitor, number, video):
 
 
 @pytest.fixture(scope="module")
-def attacks(tmp_path_factory):
-    long = write_video(tmp_path_factory.mktemp("long") / "long.mp4", 700)
+def attacks():
+    long = encode_video(np.zeros((700, 64, 64, 3), np.uint8), 1)  # of 700 s
     damaged = [
         bring(lambda number, video, shift=shift: seeded(video, long, shift + number)) for shift in (1000, 2000, 3000)
     ]
@@ -339,7 +328,7 @@ def attacks(tmp_path_factory):
 def test_fifty_at_a_time_twenty_of_them_hostile(attacks, tmp_path, record_property):
     assert len(attacks) == HOSTILE
     shown = render_figures(FigureSpec((FigureSegment("drinking", 2, 15),), "kitchen", seed=7))
-    video = kinoshapes_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
+    video = write_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
     server, outcomes, told, states = Server(tmp_path), [], [], []
 
     def visit(number):
@@ -421,7 +410,7 @@ def test_twenty_honest_visitors_are_answered_beside_five_with_expensive_videos(t
         "4K": (repeat_video(tmp_path / "e.mp4", (3840, 2160), 30, 30), False),
     }
     shown = render_figures(FigureSpec((FigureSegment("drinking", 2, 15),), "kitchen", seed=7))
-    video = kinoshapes_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
+    video = write_video(tmp_path / "clip.mp4", shown.frames).read_bytes()
     server, ends, waited = Server(tmp_path), Counter(), []
     stop = time.monotonic() + 300
 
