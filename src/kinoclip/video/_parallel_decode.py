@@ -15,15 +15,14 @@ from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, Queue
 from threading import Event, Semaphore, Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from kinoclip.video._packets import Cursor, PacketTable, Run, read_run
 from kinoclip.video._session import Session
+from kinoclip.video.display import Frame
 
 if TYPE_CHECKING:
     from av import VideoFrame
-
-Converted = TypeVar("Converted")
 
 # Decoded frames that may wait for their conversion.
 _MAX_PENDING_FRAMES = 3
@@ -33,9 +32,9 @@ def read_in_parallel(
     openers: Sequence[Callable[[], Session]],
     table: PacketTable,
     runs: Sequence[Run],
-    convert: Callable[[VideoFrame], Converted],
+    convert: Callable[[VideoFrame], Frame],
     max_waiting: int,
-) -> Iterator[tuple[int, Converted]]:
+) -> Iterator[tuple[int, Frame]]:
     """Yield the requested frames of runs in order; thread i decodes and converts runs i, i + n, i + 2n, ...
 
     Args:
@@ -50,7 +49,7 @@ def read_in_parallel(
         VideoTimeoutError: the time of `time_limit` is over.
     """
     stopped, count = Event(), len(openers)
-    queues: list[Queue[tuple[int, Converted] | BaseException | None]] = [
+    queues: list[Queue[tuple[int, Frame] | BaseException | None]] = [
         Queue(max(1, max_waiting // count)) for _ in openers
     ]
 
@@ -86,8 +85,8 @@ def read_in_parallel(
 
 
 def read_ahead(
-    cursor: Cursor, runs: Sequence[Run], convert: Callable[[VideoFrame], Converted]
-) -> Iterator[tuple[int, Converted]]:
+    cursor: Cursor, runs: Sequence[Run], convert: Callable[[VideoFrame], Frame]
+) -> Iterator[tuple[int, Frame]]:
     """Yield the requested frames of runs, converted here while a thread decodes the next ones.
 
     Raises:
