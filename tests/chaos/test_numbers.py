@@ -74,12 +74,6 @@ def test_average_precision_is_that_of_counting(videos, classes, seed):
         assert float(found[column]) == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize("scores", [torch.full((2, 3), torch.nan), torch.empty(0, 3), torch.ones(3)])
-def test_scores_that_cannot_be_measured_are_refused(scores):
-    with pytest.raises(ValueError, match=r"scores|videos"):
-        metrics.topk_accuracy(scores, torch.zeros(len(scores), dtype=torch.long))
-
-
 @attack
 @given(sizes, sizes, seeds, st.sampled_from([1e-3, 1.0, 100.0, 1e4]))
 def test_losses_are_finite_not_negative_and_those_of_loops(videos, texts, seed, scale):
