@@ -10,7 +10,7 @@ from transformers import pipeline
 import kinoclip
 from kinoclip.cli import main
 from kinoclip.space.limits import Limits, read_labels
-from kinoclip.text.labels import label_set
+from kinoclip.text.labels import load_names
 
 NAMES = ["red circle", "blue square"]
 TEXTS = [
@@ -54,7 +54,7 @@ def test_labels_in_one_text_are_split(answer_with, labels):
 def test_a_file_and_a_packaged_set_are_named_like_labels(answer_with, tmp_path):
     (tmp_path / "labels.txt").write_text("red circle\n\nblue square\n")
     assert sorted(answer_with(str(tmp_path / "labels.txt"))) == sorted(NAMES)
-    assert set(answer_with("hmdb51")) <= set(label_set("hmdb51", "words"))
+    assert set(answer_with("hmdb51")) <= set(load_names("hmdb51"))
 
 
 @pytest.mark.parametrize("answer_with", ["python", "pipeline"], indirect=True)

@@ -18,7 +18,7 @@ from kinoclip.modeling.classification import ScoreError
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.modeling.video_processing import RecognizerVideoProcessor, SampledVideo
 from kinoclip.text.attributes import rank_attributes
-from kinoclip.text.labels import LABEL_SETS, check_labels, label_set, packaged_text, read_labels
+from kinoclip.text.labels import LABEL_SETS, check_labels, load_names, packaged_text, read_labels
 from kinoclip.text.wordnet import noun_phrases
 from kinoclip.video import VideoSource
 
@@ -29,7 +29,7 @@ def _benchmark_phrases(name: str) -> list[str]:
 
 # name to a function that returns the phrases; where it has an argument, that follows a colon, as in "wordnet:noun.artifact"
 LEXICONS: dict[str, Callable[..., Sequence[str]]] = {
-    **{name: partial(label_set, name, "words") for name in LABEL_SETS},
+    **{name: partial(load_names, name) for name in LABEL_SETS},
     "imagenet1k": lambda: json.loads(packaged_text("imagenet1k.json"))["labels"],
     **{name: partial(_benchmark_phrases, name) for name in BENCHMARKS},
     "wordnet": noun_phrases,

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kinoclip.text.parsing import parse_json, read_text, table_errors
-
-LabelStyle = Literal["paper", "words"]
 
 _SUFFIXES = (".csv", ".json", ".txt")
 LABEL_SETS = ("activitynet200", "hmdb51", "kinetics400", "ssv1", "ssv2", "ucf101")
@@ -23,21 +21,13 @@ def packaged_text(name: str) -> str:
     return resources.files("kinoclip.text").joinpath("data", name).read_text(encoding="utf-8")
 
 
-def label_set(name: str, style: LabelStyle = "paper") -> list[str]:
-    """Return the class names of a dataset, in class order.
-
-    Args:
-        name: "kinetics400", "activitynet200", "hmdb51", "ucf101", "ssv1" or "ssv2" (Something-Something).
-        style: "paper" for the names in the papers' prompts (UCF101: "ApplyEyeMakeup"); "words" spells them out, see
-            `spell_out`.
-    """
+def label_set(name: str) -> list[str]:
+    """Return the class names of a dataset (one of `LABEL_SETS`) in class order, as in the papers' prompts ("ApplyEyeMakeup")."""
     if name not in LABEL_SETS:
         sets = ", ".join(LABEL_SETS)
         raise ValueError(f"The label set must be one of {sets}, or a file; got {name!r}.{nearest(name, LABEL_SETS)}")
-    if style not in ("paper", "words"):
-        raise ValueError(f"The label style must be 'paper' or 'words', got {style!r}.")
     labels: list[str] = json.loads(packaged_text(f"{name}.json"))["labels"]
-    return labels if style == "paper" else [spell_out(label) for label in labels]
+    return labels
 
 
 def spell_out(label: str) -> str:
@@ -72,7 +62,7 @@ def load_names(source: str | Path | Sequence[str]) -> list[str]:
     if not isinstance(source, str | Path):
         return list(source)
     if (str(source) in LABEL_SETS or not Path(source).suffix) and not Path(source).exists():
-        return label_set(str(source), style="words")
+        return [spell_out(label) for label in label_set(str(source))]
     return read_labels(source)
 
 

@@ -9,7 +9,7 @@ from kinoclip.text.descriptions import (
     read_descriptions,
     write_descriptions,
 )
-from kinoclip.text.labels import LABEL_SETS, label_set
+from kinoclip.text.labels import LABEL_SETS, label_set, load_names
 from kinoclip.text.tokens import tokenize_texts
 
 DIVING = "A person leaps into water."
@@ -27,7 +27,7 @@ def test_packaged_descriptions_are_one_plain_sentence_per_class(name):
         assert text.find(".") == len(text) - 1, text
         assert text.isascii(), text
         assert 8 <= len(text.split()) <= 22, text
-    words = label_set(name, "words")
+    words = load_names(name)
     texts = describe_labels(words, descriptions)
     assert texts == [f"{label},{text}" for label, text in zip(words, descriptions.values(), strict=True)]
 

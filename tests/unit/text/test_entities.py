@@ -20,7 +20,7 @@ from kinoclip.text.entities import (
     save_corpus,
     select,
 )
-from kinoclip.text.labels import label_set, match_key, packaged_text
+from kinoclip.text.labels import load_names, match_key, packaged_text
 from kinoclip.text.wordnet import open_wordnet
 
 BOW = Entity("bow", "a curved stick", "object", "units", ("archery",))
@@ -45,7 +45,7 @@ def test_a_packaged_corpus_has_all_categories_labels_and_body_parts(name):
     corpus = load_corpus(name)
     assert {entity.category for entity in corpus} == set(CATEGORIES)
     counts = Counter(match_key(label) for entity in corpus for label in entity.labels)
-    assert [label for label in label_set(name, "words") if counts[match_key(label)] < 2] == []
+    assert [label for label in load_names(name) if counts[match_key(label)] < 2] == []
     assert set(BODY_PARTS) <= {entity.unit for entity in select(corpus, ["body"])}
     # apart from WordNet, it is built from its units
     assert build_corpus(name, units=packaged_units(name)) == [e for e in corpus if not e.source.startswith("wordnet:")]

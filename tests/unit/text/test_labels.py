@@ -21,8 +21,8 @@ def test_a_packaged_label_set_has_the_classes_of_its_dataset(name, size, first, 
     # capitals first, so that BMX comes before Baking cookies, as in the lists of the papers
     assert labels == sorted(labels) or name in ("ucf101", "kinetics400")
     if name not in ("ucf101", "activitynet200"):
-        assert label_set(name, "words") == labels
-    assert label_set("ucf101", "words")[:2] == ["apply eye makeup", "apply lipstick"]
+        assert load_names(name) == labels
+    assert load_names("ucf101")[:2] == ["apply eye makeup", "apply lipstick"]
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,9 @@ def test_a_class_of_something_something_v2_has_its_official_id(class_id, label):
     assert label_set("ssv2")[class_id] == label
 
 
-def test_an_unknown_label_set_or_style_is_refused():
+def test_an_unknown_label_set_is_refused():
     with pytest.raises(ValueError, match=r"activitynet200, hmdb51, kinetics400, ssv1, ssv2, ucf101.*'imagenet'"):
         label_set("imagenet")
-    with pytest.raises(ValueError, match="must be 'paper' or 'words', got 'upper'"):
-        label_set("ucf101", "upper")
 
 
 @pytest.mark.parametrize(
