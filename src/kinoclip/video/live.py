@@ -85,11 +85,6 @@ class LiveSession(Session):
         self.stream = self._choose_stream()
         self._prepare_decoder(self.stream.codec_context)
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether the source has a known size, so that its end is not a lost connection."""
-        return bool(self.container.size > 0)
-
 
 def open_live(source: LiveTarget) -> LiveSession:
     """Connect to a source.
@@ -218,7 +213,8 @@ class LiveReader:
                     self._session.errors.clear()
                     if self._stopped.is_set():
                         break
-                if not self._is_network or self._session.is_finite:
+                has_size = self._session.container.size > 0  # so that its end is not a lost connection
+                if not self._is_network or has_size:
                     break
                 self._session.close()
                 self._reconnect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -70,17 +69,6 @@ def encode(
     return path
 
 
-def shift_edit_list(path: Path, ticks: int) -> Path:
-    """Let the edit list of an mp4 begin later, which hides the frames before."""
-    content = bytearray(path.read_bytes())
-    place = content.index(b"elst") + 4
-    version, _, count, _, media_time = struct.unpack_from(">B3sIIi", content, place)
-    assert (version, count) == (0, 1)
-    struct.pack_into(">i", content, place + 12, media_time + ticks)
-    path.write_bytes(content)
-    return path
-
-
 @pytest.fixture(scope="session")
 def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Encode a video in a folder of its own: `make_video("name.mp4", range(50), ...)`."""
@@ -120,12 +108,6 @@ def paint() -> Callable[..., np.ndarray]:
 def read_numbers() -> Callable[[Iterable[torch.Tensor]], list[int]]:
     """Read the numbers of frames (3, H, W)."""
     return lambda frames: [read_number(frame) for frame in frames]
-
-
-@pytest.fixture
-def move_edit_list() -> Callable[..., Path]:
-    """Let the edit list of an mp4 begin later, by some ticks."""
-    return shift_edit_list
 
 
 @pytest.fixture(scope="session")
