@@ -26,7 +26,6 @@ _LEXNAMES = """
     noun.time verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact
     verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl
 """
-_PARTS_OF_SPEECH = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
 # Words that name nothing by themselves. Labels contain few of them; the glosses of WordNet contain the rest.
 _STOP_WORDS = """
     a about above across after against all almost along also although always am among an and another any are around
@@ -124,7 +123,10 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
         """NLTK's reader for the files of Princeton and Debian, which lack two of NLTK's files."""
 
         def open(self, file: str) -> Any:
-            return io.StringIO(_list_lexnames()) if file == "lexnames" else super().open(file)
+            if file != "lexnames":
+                return super().open(file)
+            # NLTK does not use the last column, the number of the part of speech
+            return io.StringIO("".join(f"{line:02d}\t{name}\t0\n" for line, name in enumerate(_LEXNAMES.split())))
 
         def map_wn(self, version: str = "wordnet") -> None:
             """Skip the mapping to other versions: it needs index.sense, and only translations use it."""
@@ -189,8 +191,3 @@ def category_of(lexname: str) -> str | None:
         return "scene"
     objects = ("artifact", "food", "plant", "animal", "substance", "person", "communication", "object")
     return "object" if kind == "noun" and subject in objects else None
-
-
-def _list_lexnames() -> str:
-    rows = ((line, name, _PARTS_OF_SPEECH[name.split(".")[0]]) for line, name in enumerate(_LEXNAMES.split()))
-    return "".join(f"{line:02d}\t{name}\t{part}\n" for line, name, part in rows)

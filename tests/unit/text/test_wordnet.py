@@ -103,18 +103,6 @@ def test_without_nltk_the_error_says_what_to_install(monkeypatch, wordnet_folder
         open_wordnet(wordnet_folder)
 
 
-def test_the_lexicographer_files_are_numbered_as_in_wordnet():
-    lines = wordnet._list_lexnames().splitlines()
-    # lexnames(5WN)
-    assert len(lines) == 45
-    assert [lines[i] for i in (0, 8, 29, 44)] == [
-        "00\tadj.all\t3",
-        "08\tnoun.body\t1",
-        "29\tverb.body\t2",
-        "44\tadj.ppl\t3",
-    ]
-
-
 @pytest.mark.parametrize(
     ("lexname", "category"),
     [
