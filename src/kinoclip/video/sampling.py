@@ -282,8 +282,9 @@ def split_kept_frames(num_samples: int, rate: int = 2) -> tuple[list[int], list[
 def sample_cheapest(costs: Sequence[float], num_samples: int) -> list[int]:
     """Return a frame of each of T segments, so that few frames are decoded.
 
-    The frame of each segment that costs the least has to be decoded, and with it all frames since the last key frame. Of what is decoded then, the frame nearest to
-    the middle of each segment is returned. The segments are those of `random_in_segments`. A video of at most T frames repeats frames evenly.
+    The frame of each segment that costs the least has to be decoded, and with it all frames since the last key frame.
+    Of what is decoded then, the frame nearest to the middle of each segment is returned. The segments are those of
+    `random_in_segments`. A video of at most T frames repeats frames evenly.
 
     Args:
         costs: of each frame, see `VideoReader.decoding_costs`; a key frame costs 1.
