@@ -56,6 +56,7 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
 
     def __init__(self, config: ClipRecognizerConfig):
         super().__init__(config)
+        self.temporal_head: nn.Module | None = None  # of methods that have one
         replace_last_layer(self.vision_model)
         replace_activations(self)
         if config.merge_r:
@@ -186,6 +187,10 @@ class ClipRecognizer(VideoRecognizer, CLIPModel):
         frames, shape = pixel_values_videos.flatten(0, 1), pixel_values_videos.shape[:2]
         pooled = self.vision_model(pixel_values=frames, num_frames=shape[1]).pooler_output
         return FrameFeatures(embeds=self.visual_projection(pooled).unflatten(0, shape))
+
+    def contextualize(self, frames: FrameFeatures) -> Tensor:
+        """Return the frames (B, T, D) after the temporal head, if there is one."""
+        return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
 
     def encode_text(
         self,

@@ -165,7 +165,7 @@ class ActionClipModel(ClipRecognizer):
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Pool the frames: (B, D), not unit length."""
-        joined = frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
+        joined = self.contextualize(frames)
         return joined if self.config.temporal_head == "transformer_cls" else joined.mean(1)
 
     def match(self, video: Tensor, text: TextFeatures) -> Tensor:

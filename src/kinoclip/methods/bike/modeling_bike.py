@@ -48,7 +48,6 @@ class BikeModel(ClipRecognizer):
 
     def __init__(self, config: BikeConfig):
         super().__init__(config)
-        self.temporal_head = None
         if config.temporal_head == "transformer":
             self.temporal_head = TemporalTransformer.for_config(config)
         self.post_init()
@@ -59,10 +58,6 @@ class BikeModel(ClipRecognizer):
         config = self.config
         weighs_by_words = config.interaction == "saliency" and config.saliency_query == "words"
         return weighs_by_words or config.recognition_query == "words"
-
-    def contextualize(self, frames: FrameFeatures) -> Tensor:
-        """Return the frames (B, T, D) after the temporal head."""
-        return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
 
     def saliency(self, frames: FrameFeatures, text: TextFeatures) -> Tensor | None:
         """Compute the weight of each frame for each candidate: (B, K, T), or None where frames are averaged."""

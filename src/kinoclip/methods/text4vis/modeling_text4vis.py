@@ -139,7 +139,6 @@ class Text4VisModel(ClipRecognizer):
             self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim)
         elif config.joint_space_time or config.temporal_shift != "none":
             self.vision_model = TemporalVisionModel._from_config(config.vision_config, recognizer=config)
-        self.temporal_head = None
         if config.temporal_head == "transformer":
             self.temporal_head = TemporalTransformer.for_config(config)
         self.post_init()
@@ -186,10 +185,6 @@ class Text4VisModel(ClipRecognizer):
         maps = map_attention(self.vision_model, lambda: self.encode_frames(pixel_values_videos))
         frames = maps.unflatten(1, (-1, pixel_values_videos.shape[1])).transpose(1, 2)
         return frames / frames.sum(-1, keepdim=True)
-
-    def contextualize(self, frames: FrameFeatures) -> Tensor:
-        """Return the frames (B, T, D) after the temporal head."""
-        return frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Average the frames after the temporal head: (B, D), not unit length."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from transformers import CLIPVisionConfig
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
@@ -26,7 +25,6 @@ from kinoclip.methods.xclip.configuration_xclip import XclipConfig
 from kinoclip.modeling.clip_recognizer import ClipRecognizer
 from kinoclip.modeling.layers.temporal_shift import replace_layers
 from kinoclip.modeling.layers.temporal_transformer import TemporalTransformer, frame_blocks_config
-from kinoclip.modeling.layers.text_features import ensemble
 from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
 
 
@@ -62,7 +60,6 @@ class XclipModel(ClipRecognizer):
         super().__init__(config)
         if config.cross_frame == "attention":
             replace_layers(self.vision_model, CrossFrameLayer)
-        self.temporal_head = None
         if config.temporal_head == "transformer":
             shape = frame_blocks_config(
                 hidden_size=config.projection_dim,
@@ -77,12 +74,7 @@ class XclipModel(ClipRecognizer):
 
     def aggregate(self, frames: FrameFeatures, text: TextFeatures) -> Tensor:
         """Integrate the frames: (B, D), not unit length."""
-        joined = frames.embeds if self.temporal_head is None else self.temporal_head(frames.embeds)
-        return joined.mean(1)
-
-    def match(self, video: Tensor, text: TextFeatures) -> Tensor:
-        """Compute the cosine of each video (B, D) and candidate: (B, K)."""
-        return normalize(video, dim=-1) @ ensemble(text.embeds).T
+        return self.contextualize(frames).mean(1)
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
