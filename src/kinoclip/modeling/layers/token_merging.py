@@ -73,31 +73,29 @@ def count_tokens(num_tokens: int, schedule: Sequence[int]) -> int:
     return num_tokens
 
 
-def _clip_number(number: int, num_tokens: int, *, class_token: bool = True) -> int:
+def _clip_number(number: int, num_tokens: int) -> int:
     """Limit the number of merged tokens to half of those that take part; the class token does not."""
-    return max(0, min(number, (num_tokens - class_token) // 2))
+    return max(0, min(number, (num_tokens - 1) // 2))
 
 
 @torch.no_grad()
-def plan_merge(metric: Tensor, number: int, *, class_token: bool = True) -> MergePlan | None:
+def plan_merge(metric: Tensor, number: int) -> MergePlan | None:
     """Plan to merge the `number` most similar tokens, or fewer if there are too few; None if nothing is merged.
 
-    `metric` (N, n, C), the keys of attention averaged over heads, is compared by cosine. A class token, the first one, does not
-    take part.
+    `metric` (N, n, C), the keys of attention averaged over heads, is compared by cosine. The class token, the first one, does
+    not take part.
 
     Source: ToMe section 3, "Bipartite Soft Matching".
     """
-    number = _clip_number(number, metric.shape[1], class_token=class_token)
+    number = _clip_number(number, metric.shape[1])
     if number == 0:
         return None
     metric = normalize(metric.float(), dim=-1)
     scores, nearest = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(-1)
-    if class_token:
-        scores[:, 0] = -torch.inf
+    scores[:, 0] = -torch.inf
     order = _order(scores, descending=True)
     sources, kept = order[:, :number], order[:, number:]
-    if class_token:  # which keeps its place in front
-        kept = kept.gather(1, _order(kept, descending=False))
+    kept = kept.gather(1, _order(kept, descending=False))  # the class token keeps its place in front
     return MergePlan(kept, sources, nearest.gather(1, sources), metric.shape[1] // 2)
 
 
