@@ -92,8 +92,8 @@ def recorded_recipe(source: str | Path) -> dict[str, Any] | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def half_class_splits(num_classes: int, num_splits: int = 10) -> list[tuple[int, ...]]:
-    """Return the random halves of the classes that zero-shot papers evaluate on, as ascending class ids.
+def half_class_splits(num_classes: int) -> list[tuple[int, ...]]:
+    """Return the ten random halves of the classes that zero-shot papers evaluate on, as ascending class ids.
 
     Split s is the first half (rounded down) of the permutation that NumPy's legacy generator draws with seed s.
 
@@ -103,7 +103,7 @@ def half_class_splits(num_classes: int, num_splits: int = 10) -> list[tuple[int,
         raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
     kept = num_classes // 2
     # RandomState, not default_rng: another generator draws other classes.
-    orders = [np.random.RandomState(seed).permutation(num_classes) for seed in range(num_splits)]
+    orders = [np.random.RandomState(seed).permutation(num_classes) for seed in range(10)]
     return [tuple(sorted(int(class_id) for class_id in order[:kept])) for order in orders]
 
 

@@ -107,8 +107,8 @@ def _load_folds(path: Path) -> list[Report]:
     return [Report(**fold) for fold in content["folds"]] if content["summary"] else []
 
 
-def measure(scores: Tensor, targets: Tensor, *, seed: int = 0) -> tuple[dict[str, float], dict[str, Any]]:
-    """Compute the metrics of scores (N, K), and their 95 % intervals; `seed` is that of the bootstrap.
+def measure(scores: Tensor, targets: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
+    """Compute the metrics of scores (N, K), and their 95 % intervals.
 
     They are top1, top5, mean_class_accuracy and map for class ids (N,), and only map for multi-hot targets (N, K).
     Classes without videos are left out of both means.
@@ -124,7 +124,7 @@ def measure(scores: Tensor, targets: Tensor, *, seed: int = 0) -> tuple[dict[str
     metrics["map"] = mean_average_precision(scores, targets, "skip")
     if multi_label:
         intervals["map"] = bootstrap(
-            lambda rows: mean_average_precision(scores[rows], targets[rows], "skip"), len(scores), seed
+            lambda rows: mean_average_precision(scores[rows], targets[rows], "skip"), len(scores)
         )
     return metrics, intervals
 
@@ -141,10 +141,10 @@ def share_interval(share: float, num_videos: int) -> tuple[float, float]:
     return max(center - reach, 0.0), min(center + reach, 1.0)
 
 
-def bootstrap(metric: Callable[[Tensor], float], num_videos: int, seed: int, draws: int = 200) -> tuple[float, float]:
-    """Return the ends of the 95 % interval of a metric over videos drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    values = [metric(torch.from_numpy(rng.integers(0, num_videos, num_videos))) for _ in range(draws)]
+def bootstrap(metric: Callable[[Tensor], float], num_videos: int) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of a metric over 200 draws of videos with replacement."""
+    rng = np.random.default_rng(0)
+    values = [metric(torch.from_numpy(rng.integers(0, num_videos, num_videos))) for _ in range(200)]
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -188,13 +188,13 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values) - reach, fmean(values) + reach
 
 
-def summary_lines(runs: Sequence[Report | Mapping[str, float]], what: str = "folds") -> list[str]:
-    """Return the mean and deviation of each metric over several runs, as lines of text."""
+def summary_lines(folds: Sequence[Report]) -> list[str]:
+    """Return the mean and deviation of each metric over several folds, as lines of text."""
     lines = [
         _line(name, f"{found['mean']:7.2%} +- {found['std']:.2%}", found.get("interval"))
-        for name, found in summarize(runs).items()
+        for name, found in summarize(folds).items()
     ]
-    return [f"mean +- deviation over {len(runs)} {what}", *lines]
+    return [f"mean +- deviation over {len(folds)} folds", *lines]
 
 
 def _fusion_lines(fusion: Mapping[str, Any]) -> list[str]:

@@ -87,7 +87,7 @@ def score_bike_fused(view_scores: Tensor, attribute_scores: Tensor) -> Tensor:
     return fuse_votes({"video": video.log(), "attributes": attribute_scores}, _FUSION_WEIGHTS)
 
 
-def score_text4vis(view_embeds: Tensor, class_embeds: Tensor, scale: float = OFFICIAL_SCALE) -> Tensor:
+def score_text4vis(view_embeds: Tensor, class_embeds: Tensor) -> Tensor:
     """Average the embeddings of views without normalization, then compare with every class.
 
     Embeddings (B, V, D), of which longer ones count more, and (K, D), of any length -> (B, K).
@@ -95,47 +95,46 @@ def score_text4vis(view_embeds: Tensor, class_embeds: Tensor, scale: float = OFF
     Source: official Text4Vis `test.py`, `validate`.
     """
     video = functional.normalize(view_embeds.mean(dim=1), dim=-1)
-    return torch.softmax(scale * video @ functional.normalize(class_embeds, dim=-1).T, dim=-1)
+    return torch.softmax(OFFICIAL_SCALE * video @ functional.normalize(class_embeds, dim=-1).T, dim=-1)
 
 
-def score_frame_vote(frame_embeds: Tensor, class_embeds: Tensor, scale: float = OFFICIAL_SCALE) -> Tensor:
+def score_frame_vote(frame_embeds: Tensor, class_embeds: Tensor) -> Tensor:
     """Average the probabilities of all frames, from their raw image features; no temporal head, no saliency.
 
-    Embeddings (B, T, D), not unit length, and (K, D), of any length -> (B, K); `scale` multiplies their products.
+    Embeddings (B, T, D), not unit length, and (K, D), of any length -> (B, K). Their products are multiplied by 100.
     Frame features of real CLIP models are long, so the probabilities of a frame are close to 0 or 1 and exact ties occur.
 
     Source: official BIKE `test_zeroshot.py`, `compute_accuracy`: the path of the published UCF101, HMDB51 and
     ActivityNet zero-shot numbers.
     """
     products = torch.einsum("btd,kd->btk", frame_embeds, functional.normalize(class_embeds, dim=-1))
-    return torch.softmax(scale * products, dim=-1).mean(dim=1)
+    return torch.softmax(OFFICIAL_SCALE * products, dim=-1).mean(dim=1)
 
 
-def score_actionclip(view_embeds: Tensor, template_embeds: Tensor, scale: float = OFFICIAL_SCALE) -> Tensor:
+def score_actionclip(view_embeds: Tensor, template_embeds: Tensor) -> Tensor:
     """Average the probabilities of all templates and views (the official test has one view).
 
-    Embeddings (B, V, D) and (P, K, D), of any length -> (B, K); `scale` multiplies cosines.
+    Embeddings (B, V, D) and (P, K, D), of any length -> (B, K). Cosines are multiplied by 100.
 
     Source: official ActionCLIP `test.py`, `validate`.
     """
     views, templates = functional.normalize(view_embeds, dim=-1), functional.normalize(template_embeds, dim=-1)
     cosines = torch.einsum("bvd,pkd->bvpk", views, templates)
-    return torch.softmax(scale * cosines, dim=-1).mean(dim=(1, 2))
+    return torch.softmax(OFFICIAL_SCALE * cosines, dim=-1).mean(dim=(1, 2))
 
 
-def fuse_votes(votes: Mapping[str, Tensor], weights: Mapping[str, float], scale: float = 1.0) -> Tensor:
+def fuse_votes(votes: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Compute the weighted sum of the probabilities of several branches: (B, K).
 
     Args:
         votes: (B, K) each, unscaled, named as in `RecognitionOutput.votes`.
         weights: one weight per vote; BIKE uses {"video": 0.7, "attributes": 0.3}.
-        scale: multiplies every vote before its softmax; BIKE uses 1.
 
     Source: BIKE eq. 4; official `utils/utils.py`, `fusion_acc`. The paper does not give the weight.
     """
     if not votes or votes.keys() != weights.keys():
         raise ValueError(f"Each vote needs a weight, got votes for {sorted(votes)} but weights for {sorted(weights)}.")
-    fused = [weights[name] * torch.softmax(scale * vote, dim=-1) for name, vote in votes.items()]
+    fused = [weights[name] * torch.softmax(vote, dim=-1) for name, vote in votes.items()]
     return torch.stack(fused).sum(dim=0)
 
 

@@ -296,9 +296,9 @@ def _collect(module: Any, prefix: str, state: dict[str, Tensor]) -> None:
             _collect(value, f"{prefix}{name}.", state)
 
 
-def strip_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> StateDict:
-    """Remove every occurrence of `prefix` from the names, as the official loaders do."""
-    return {name.replace(prefix, ""): tensor for name, tensor in state.items()}
+def strip_prefix(state: Mapping[str, Tensor]) -> StateDict:
+    """Remove every `module.` from the names, as the official loaders do."""
+    return {name.replace("module.", ""): tensor for name, tensor in state.items()}
 
 
 def rename(name: str, rules: Iterable[tuple[str, str]]) -> str:

@@ -77,12 +77,12 @@ def symmetric_cross_entropy(logits: Tensor, match: Tensor) -> Tensor:
     return (cross_entropy(logits, match) + soft_cross_entropy(logits.T, columns) / share) / 2
 
 
-def dual_softmax(logits: Tensor, temperature: float = 1000.0) -> Tensor:
-    """Multiply logits by B softmax(logits / temperature) over rows: those that stand out in their column rise.
+def dual_softmax(logits: Tensor) -> Tensor:
+    """Multiply logits by B softmax(logits / 1000) over rows: those that stand out in their column rise.
 
     Source: official BIKE `utils/NCELoss.py`, `DualLoss`.
     """
-    return logits * torch.softmax(logits / temperature, dim=0) * logits.shape[0]
+    return logits * torch.softmax(logits / 1000, dim=0) * logits.shape[0]
 
 
 def cross_entropy(logits: Tensor, match: Tensor, label_smoothing: float = 0.0) -> Tensor:

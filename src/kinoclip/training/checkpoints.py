@@ -37,17 +37,14 @@ _MANIFEST = "manifest.json"
 Checkpoint = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 
 
-def save_checkpoint(
-    folder: Path, name: str, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int = 2
-) -> Path:
-    """Write a checkpoint atomically, and remove all but the last ones of its kind.
+def save_checkpoint(folder: Path, name: str, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Path:
+    """Write a checkpoint atomically, and remove all but the last two of its kind.
 
     Args:
         folder: holds the checkpoints of a run.
         name: kind and number, such as "step-12".
         tensors: file name to tensors, for safetensors.
         state: everything else: numbers, texts and tensors; read back with `weights_only`.
-        keep: number of checkpoints of this kind to keep.
     """
     with atomic_folder(folder / name, owns=claimed) as partial:
         for kind, content in tensors.items():
@@ -56,7 +53,7 @@ def save_checkpoint(
             torch.save(state, file)
         manifest = {path.name: describe_file(path) for path in sorted(partial.iterdir())}
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for old in list_checkpoints(folder, name.rpartition("-")[0])[keep:]:
+    for old in list_checkpoints(folder, name.rpartition("-")[0])[2:]:
         remove(old)
     return folder / name
 
