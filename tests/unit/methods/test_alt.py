@@ -7,11 +7,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch.nn.functional import normalize
 
-from kinoclip import AltConfig, AltModel, AltProcessor, Classifier, SllmConfig
+from kinoclip import AltModel, AltProcessor, Classifier, SllmConfig
 from kinoclip.explain.evidence import read_evidence
 from kinoclip.methods.alt.modeling_alt import assign_entities, count_patches
 from kinoclip.modeling.losses import soft_cross_entropy
-from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.outputs import FrameFeatures
 from kinoclip.text.entities import CORPORA, Entity, entity_ids, load_corpus, save_corpus
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
@@ -25,57 +25,21 @@ ENTITIES = [
 
 
 @pytest.fixture
-def build(tiny_fields):
-    """Build ALT on a tower of 16 patches in two layers, two of which merge in each."""
-
-    def make(corpus=6, **fields):
-        torch.manual_seed(0)
-        vision = {**tiny_fields["vision_config"], "image_size": 64}
-        model = AltModel(AltConfig(**{**tiny_fields, "vision_config": vision, "merge_r": 2, **fields})).eval()
-        if corpus and model.config.aligns:
-            embeds = torch.randn(corpus, 32, generator=torch.Generator().manual_seed(1))
-            model.set_corpus([f"entity {i}" for i in range(corpus)], embeds)
-        return model
-
-    return make
+def processor(build_alt, tokenizer):
+    return AltProcessor.for_config(build_alt().config, tokenizer)
 
 
-@pytest.fixture
-def processor(build, tokenizer):
-    return AltProcessor.for_config(build().config, tokenizer)
-
-
-@pytest.fixture
-def pixels():
-    return torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-
-
-@pytest.fixture
-def text():
-    return TextFeatures(embeds=torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(3)))
-
-
-@pytest.fixture
-def run(build, pixels, text):
-    @torch.no_grad()
-    def recognize(model=None, **fields):
-        model = build(**fields) if model is None else model
-        return model(pixels, text_features=text)
-
-    return recognize
-
-
-def test_frames_know_their_regions_and_where_they_are(run):
-    frames = run().frames
+def test_frames_know_their_regions_and_where_they_are(run_alt):
+    frames = run_alt().frames
     assert frames.embeds.shape == (2, 4, 32)
     assert frames.tokens.shape == (2, 4, 17 - 2 * 2 - 1, 32)
     assert frames.regions.shape == (2, 4, 16)
     assert frames.regions.unique().tolist() == list(range(12))
 
 
-def test_each_region_is_aligned_with_the_entity_nearest_to_it(build, run):
-    model = build()
-    frames = run(model).frames
+def test_each_region_is_aligned_with_the_entity_nearest_to_it(build_alt, run_alt):
+    model = build_alt()
+    frames = run_alt(model).frames
     regions = frames.tokens[0, 1]
     model.set_corpus([f"region {i}" for i in range(12)], regions.flip(0))
     entities, scores = model.align(frames)
@@ -84,31 +48,31 @@ def test_each_region_is_aligned_with_the_entity_nearest_to_it(build, run):
     torch.testing.assert_close(scores[0, 1], torch.ones(12), **EXACT)
 
 
-def test_without_regions_the_frame_as_a_whole_is_aligned(build, run):
-    model = build(align_regions=False)
-    frames = run(model).frames
+def test_without_regions_the_frame_as_a_whole_is_aligned(build_alt, run_alt):
+    model = build_alt(align_regions=False)
+    frames = run_alt(model).frames
     assert frames.tokens is None
     model.set_corpus(list("abcd"), frames.embeds[1])
     entities, _ = model.align(frames)
     assert entities[1].tolist() == [[0], [1], [2], [3]]
 
 
-def test_other_entities_work_without_building_the_model_anew(build, run):
-    model = build()
-    before = run(model).logits
+def test_other_entities_work_without_building_the_model_anew(build_alt, run_alt):
+    model = build_alt()
+    before = run_alt(model).logits
     model.set_corpus(["one", "two"], torch.eye(2, 32))
     assert model.corpus.shape == (2, 32)
     assert model.config.corpus == ["one", "two"]
-    assert not torch.allclose(run(model).logits, before)
+    assert not torch.allclose(run_alt(model).logits, before)
 
 
-def test_without_a_corpus_the_model_says_how_to_set_one(build, pixels, text):
+def test_without_a_corpus_the_model_says_how_to_set_one(build_alt, alt_pixels, text):
     with pytest.raises(ValueError, match=r"no corpus to align frames with.*model\.set_corpus"):
-        build(corpus=0)(pixels, text_features=text)
+        build_alt(corpus=0)(alt_pixels, text_features=text)
 
 
-def test_entities_are_encoded_with_their_descriptions(build, processor):
-    model = build().set_corpus(ENTITIES, processor=processor)
+def test_entities_are_encoded_with_their_descriptions(build_alt, processor):
+    model = build_alt().set_corpus(ENTITIES, processor=processor)
     ids = processor.tokenizer("circle: a round thing", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         expected = model.encode_text(ids[None]).embeds[0]
@@ -116,9 +80,9 @@ def test_entities_are_encoded_with_their_descriptions(build, processor):
     assert model.config.corpus == ["circle", "moving", "square"]
 
 
-def test_a_corpus_can_be_a_file(build, processor, tmp_path):
+def test_a_corpus_can_be_a_file(build_alt, processor, tmp_path):
     save_corpus(tmp_path / "corpus.jsonl", ENTITIES)
-    model, expected = build(), build().set_corpus(ENTITIES, processor=processor)
+    model, expected = build_alt(), build_alt().set_corpus(ENTITIES, processor=processor)
     model.set_corpus(tmp_path / "corpus.jsonl", processor=processor)
     assert torch.equal(model.corpus, expected.corpus)
 
@@ -130,8 +94,8 @@ def test_long_descriptions_are_cut_at_the_end(processor):
 
 
 @pytest.mark.parametrize("given", ["processor", "embeds"])
-def test_corpus_categories_choose_a_part_of_the_corpus(build, processor, given):
-    model = build(corpus_categories=["object"], corpus=0)
+def test_corpus_categories_choose_a_part_of_the_corpus(build_alt, processor, given):
+    model = build_alt(corpus_categories=["object"], corpus=0)
     sources = {"processor": processor} if given == "processor" else {"embeds": torch.eye(3, 32)}
     model.set_corpus(ENTITIES, **sources)
     assert model.config.corpus == ["circle", "square"]
@@ -148,20 +112,20 @@ def test_corpus_categories_choose_a_part_of_the_corpus(build, processor, given):
         ({"query_source": "learned"}, {"entities": ENTITIES}, "learned queries and uses no corpus"),
     ],
 )
-def test_a_corpus_that_cannot_be_used_is_refused(build, fields, arguments, message):
+def test_a_corpus_that_cannot_be_used_is_refused(build_alt, fields, arguments, message):
     with pytest.raises(ValueError, match=message):
-        build(corpus=0, **fields).set_corpus(**arguments)
+        build_alt(corpus=0, **fields).set_corpus(**arguments)
 
 
-def test_frame_features_without_regions_are_refused(build, text):
+def test_frame_features_without_regions_are_refused(build_alt, text):
     with pytest.raises(ValueError, match="lack the regions of the frames"):
-        build()(frame_features=FrameFeatures(embeds=torch.ones(1, 2, 32)), text_features=text)
+        build_alt()(frame_features=FrameFeatures(embeds=torch.ones(1, 2, 32)), text_features=text)
 
 
-def test_a_model_without_entities_aligns_nothing(build, run):
-    model = build(query_source="learned")
+def test_a_model_without_entities_aligns_nothing(build_alt, run_alt):
+    model = build_alt(query_source="learned")
     with pytest.raises(ValueError, match="aligns nothing"):
-        model.align(run(model).frames)
+        model.align(run_alt(model).frames)
 
 
 def test_hard_assignment_is_one_hot_with_the_gradient_of_the_soft_one():
@@ -195,13 +159,13 @@ def test_cosines_as_the_paper_prints_them_drown_in_the_noise():
     assert found[1] > 0.99  # e^15 : 2000
 
 
-def test_the_loss_reaches_the_regions_through_the_assignment(build, pixels, text):
-    model = build().train()
-    model(pixels, text_features=text, labels=torch.tensor([0, 2])).loss.backward()
+def test_the_loss_reaches_the_regions_through_the_assignment(build_alt, alt_pixels, text):
+    model = build_alt().train()
+    model(alt_pixels, text_features=text, labels=torch.tensor([0, 2])).loss.backward()
     assert model.region_projection.projection.weight.grad.any()
 
 
-def test_regions_start_in_the_space_of_the_text(clip_folder, run, pixels):
+def test_regions_start_in_the_space_of_the_text(clip_folder, run_alt, alt_pixels):
     own, shared = (
         AltModel.from_clip(clip_folder, merge_r=2, region_projection=kind).eval() for kind in ("separate", "shared")
     )
@@ -212,15 +176,15 @@ def test_regions_start_in_the_space_of_the_text(clip_folder, run, pixels):
     assert own.region_projection.projection.weight is not own.visual_projection.weight
 
 
-def test_at_the_start_neighbors_weigh_as_much_as_the_frame_itself(build):
-    convs = [layer.conv for layer in build().decoder.layers]
+def test_at_the_start_neighbors_weigh_as_much_as_the_frame_itself(build_alt):
+    convs = [layer.conv for layer in build_alt().decoder.layers]
     frames = torch.randn(1, 32, 1000, generator=torch.Generator().manual_seed(4))
 
     assert all(0.7 < (conv(frames) - conv.bias[:, None]).std().item() < 1.4 for conv in convs)
 
 
-def test_regions_count_their_patches_and_the_class_token_counts_once(run):
-    frames = run().frames
+def test_regions_count_their_patches_and_the_class_token_counts_once(run_alt):
+    frames = run_alt().frames
     tokens = torch.cat([frames.embeds[:, :, None], frames.tokens], 2)
     counts = count_patches(tokens, frames.regions)
     assert counts.shape == (2, 4, 13)
@@ -229,9 +193,9 @@ def test_regions_count_their_patches_and_the_class_token_counts_once(run):
     assert (counts >= 1).all()
 
 
-def test_saliency_is_where_the_queries_look(build, run, text):
-    model = build(decoder_conv=False)
-    frames = run(model).frames
+def test_saliency_is_where_the_queries_look(build_alt, run_alt, text):
+    model = build_alt(decoder_conv=False)
+    frames = run_alt(model).frames
     same = FrameFeatures(**{name: t[:, :1].expand_as(t) for name, t in frames.items()})
     torch.testing.assert_close(model.saliency(same, text), torch.full((2, 3, 4), 0.25), **EXACT)
     different = model.saliency(frames, text)
@@ -239,55 +203,55 @@ def test_saliency_is_where_the_queries_look(build, run, text):
     assert torch.equal(different[:, 0], different[:, 2])
 
 
-def test_mixed_labels_are_targets_of_the_cross_entropy(build, pixels, text):
+def test_mixed_labels_are_targets_of_the_cross_entropy(build_alt, alt_pixels, text):
     mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
-    output = build(label_smoothing=0.3)(pixels, text_features=text, labels=mixed)
+    output = build_alt(label_smoothing=0.3)(alt_pixels, text_features=text, labels=mixed)
     torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, mixed))
 
 
-def test_labels_are_smoothed_in_training_only(build, pixels, text):
-    model = build(label_smoothing=0.3, alignment_noise=False).train()
-    output = model(pixels, text_features=text, labels=torch.tensor([0, 2]))
+def test_labels_are_smoothed_in_training_only(build_alt, alt_pixels, text):
+    model = build_alt(label_smoothing=0.3, alignment_noise=False).train()
+    output = model(alt_pixels, text_features=text, labels=torch.tensor([0, 2]))
     smoothed = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])  # 1 - 0.3 + 0.3 / 3
     torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, smoothed))
-    output = model.eval()(pixels, text_features=text, labels=torch.tensor([0, 2]))
+    output = model.eval()(alt_pixels, text_features=text, labels=torch.tensor([0, 2]))
     torch.testing.assert_close(output.loss, soft_cross_entropy(output.logits, torch.eye(3)[[0, 2]]))
 
 
-def test_a_linear_probe_names_its_own_labels_from_a_folder(build, processor, video_path, tmp_path):
+def test_a_linear_probe_names_its_own_labels_from_a_folder(build_alt, processor, video_path, tmp_path):
     names = ["red circle", "blue square"]
-    build(linear_probe=True, id2label=dict(enumerate(names))).save_pretrained(tmp_path)
+    build_alt(linear_probe=True, id2label=dict(enumerate(names))).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     answer = Classifier.load(tmp_path).classify(str(video_path))
     assert {label for label, _ in answer} == set(names)
 
 
-def test_a_linear_probe_refuses_other_candidates(build, pixels, text):
+def test_a_linear_probe_refuses_other_candidates(build_alt, alt_pixels, text):
     with pytest.raises(ValueError, match="candidates of a classifier are its own labels"):
-        build(linear_probe=True)(pixels, text_features=text)
+        build_alt(linear_probe=True)(alt_pixels, text_features=text)
 
 
-def test_another_r_is_refused_where_the_reduction_has_a_weight_for_each_token(build, tmp_path):
-    build().save_pretrained(tmp_path)
+def test_another_r_is_refused_where_the_reduction_has_a_weight_for_each_token(build_alt, tmp_path):
+    build_alt().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"leaves 15 tokens of a frame, but .* weights for 13"):
         AltModel.from_pretrained(tmp_path, merge_r=1)
 
 
-def test_another_r_works_where_tokens_are_averaged(build, run, tmp_path):
-    build(token_reduction="mean").save_pretrained(tmp_path)
+def test_another_r_works_where_tokens_are_averaged(build_alt, run_alt, tmp_path):
+    build_alt(token_reduction="mean").save_pretrained(tmp_path)
     model = AltModel.from_pretrained(tmp_path, merge_r=1).eval()
-    assert run(model).frames.tokens.shape[2] == 14
+    assert run_alt(model).frames.tokens.shape[2] == 14
 
 
-def test_sllm_refuses_regions_and_takes_frames(build):
+def test_sllm_refuses_regions_and_takes_frames(build_alt):
     with pytest.raises(StrictDataclassError, match=r"ALT aligns the regions .* Set align_regions=False"):
-        SllmConfig(recognizer_config=build().config)
-    assert SllmConfig(recognizer_config=build(align_regions=False).config).rate == 2
+        SllmConfig(recognizer_config=build_alt().config)
+    assert SllmConfig(recognizer_config=build_alt(align_regions=False).config).rate == 2
 
 
-def test_an_explanation_names_the_entity_of_each_region_as_align_does(build, run):
-    model = build()
-    output = run(model)
+def test_an_explanation_names_the_entity_of_each_region_as_align_does(build_alt, run_alt):
+    model = build_alt()
+    output = run_alt(model)
     explanation = model.explain(output.frames, output.text)
     entities, scores = model.align(output.frames)
     assert torch.equal(explanation.entities, entities)
@@ -296,20 +260,20 @@ def test_an_explanation_names_the_entity_of_each_region_as_align_does(build, run
     assert explanation.entity_names == [f"entity {i}" for i in range(6)]
 
 
-def test_entities_that_share_a_unit_are_told_apart(build, run):
+def test_entities_that_share_a_unit_are_told_apart(build_alt, run_alt):
     senses = [Entity("bow", text, "object", "units") for text in ("it shoots arrows", "a knot of ribbon")]
-    model = build(corpus=0).set_corpus([*senses, ENTITIES[0]], torch.eye(3, 32))
+    model = build_alt(corpus=0).set_corpus([*senses, ENTITIES[0]], torch.eye(3, 32))
     assert model.config.corpus == ["bow: it shoots arrows", "bow: a knot of ribbon", "circle"]
-    output = run(model)
+    output = run_alt(model)
     evidence = read_evidence(model.explain(output.frames, output.text), ["a", "b", "c"], [0])
     # every region shows one of three entities, and the map numbers them as they are listed
     assert evidence["entity_map"].max() < len(evidence["entities"])
     assert set(evidence["entities"]) <= set(model.config.corpus)
 
 
-def test_the_same_entity_twice_is_refused(build):
+def test_the_same_entity_twice_is_refused(build_alt):
     with pytest.raises(ValueError, match="'one' is given twice"):
-        build().set_corpus(["one", "one"], torch.eye(2, 32))
+        build_alt().set_corpus(["one", "one"], torch.eye(2, 32))
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -318,16 +282,16 @@ def test_packaged_corpora_have_a_name_for_each_entity(corpus):
     assert len(set(entity_ids(entities))) == len(entities)
 
 
-def test_a_checkpoint_keeps_what_its_entities_are(build, tmp_path):
-    build(corpus=0).set_corpus(ENTITIES, torch.eye(3, 32)).save_pretrained(tmp_path)
+def test_a_checkpoint_keeps_what_its_entities_are(build_alt, tmp_path):
+    build_alt(corpus=0).set_corpus(ENTITIES, torch.eye(3, 32)).save_pretrained(tmp_path)
     assert AltModel.from_pretrained(tmp_path).entities == [replace(entity, labels=()) for entity in ENTITIES]
 
 
-def test_a_checkpoint_of_an_earlier_version_tells_entities_of_one_name_apart(build, run, tmp_path):
-    model = build(corpus=3)
+def test_a_checkpoint_of_an_earlier_version_tells_entities_of_one_name_apart(build_alt, run_alt, tmp_path):
+    model = build_alt(corpus=3)
     model.config.corpus = ["bow", "hand", "bow"]
     model.save_pretrained(tmp_path)
     loaded = AltModel.from_pretrained(tmp_path).eval()
-    output = run(loaded)
+    output = run_alt(loaded)
     assert loaded.explain(output.frames, output.text).entity_names == ["bow", "hand", "bow (2)"]
     assert loaded.entities == ["bow", "hand", "bow"]

@@ -9,48 +9,8 @@ from transformers import AutoModel
 
 from kinoclip import AltConfig, AltModel
 from kinoclip.methods.alt.modeling_alt import Attention, DecoderLayer
-from kinoclip.modeling.outputs import TextFeatures
 
 EXACT = {"atol": 1e-6, "rtol": 1e-5}
-
-
-@pytest.fixture
-def configure(tiny_fields):
-    vision = {**tiny_fields["vision_config"], "image_size": 64}
-    return lambda **changes: AltConfig(**{**tiny_fields, "vision_config": vision, "merge_r": 2, **changes})
-
-
-@pytest.fixture
-def build(configure):
-    def make(**changes):
-        torch.manual_seed(0)
-        model = AltModel(configure(**changes)).eval()
-        if model.config.aligns:
-            embeds = torch.randn(6, 32, generator=torch.Generator().manual_seed(1))
-            model.set_corpus(list("abcdef"), embeds)
-        return model
-
-    return make
-
-
-@pytest.fixture
-def pixels():
-    return torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-
-
-@pytest.fixture
-def text():
-    return TextFeatures(embeds=torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(3)))
-
-
-@pytest.fixture
-def run(build, pixels, text):
-    @torch.no_grad()
-    def recognize(model=None, **changes):
-        model = build(**changes) if model is None else model
-        return model(pixels, text_features=text)
-
-    return recognize
 
 
 # what is there: entities to align with, a projection of regions, weights of the tokens
@@ -66,8 +26,8 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("changes", "parts"), PARTS)
-def test_align_and_its_parts_decide_which_modules_there_are(build, changes, parts):
-    names = set(build(**changes).state_dict())
+def test_align_and_its_parts_decide_which_modules_there_are(build_alt, changes, parts):
+    names = set(build_alt(**changes).state_dict())
     found = tuple(
         name in names for name in ("corpus", "region_projection.projection.weight", "token_reduction.weights.weight")
     )
@@ -76,14 +36,14 @@ def test_align_and_its_parts_decide_which_modules_there_are(build, changes, part
 
 
 @pytest.mark.parametrize(("merge_r", "left"), [(0, 17), (2, 13), ([4], 13), ([1, 7], 9), ([2, -1.0], 13)])
-def test_merge_r_decides_how_many_tokens_are_left(build, pixels, merge_r, left):
-    model = build(merge_r=merge_r)
-    assert model.encode_frames(pixels).tokens.shape[2] == left - 1
+def test_merge_r_decides_how_many_tokens_are_left(build_alt, alt_pixels, merge_r, left):
+    model = build_alt(merge_r=merge_r)
+    assert model.encode_frames(alt_pixels).tokens.shape[2] == left - 1
     assert model.token_reduction.weights.in_features == left
 
 
-def test_without_proportional_attention_sizes_do_not_count(run):
-    assert not torch.equal(run().frames.embeds, run(prop_attn=False).frames.embeds)
+def test_without_proportional_attention_sizes_do_not_count(run_alt):
+    assert not torch.equal(run_alt().frames.embeds, run_alt(prop_attn=False).frames.embeds)
 
 
 CLIP = {"vision_model", "visual_projection"}
@@ -99,17 +59,17 @@ TRAINED = [
 
 
 @pytest.mark.parametrize(("changes", "trained"), TRAINED)
-def test_train_encoder_and_linear_probe_decide_what_is_trained(build, changes, trained):
-    model = build(**changes)
+def test_train_encoder_and_linear_probe_decide_what_is_trained(build_alt, changes, trained):
+    model = build_alt(**changes)
     model.freeze()
     assert {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad} == trained
 
 
-def test_adapters_change_nothing_at_first(run, build, tmp_path):
-    plain = build()
+def test_adapters_change_nothing_at_first(run_alt, build_alt, tmp_path):
+    plain = build_alt()
     plain.save_pretrained(tmp_path)
     adapted = AltModel.from_pretrained(tmp_path, train_encoder="STM").eval()
-    assert torch.equal(run(adapted).logits, run(plain).logits)
+    assert torch.equal(run_alt(adapted).logits, run_alt(plain).logits)
 
 
 def _wake(model, name):
@@ -120,104 +80,104 @@ def _wake(model, name):
 
 
 @pytest.mark.parametrize("name", ["spatial", "mlp", "temporal"])
-def test_each_adapter_changes_the_frames(build, run, name):
-    before = run(train_encoder="STM").frames.embeds
-    assert not torch.allclose(run(_wake(build(train_encoder="STM"), name)).frames.embeds, before, atol=1e-3)
+def test_each_adapter_changes_the_frames(build_alt, run_alt, name):
+    before = run_alt(train_encoder="STM").frames.embeds
+    assert not torch.allclose(run_alt(_wake(build_alt(train_encoder="STM"), name)).frames.embeds, before, atol=1e-3)
 
 
-def test_temporal_adapters_alone_let_frames_know_each_other(build, pixels):
-    other = pixels.clone()
+def test_temporal_adapters_alone_let_frames_know_each_other(build_alt, alt_pixels):
+    other = alt_pixels.clone()
     other[:, 3] = 0
     for name, knows in (("spatial", False), ("temporal", True)):
-        model = _wake(build(train_encoder="STM"), name)
+        model = _wake(build_alt(train_encoder="STM"), name)
         with torch.no_grad():
-            first = [model.encode_frames(video).embeds[:, 0] for video in (pixels, other)]
+            first = [model.encode_frames(video).embeds[:, 0] for video in (alt_pixels, other)]
         assert torch.allclose(*first, **EXACT) != knows
 
 
-def test_a_linear_probe_classifies_the_video_by_itself(build, pixels):
-    model = build(linear_probe=True, id2label={0: "a", 1: "b", 2: "c", 3: "d"})
+def test_a_linear_probe_classifies_the_video_by_itself(build_alt, alt_pixels):
+    model = build_alt(linear_probe=True, id2label={0: "a", 1: "b", 2: "c", 3: "d"})
     with torch.no_grad():
-        output = model(pixels)
+        output = model(alt_pixels)
     weight, bias = model.classifier.weight, model.classifier.bias
     torch.testing.assert_close(output.logits, linear(output.video_embeds, weight, bias))
     assert output.logits.shape == (2, 4)
     assert not model.config.reads_text
 
 
-def test_a_linear_probe_starts_from_a_trained_model_and_keeps_its_videos(build, run, pixels, tmp_path):
-    trained = build()
+def test_a_linear_probe_starts_from_a_trained_model_and_keeps_its_videos(build_alt, run_alt, alt_pixels, tmp_path):
+    trained = build_alt()
     trained.save_pretrained(tmp_path)
     probe = AltModel.from_pretrained(tmp_path, linear_probe=True, num_labels=5).train()
     # without noise, though it trains
-    torch.testing.assert_close(probe(pixels).video_embeds, run(trained).video_embeds, **EXACT)
+    torch.testing.assert_close(probe(alt_pixels).video_embeds, run_alt(trained).video_embeds, **EXACT)
     probe.freeze()
-    probe(pixels, labels=torch.tensor([0, 4])).loss.backward()
+    probe(alt_pixels, labels=torch.tensor([0, 4])).loss.backward()
     assert [name for name, p in probe.named_parameters() if p.grad is not None] == [
         "classifier.weight",
         "classifier.bias",
     ]
     probe.save_pretrained(tmp_path / "probe")
     loaded = AutoModel.from_pretrained(tmp_path / "probe").eval()
-    torch.testing.assert_close(loaded(pixels).logits, probe.eval()(pixels).logits, **EXACT)
+    torch.testing.assert_close(loaded(alt_pixels).logits, probe.eval()(alt_pixels).logits, **EXACT)
 
 
-def test_normalize_corpus_brings_entities_to_unit_length(build):
-    torch.testing.assert_close(build().corpus.norm(dim=-1), torch.ones(6))
-    assert (build(normalize_corpus=False).corpus.norm(dim=-1) > 2).all()
+def test_normalize_corpus_brings_entities_to_unit_length(build_alt):
+    torch.testing.assert_close(build_alt().corpus.norm(dim=-1), torch.ones(6))
+    assert (build_alt(normalize_corpus=False).corpus.norm(dim=-1) > 2).all()
 
 
-def test_the_temperature_of_the_alignment_is_tau_over_the_scale(run):
+def test_the_temperature_of_the_alignment_is_tau_over_the_scale(run_alt):
     soft = {"hard_assignment": False}
-    expected = run(**soft, alignment_logit_scale=10.0).logits
-    assert not torch.allclose(run(**soft).logits, expected)
-    torch.testing.assert_close(run(**soft, alignment_logit_scale=20.0, alignment_tau=2.0).logits, expected)
+    expected = run_alt(**soft, alignment_logit_scale=10.0).logits
+    assert not torch.allclose(run_alt(**soft).logits, expected)
+    torch.testing.assert_close(run_alt(**soft, alignment_logit_scale=20.0, alignment_tau=2.0).logits, expected)
 
 
-def test_hard_assignment_is_what_a_low_temperature_leads_to(run):
-    hard, soft = run(), run(hard_assignment=False, alignment_tau=1e-4)
+def test_hard_assignment_is_what_a_low_temperature_leads_to(run_alt):
+    hard, soft = run_alt(), run_alt(hard_assignment=False, alignment_tau=1e-4)
     torch.testing.assert_close(hard.logits, soft.logits, atol=1e-4, rtol=1e-4)
 
 
-def test_alignment_noise_is_drawn_in_training_only(build, pixels, text):
+def test_alignment_noise_is_drawn_in_training_only(build_alt, alt_pixels, text):
     for noise in (True, False):
-        model = build(alignment_noise=noise, alignment_logit_scale=1.0).train()
-        logits = [model(pixels, text_features=text).logits for _ in range(2)]
+        model = build_alt(alignment_noise=noise, alignment_logit_scale=1.0).train()
+        logits = [model(alt_pixels, text_features=text).logits for _ in range(2)]
         assert torch.equal(*logits) != noise
 
 
-def test_a_learned_token_reduction_starts_as_the_mean(build):
+def test_a_learned_token_reduction_starts_as_the_mean(build_alt):
     entities = torch.randn(1, 2, 13, 32)
-    reduction = build().token_reduction
+    reduction = build_alt().token_reduction
     torch.testing.assert_close(reduction._reduce(entities, torch.ones(1, 2, 13)), entities.mean(2), **EXACT)
 
 
-def test_a_weighted_mean_counts_patches(build, pixels):
-    model = build(token_reduction="weighted_mean")
+def test_a_weighted_mean_counts_patches(build_alt, alt_pixels):
+    model = build_alt(token_reduction="weighted_mean")
     entities, sizes = torch.eye(2)[None, None], torch.tensor([[[1.0, 3.0]]])
     assert model.token_reduction._reduce(entities, sizes).tolist() == [[[0.25, 0.75]]]
 
 
-def test_align_mlp_first_transforms_each_token(build):
-    model = build(align_mlp_first=True, token_reduction="mean")
+def test_align_mlp_first_transforms_each_token(build_alt):
+    model = build_alt(align_mlp_first=True, token_reduction="mean")
     entities = torch.randn(1, 2, 5, 32)
     expected = model.token_reduction.mlp(entities).mean(2)
     torch.testing.assert_close(model.token_reduction(entities, torch.ones(1, 2, 5)), expected)
 
 
-def test_ratios_and_kernel_are_the_sizes_of_their_layers(build):
-    model = build(mlp_ratio=2, align_mlp_ratio=3, head_mlp_ratio=5, conv_kernel=5, conv_groups="dense")
+def test_ratios_and_kernel_are_the_sizes_of_their_layers(build_alt):
+    model = build_alt(mlp_ratio=2, align_mlp_ratio=3, head_mlp_ratio=5, conv_kernel=5, conv_groups="dense")
     layer = model.decoder.layers[0]
     assert layer.cross_mlp.fc1.out_features == 64
     assert model.token_reduction.mlp.fc1.out_features == 96
     assert model.head.fc1.out_features == 160
     assert layer.conv.weight.shape == (32, 32, 5)
-    assert build().decoder.layers[0].conv.weight.shape == (32, 1, 3)
+    assert build_alt().decoder.layers[0].conv.weight.shape == (32, 1, 3)
 
 
-def test_decoder_layers_are_four_and_six_on_towers_of_24_layers(configure, tiny_fields):
-    assert configure().decoder_layers == 4
-    assert configure(decoder_layers=2).decoder_layers == 2
+def test_decoder_layers_are_four_and_six_on_towers_of_24_layers(configure_alt, tiny_fields):
+    assert configure_alt().decoder_layers == 4
+    assert configure_alt(decoder_layers=2).decoder_layers == 2
     deep = {**tiny_fields["vision_config"], "num_hidden_layers": 24}
     assert AltConfig(**{**tiny_fields, "vision_config": deep, "merge_r": 0}).decoder_layers == 6
 
@@ -232,14 +192,14 @@ PARTS_OF_A_LAYER = [
 
 
 @pytest.mark.parametrize(("changes", "parts"), PARTS_OF_A_LAYER)
-def test_a_part_of_the_decoder_that_is_off_has_no_weights(build, changes, parts):
+def test_a_part_of_the_decoder_that_is_off_has_no_weights(build_alt, changes, parts):
     always = {"query_norm", "frame_norm", "cross_attn", "cross_mlp"}
-    names = {name.partition(".")[0] for name, _ in build(**changes).decoder.layers[0].named_parameters()}
+    names = {name.partition(".")[0] for name, _ in build_alt(**changes).decoder.layers[0].named_parameters()}
     assert names == always | parts
 
 
-def test_attention_is_that_of_torch(configure):
-    config = configure()
+def test_attention_is_that_of_torch(configure_alt):
+    config = configure_alt()
     torch.manual_seed(0)
     attention, expected = Attention(config), nn.MultiheadAttention(32, 1, batch_first=True)
     expected.in_proj_weight.data = torch.cat(
@@ -255,9 +215,9 @@ def test_attention_is_that_of_torch(configure):
 
 
 @torch.no_grad()
-def test_a_layer_of_the_decoder_is_equation_8(configure):
+def test_a_layer_of_the_decoder_is_equation_8(configure_alt):
     torch.manual_seed(0)
-    layer = DecoderLayer(configure())
+    layer = DecoderLayer(configure_alt())
     queries, frames = torch.randn(2, 4, 32), torch.randn(2, 4, 32)
     padded = nn.functional.pad(frames, (0, 0, 1, 1))
     windows = torch.stack([padded[:, i : i + 4] for i in range(3)], -1)  # (B, T, E, 3)
@@ -269,8 +229,8 @@ def test_a_layer_of_the_decoder_is_equation_8(configure):
     torch.testing.assert_close(layer(queries, frames)[0], layer.cross_mlp(expected), **EXACT)
 
 
-def test_each_block_reads_the_frames_of_the_encoder_and_not_of_the_block_before(build):
-    model, seen = build(), []
+def test_each_block_reads_the_frames_of_the_encoder_and_not_of_the_block_before(build_alt):
+    model, seen = build_alt(), []
     for layer in model.decoder.layers:
         layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
     frames = torch.randn(1, 4, 32)
@@ -279,10 +239,10 @@ def test_each_block_reads_the_frames_of_the_encoder_and_not_of_the_block_before(
     assert all(torch.equal(given, frames) for given in seen)
 
 
-def test_a_position_embedding_tells_the_order_of_frames(build):
+def test_a_position_embedding_tells_the_order_of_frames(build_alt):
     queries, frames = torch.randn(1, 4, 32), torch.randn(1, 4, 32)
     for position, differs in ((False, False), (True, True)):
-        decoder = build(temporal_position_embedding=position, decoder_conv=False).decoder
+        decoder = build_alt(temporal_position_embedding=position, decoder_conv=False).decoder
         with torch.no_grad():
             pooled = [decoder(queries[:, order], frames[:, order]).mean(1) for order in ([0, 1, 2, 3], [3, 1, 0, 2])]
         assert torch.allclose(*pooled, atol=1e-5) != differs
@@ -303,6 +263,6 @@ def test_a_position_embedding_tells_the_order_of_frames(build):
         ({"train_encoder": "all"}, "train_encoder"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(configure, changes, message):
+def test_a_value_that_makes_no_sense_is_refused(configure_alt, changes, message):
     with pytest.raises(StrictDataclassError, match=message):
-        configure(**changes)
+        configure_alt(**changes)

@@ -1,6 +1,6 @@
 """How DSTPR weighs frames by words, votes in two languages, and what it trains."""
 
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
@@ -27,19 +27,8 @@ CHINESE_IDS = torch.tensor([[[1, 7, 2, 0, 0], [1, 8, 9, 2, 0], [1, 5, 6, 7, 2]]]
 
 
 @pytest.fixture
-def build(tiny_fields):
-    def build(**changes: Any) -> DstprModel:
-        if changes.get("chinese_branch"):
-            changes["chinese_text_config"] = CHINESE
-        torch.manual_seed(0)
-        return DstprModel(DstprConfig(**{**tiny_fields, **changes})).eval()
-
-    return build
-
-
-@pytest.fixture
-def pixels() -> Tensor:
-    return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+def build(make):
+    return partial(make, DstprModel, chinese_text_config=CHINESE)
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from kinoclip.modeling.recognizer import fuse_logits
 
 
 @pytest.fixture
-def recognizer(tiny_fields):
-    torch.manual_seed(0)
-    return BikeModel(BikeConfig(**tiny_fields)).eval()
+def recognizer(make):
+    return make(BikeModel)
 
 
 @pytest.fixture
@@ -38,11 +37,6 @@ def wrap(recognizer):
 @pytest.fixture
 def processor_for(tokenizer):
     return lambda config: SllmProcessor.for_config(config, tokenizer)
-
-
-@pytest.fixture
-def pixels():
-    return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize(("restored", "length"), [("all", 13), ("one", 7), ("none", 4)])

@@ -1,5 +1,7 @@
 """TAM: what its fields change, what it refuses, and what a video and a folder of it give."""
 
+from functools import partial
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
@@ -25,17 +27,8 @@ TINY = {
 
 
 @pytest.fixture
-def build():
-    def build(**changes) -> TamModel:
-        torch.manual_seed(0)
-        return TamModel(TamConfig(**{**TINY, **changes})).eval()
-
-    return build
-
-
-@pytest.fixture
-def pixels():
-    return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+def build(make):
+    return partial(make, TamModel, **TINY)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """Official checkpoints of ActionCLIP: what fits, what does not, and what is said of it."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from kinoclip import ActionClipConfig, ActionClipModel, ActionClipProcessor
+from kinoclip import ActionClipModel, ActionClipProcessor
 from kinoclip.hub.converting import convert
 from kinoclip.methods.actionclip import convert_actionclip
 
@@ -36,12 +37,8 @@ TABLE = "frame_position_embeddings.weight"
 
 
 @pytest.fixture
-def build(tiny_fields):
-    def build(**fields):
-        torch.manual_seed(0)
-        return ActionClipModel(ActionClipConfig(**{**tiny_fields, **fields})).eval()
-
-    return build
+def build(make):
+    return partial(make, ActionClipModel)
 
 
 @pytest.fixture

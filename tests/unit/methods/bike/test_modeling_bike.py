@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kinoclip import BikeConfig, BikeModel
+from kinoclip import BikeModel
 from kinoclip.modeling.losses import label_match, symmetric_cross_entropy, symmetric_kl
 
 LABELS = ["red circle moving left", "square", "a blue triangle"]
@@ -16,20 +16,14 @@ EXACT = {"atol": 1e-6, "rtol": 1e-5}
 
 
 @pytest.fixture
-def build(tiny_fields):
+def build(make, tiny_fields):
     def build(**changes: Any) -> BikeModel:
         if changes.get("attributes") == "own":  # CLIP's default tower is a large one
             text = {**tiny_fields["text_config"], "hidden_size": 48, "intermediate_size": 48}
             changes = {"attribute_text_config": text, "attribute_projection_dim": 24, **changes}
-        torch.manual_seed(0)
-        return BikeModel(BikeConfig(**{**tiny_fields, "temporal_head": "none", **changes})).eval()
+        return make(BikeModel, **{"temporal_head": "none", **changes})
 
     return build
-
-
-@pytest.fixture
-def pixels() -> Tensor:
-    return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
