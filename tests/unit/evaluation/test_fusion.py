@@ -19,8 +19,7 @@ SINGLE = PROTOCOLS["single_view"]
 
 @pytest.fixture
 def config(tiny_fields):
-    fields = {name: value for name, value in tiny_fields.items() if name != "temporal_layers"}
-    return DstprConfig(**fields, chinese_branch=True)
+    return DstprConfig(**tiny_fields, chinese_branch=True)
 
 
 def _views(video, chinese):

@@ -82,7 +82,7 @@ def test_strict_bike_is_equations_5_to_8(tiny_fields, features):
 
 
 def test_strict_alt_shares_tokens_by_equation_4(tiny_fields):
-    config = AltConfig(**_alt_fields(tiny_fields), **AltConfig.strict_settings)
+    config = AltConfig(**tiny_fields, merge_r=1, **AltConfig.strict_settings)
     tokens, corpus = torch.randn(2, 5, 32), torch.randn(7, 32)
     torch.manual_seed(3)
     temperature = config.alignment_tau / config.alignment_logit_scale
@@ -96,7 +96,7 @@ def test_strict_alt_shares_tokens_by_equation_4(tiny_fields):
 
 def test_strict_alt_aligns_with_the_corpus_as_it_is_and_answers_by_equation_10(tiny_fields, features):
     torch.manual_seed(0)
-    config = AltConfig(**_alt_fields(tiny_fields), **AltConfig.strict_settings)
+    config = AltConfig(**tiny_fields, merge_r=1, **AltConfig.strict_settings)
     model = AltModel(config).eval()
     corpus = 3 * torch.randn(6, 32)
     model.set_corpus([f"entity {number}" for number in range(6)], corpus)
@@ -109,18 +109,13 @@ def test_strict_alt_aligns_with_the_corpus_as_it_is_and_answers_by_equation_10(t
         expected = output.video_embeds @ normalize(text.embeds[0], dim=-1).T
     torch.testing.assert_close(output.logits, expected)
     names = [name for name, _ in model.decoder.named_parameters()]
-    default = [name for name, _ in AltModel(AltConfig(**_alt_fields(tiny_fields))).decoder.named_parameters()]
+    default = [name for name, _ in AltModel(AltConfig(**tiny_fields, merge_r=1)).decoder.named_parameters()]
     assert len(names) < len(default)  # without the MLPs behind self-attention and convolution
-
-
-def _alt_fields(tiny_fields: dict) -> dict:
-    return {name: value for name, value in tiny_fields.items() if name != "temporal_layers"} | {"merge_r": 1}
 
 
 def test_strict_dstpr_is_equations_6_and_7_of_unit_features(tiny_fields, features):
     frames, text = features
-    fields = {name: value for name, value in tiny_fields.items() if name != "temporal_layers"}
-    model = DstprModel(DstprConfig(**fields, **DstprConfig.strict_settings)).eval()
+    model = DstprModel(DstprConfig(**tiny_fields, **DstprConfig.strict_settings)).eval()
     with torch.no_grad():
         output = model(frame_features=frames, text_features=text)
     unit, words = normalize(frames.embeds, dim=-1), normalize(text.words, dim=-1)

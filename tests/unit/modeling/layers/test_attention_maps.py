@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from kinoclip import AltConfig, AltModel, DstprConfig, DstprModel, Text4VisConfig, Text4VisModel
+from kinoclip import AltModel, DstprModel, Text4VisModel
 from kinoclip.modeling.layers.attention_maps import divide_among_patches, map_attention
 from kinoclip.modeling.layers.token_merging import encode_images, merge_tokens_in
 
@@ -56,34 +56,26 @@ def test_merged_tokens_divide_their_weight_among_their_patches(tower, prop_attn)
     torch.testing.assert_close(found[0], expected / expected.sum(), **CLOSE)
 
 
-def build_dstpr(fields):
-    return DstprModel(DstprConfig(**fields))
-
-
-def build_adapted(fields):
-    return AltModel(AltConfig(**fields, merge_r=0, train_encoder="STM", query_source="learned"))
-
-
-def build_joint(fields):
-    return Text4VisModel(Text4VisConfig(**fields, joint_space_time=True, temporal_head="none"))
-
-
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("build", "call", "pick"),
+    ("model_class", "fields", "call", "pick"),
     [
         # keys: class token and four patches; class, eight global and four interchange prompts, which are left out
-        (build_dstpr, 0, lambda row: row[4 + 2, 1:5]),
+        (DstprModel, {}, 0, lambda row: row[4 + 2, 1:5]),
         # the second of the two calls of a layer is over space, the first over time
-        (build_adapted, 1, lambda row: row[4 + 2, 1:]),
+        (AltModel, {"merge_r": 0, "train_encoder": "STM", "query_source": "learned"}, 1, lambda row: row[4 + 2, 1:]),
         # the frames of a patch are in succession: patch 3 of frame 2 is number 3 * 4 + 2
-        (build_joint, 0, lambda row: row[1, 1:][[2, 6, 10, 14]]),
+        (
+            Text4VisModel,
+            {"joint_space_time": True, "temporal_head": "none"},
+            0,
+            lambda row: row[1, 1:][[2, 6, 10, 14]],
+        ),
     ],
 )
-def test_recognizers_map_the_patches_of_each_frame(tiny_fields, build, call, pick):
+def test_recognizers_map_the_patches_of_each_frame(tiny_fields, model_class, fields, call, pick):
     torch.manual_seed(0)
-    fields = {name: value for name, value in tiny_fields.items() if name != "temporal_layers"}
-    model = build(fields).eval()
+    model = model_class(model_class.config_class(**tiny_fields | fields)).eval()
     model.set_attn_implementation("eager")
     videos = torch.randn(2, 4, 3, 32, 32)
     text = model.encode_text(torch.tensor([[[5, 6, 7]]]))

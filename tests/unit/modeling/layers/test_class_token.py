@@ -4,19 +4,9 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from kinoclip import (
-    ActionClipConfig,
-    ActionClipModel,
-    AltConfig,
-    AltModel,
-    BikeConfig,
-    BikeModel,
-    DstprConfig,
-    DstprModel,
-)
+from kinoclip import ActionClipModel, AltModel, BikeModel, DstprModel
 from kinoclip.modeling.layers.class_token import LastLayer, replace_last_layer
 from kinoclip.modeling.layers.token_merging import MergingLayer, encode_images, merge_tokens_in
-from kinoclip.modeling.recognizer import VideoRecognizer
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-5}  # the same products, in a call of another size
 VISION = CLIPVisionConfig(
@@ -90,23 +80,20 @@ def test_merged_towers_give_the_same_class_token_and_regions(pixels, prop_attn):
 
 
 MODELS = {
-    "bike": lambda fields: BikeModel(BikeConfig(**fields)),
-    "bike, merged": lambda fields: BikeModel(BikeConfig(**fields, merge_r=1)),
-    "actionclip": lambda fields: ActionClipModel(ActionClipConfig(**fields)),
-    "dstpr": lambda fields: DstprModel(DstprConfig(**fields)),
-    "alt": lambda fields: AltModel(AltConfig(**fields, merge_r=1, query_source="learned")),
-    "alt, adapted": lambda fields: AltModel(
-        AltConfig(**fields, merge_r=0, train_encoder="STM", query_source="learned")
-    ),
+    "bike": (BikeModel, {}),
+    "bike, merged": (BikeModel, {"merge_r": 1}),
+    "actionclip": (ActionClipModel, {}),
+    "dstpr": (DstprModel, {}),
+    "alt": (AltModel, {"merge_r": 1, "query_source": "learned"}),
+    "alt, adapted": (AltModel, {"merge_r": 0, "train_encoder": "STM", "query_source": "learned"}),
 }
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", MODELS)
-def test_methods_that_read_the_class_token_compute_no_other(name, tiny_fields):
+@pytest.mark.parametrize(("model_class", "fields"), MODELS.values(), ids=MODELS)
+def test_methods_that_read_the_class_token_compute_no_other(model_class, fields, tiny_fields):
     torch.manual_seed(0)
-    fields = {field: value for field, value in tiny_fields.items() if field != "temporal_layers"}
-    model: VideoRecognizer = MODELS[name](fields).eval()
+    model = model_class(model_class.config_class(**tiny_fields | fields)).eval()
     videos, seen = torch.randn(2, 4, 3, 32, 32), []
     last = model.vision_model.encoder.layers[-1]
     assert isinstance(last, LastLayer | MergingLayer)
