@@ -10,6 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
+
+from kinoclip.modeling.checkpoints import clip_to_transformers, head_to_transformers
 
 from .pack import RECORDINGS, collect, scaled
 
@@ -54,6 +57,24 @@ def load_golden(request: pytest.FixtureRequest) -> Callable[[str], Golden]:
         return _load_shards(shards)
 
     return load
+
+
+def reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Save a model and load it by the Auto class."""
+    model.save_pretrained(folder)
+    loaded, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+    return loaded.eval()
+
+
+def rename_bike(tensors: Tensors, prefix: str) -> Tensors:
+    """Return recorded tensors of BIKE, named `model.*` and `head.*` after `prefix`, under the names that they have here."""
+    recorded = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    clip = {name.removeprefix("model."): t for name, t in recorded.items() if name.startswith("model.")}
+    head = {name.removeprefix("head."): t for name, t in recorded.items() if name.startswith("head.")}
+    renamed = clip_to_transformers(clip) | head_to_transformers(head)
+    assert len(renamed) >= len(recorded) > 0
+    return renamed
 
 
 def _load_shards(shards: list[Path]) -> Golden:

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModel
 
 from kinoclip import ActionClipConfig, ActionClipModel
 from kinoclip.evaluation.scoring import ViewOutputs, score_views
@@ -14,6 +13,8 @@ from kinoclip.methods.actionclip.modeling_actionclip import match_templates
 from kinoclip.modeling.checkpoints import clip_to_transformers
 from kinoclip.modeling.losses import label_match, row_kl, symmetric_kl
 from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+
+from .conftest import reload
 
 # the goldens were made in float32 on one thread; logits are scaled by 100, which scales their rounding too
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
@@ -61,10 +62,7 @@ def golden(load_golden, name):
 def model(golden, tmp_path_factory):
     """The official checkpoint, converted, saved, and loaded again by the Auto class."""
     folder = tmp_path_factory.mktemp("actionclip")
-    convert_actionclip(golden.write(folder), num_frames=4).save_pretrained(folder / "model")
-    loaded, report = AutoModel.from_pretrained(folder / "model", output_loading_info=True)
-    assert not any(report.values())
-    return loaded.eval()
+    return reload(convert_actionclip(golden.write(folder), num_frames=4), folder / "model")
 
 
 def test_the_head_and_the_shift_are_read_off_the_checkpoint(model, name):

@@ -2,29 +2,19 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from kinoclip import BikeConfig, BikeModel
 from kinoclip.methods.bike import convert_bike
-from kinoclip.modeling.checkpoints import clip_to_transformers, head_to_transformers
 
+from .conftest import rename_bike
 from .data_parallel import train_step, train_steps_in_parallel
 
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
 
 
-def _rename(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return recorded tensors, named `model.*` and `head.*` after `prefix`, under the names that they have here."""
-    recorded = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    clip = {name.removeprefix("model."): t for name, t in recorded.items() if name.startswith("model.")}
-    head = {name.removeprefix("head."): t for name, t in recorded.items() if name.startswith("head.")}
-    return clip_to_transformers(clip) | head_to_transformers(head)
-
-
-@pytest.fixture(scope="module", params=[1, 2])
-def official_step(request, load_golden, programs, tmp_path_factory):
-    """The recorded step on one or two processes, and what each of ours computed."""
-    world = request.param
+@pytest.fixture(scope="module")
+def official_step(load_golden, programs, tmp_path_factory):
+    """The recorded step on two processes, and what each of ours computed."""
     golden = load_golden("bike_ddp_loss")
     folder = tmp_path_factory.mktemp("step")
     labels = golden.inputs["labels"]
@@ -35,24 +25,19 @@ def official_step(request, load_golden, programs, tmp_path_factory):
         "candidate_labels": labels,
     }
     model = convert_bike(golden.write(folder)).train()
-    prefix = f"world{world}."
-    official = {name.removeprefix(prefix): t for name, t in golden.outputs.items() if name.startswith(prefix)}
-    if world == 1:
-        model.freeze()
-        return official, [train_step(model, model, inputs)]
-    return official, train_steps_in_parallel({"step": (model, inputs)}, world, folder, programs)["step"]
+    return golden.outputs, train_steps_in_parallel({"step": (model, inputs)}, 2, folder, programs)["step"]
 
 
 def test_loss_and_logits_of_every_process_are_those_of_the_global_batch(official_step):
     official, results = official_step
-    expected = {"loss": official["loss"], "logits": official["logits"]}
+    expected = {name: official[f"world2.{name}"] for name in ("loss", "logits")}
     found = [{name: result[name] for name in expected} for result in results]
     torch.testing.assert_close(found, [expected] * len(found), **EXACT)
 
 
 def test_gradients_on_every_process_are_the_official_ones(official_step):
     official, results = official_step
-    expected = _rename(official, "grad.")
+    expected = rename_bike(official, "world2.grad.")
     found = [{name: result["gradients"][name] for name in expected} for result in results]
     torch.testing.assert_close(found, [expected] * len(found), **EXACT)
 

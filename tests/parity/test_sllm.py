@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from transformers import AutoModel
 
 from kinoclip import SllmModel
 from kinoclip.methods import METHODS
@@ -14,6 +13,8 @@ from kinoclip.methods.sllm.restorers import directions
 from kinoclip.modeling.checkpoints import clip_to_transformers, head_to_transformers
 from kinoclip.modeling.outputs import TextFeatures
 from kinoclip.video.sampling import split_kept_frames
+
+from .conftest import reload
 
 # float32 on one thread; features are near 1, and video embeddings sum up to fifteen of them
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
@@ -34,8 +35,7 @@ def convert(golden, tmp_path_factory):
         clip = folder / "clip_text.pt"
         torch.save(golden.checkpoints["clip_text"]["state_dict"], clip)
         converted = METHODS["sllm"].convert(golden.write(folder), clip, num_frames=golden.config["T"], **fields)
-        converted.save_pretrained(folder / "model")
-        return AutoModel.from_pretrained(folder / "model").eval()
+        return reload(converted, folder / "model")
 
     return build
 

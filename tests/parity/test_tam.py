@@ -5,12 +5,13 @@ import re
 
 import pytest
 import torch
-from transformers import AutoModel
 
 from kinoclip import TamConfig
 from kinoclip.methods.tam import convert_tam
 from kinoclip.methods.tam.convert_tam import _rename
 from kinoclip.methods.tam.modeling_tam import TamBlock, TemporalAggregation
+
+from .conftest import reload
 
 # recorded in float32 on one thread; activations and gradients are of order 1
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
@@ -39,10 +40,7 @@ def model(golden, tmp_path_factory):
     folder, config = tmp_path_factory.mktemp("tam"), golden.config
     pooling = "none" if config["without_t_stride"] else config["pooling_method"]
     fields = {"num_frames": config["T"], "blending": config["blending_method"], "temporal_pooling": pooling}
-    convert_tam(golden.write(folder), **fields).save_pretrained(folder / "model")
-    loaded, report = AutoModel.from_pretrained(folder / "model", output_loading_info=True)
-    assert not any(report.values())
-    return loaded.eval()
+    return reload(convert_tam(golden.write(folder), **fields), folder / "model")
 
 
 def test_features_logits_and_the_first_blended_block_are_the_official_ones(model, golden):

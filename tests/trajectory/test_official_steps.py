@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
+from parity.conftest import rename_bike
 from parity.pack import RECORDINGS
-from parity.test_bike_training import _rename
 from parity.test_sllm import recorded_gradients
 
 from kinoclip import ActionClipConfig, ActionClipModel
@@ -76,7 +76,7 @@ def test_every_rate_is_the_official_one(run):
 
 def test_the_weights_after_the_run_are_the_official_ones_and_the_text_tower_is_as_it_was(run):
     golden, before, after, _, _ = run
-    expected = _rename(golden.outputs, "final.")
+    expected = rename_bike(golden.outputs, "final.")
     # A key's bias moves all scores of a query alike, so its true gradient is zero, and what AdamW scales to full steps
     # is rounding; the attention does not depend on it.
     del expected["temporal_head.encoder.layers.0.self_attn.k_proj.bias"]
@@ -115,7 +115,7 @@ def test_the_loss_of_the_global_batch_is_the_official_one(gathered_step):
 
 def test_the_gradients_of_the_global_batch_are_the_official_ones(gathered_step):
     golden, _, gradients = gathered_step
-    expected = _rename(golden.outputs, "world1.grad.")
+    expected = rename_bike(golden.outputs, "world1.grad.")
     torch.testing.assert_close({n: gradients[n] for n in expected}, expected, atol=1e-5, rtol=1e-5)
 
 
