@@ -51,12 +51,6 @@ def test_leaving_every_class_out_is_an_error():
         mean_average_precision(SCORES, torch.zeros(4, 3), "skip")
 
 
-def test_a_running_average_over_one_batch_is_the_plain_metric():
-    labels = torch.tensor([0, 1, 2, 1])
-    running = running_mean_average_precision(SCORES, labels, batch_size=4)
-    assert running == pytest.approx(mean_average_precision(SCORES, labels))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -2,7 +2,7 @@ import ast
 
 import pytest
 
-from kinoclip.modeling.shim import auto_map, write_shim
+from kinoclip.modeling.shim import write_shim
 
 
 def read_imports(path):
@@ -23,7 +23,3 @@ def test_only_names_are_kept_of_an_existing_file(tmp_path, line):
     path = write_shim(tmp_path, {"BikeConfig"})
     assert read_imports(path) == ("kinoclip", ["BikeConfig"])
     assert "import os" not in path.read_text()
-
-
-def test_the_map_points_every_auto_class_at_the_shim():
-    assert auto_map(AutoModel="BikeModel") == {"AutoModel": "kinoclip_shim.BikeModel"}

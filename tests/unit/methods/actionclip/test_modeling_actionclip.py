@@ -95,11 +95,6 @@ def test_temporal_shift_lets_a_frame_see_its_neighbors(build, moved_by, shift, u
     assert moved_by(model) == [False] * unmoved + [True] * (4 - unmoved)
 
 
-@pytest.mark.parametrize(("freeze_text", "frozen"), [(True, {"text_model", "text_projection"}), (False, set())])
-def test_freeze_text_decides_whether_the_text_tower_is_trained(build, freeze_text, frozen):
-    assert {name.partition(".")[0] for name in build(freeze_text=freeze_text).freeze()} == frozen
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

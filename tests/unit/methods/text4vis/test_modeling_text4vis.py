@@ -177,8 +177,7 @@ def test_a_resnet_is_saved_and_loaded_with_its_statistics(resnet, pixels, tmp_pa
     model.eval().save_pretrained(tmp_path)
     loaded, report = Text4VisModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
-    state = model.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), atol=0, rtol=0)
     with torch.no_grad():
         found, expected = loaded.eval().encode_frames(pixels).embeds, model.encode_frames(pixels).embeds
     # the same weights lie elsewhere in memory, and convolutions may add in another order there
@@ -191,13 +190,6 @@ def test_without_a_head_the_video_is_the_mean_of_its_frames(build, pixels):
         frames = model.encode_frames(pixels)
     assert torch.equal(model.aggregate(frames, None), frames.embeds.mean(1))
     assert model.saliency(frames, None) is None
-
-
-@pytest.mark.parametrize("freeze_text", [True, False])
-def test_freeze_text_keeps_the_classifier(build, freeze_text):
-    model = build(freeze_text=freeze_text)
-    frozen = {name.partition(".")[0] for name in model.freeze()}
-    assert frozen == ({"text_model", "text_projection"} if freeze_text else set())
 
 
 @pytest.mark.parametrize(
