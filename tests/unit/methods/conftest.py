@@ -38,6 +38,43 @@ def moved_by(pixels):
     return moved_by
 
 
+# our names of the weights of a temporal transformer, and the official ones
+TRANSFORMER = (
+    ("position_embedding.", "frame_position_embeddings."),
+    ("encoder.layers.", "transformer.resblocks."),
+)
+
+
+@pytest.fixture
+def split_officially(as_openai):
+    """Split the weights of a model into CLIP and temporal head, with the names of the official code."""
+
+    def split(model, names=TRANSFORMER):
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        own = [name for name in state if name.startswith("temporal_head.")]
+        official = as_openai({name.removeprefix("temporal_head."): state.pop(name) for name in own})
+        head = {}
+        for name, tensor in official.items():
+            for ours, theirs in names:
+                name = name.replace(ours, theirs)
+            head[name] = tensor
+        return as_openai(state), head
+
+    return split
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an official checkpoint of CLIP and temporal head, or of CLIP alone."""
+
+    def write(clip, head=None, name="official.pt"):
+        parts = {"model_state_dict": clip, **({} if head is None else {"fusion_model_state_dict": head})}
+        torch.save({"epoch": 3, **parts, "optimizer_state_dict": {}}, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
 @pytest.fixture
 def configure_alt(tiny_fields):
     """Build the config of ALT on a tower of 16 patches in two layers, two of which merge in each."""

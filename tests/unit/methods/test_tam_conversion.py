@@ -57,8 +57,7 @@ def write(tmp_path):
 def test_a_checkpoint_is_converted_bit_for_bit_and_its_sizes_are_read_off(build, write, fields, prefix):
     model = build(**fields)
     converted = convert_tam(write({prefix + name: tensor for name, tensor in _official(model).items()}))
-    assert converted.state_dict().keys() == model.state_dict().keys()
-    assert all(torch.equal(converted.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
     named = {name: getattr(converted.config, name) for name in ("depth", "blending_frames", "dense_blending")}
     assert named == {name: getattr(model.config, name) for name in named} | (
         {"depth": 50} if "block" in fields else {}

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
+from unit.methods.conftest import TRANSFORMER
 
 from kinoclip import ActionClipModel, ActionClipProcessor
 from kinoclip.hub.converting import convert
@@ -13,10 +14,7 @@ from kinoclip.methods.actionclip import convert_actionclip
 
 # our names of a head's weights, and the official ones
 OFFICIAL = {
-    "transformer": (
-        ("position_embedding.", "frame_position_embeddings."),
-        ("encoder.layers.", "transformer.resblocks."),
-    ),
+    "transformer": TRANSFORMER,
     "transformer_cls": (
         ("class_embedding", "transformer.cls_token"),
         ("position_embedding.weight", "transformer.pos_embed"),
@@ -42,20 +40,13 @@ def build(make):
 
 
 @pytest.fixture
-def parts(as_openai):
+def parts(split_officially):
     """The function that gives CLIP and head of a model in the official layout."""
 
     def parts(model):
-        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        head = {
-            name.removeprefix("temporal_head."): t for name, t in state.items() if name.startswith("temporal_head.")
-        }
-        clip = as_openai({name: t for name, t in state.items() if not name.startswith("temporal_head.")})
-        official = {}
-        for name, tensor in as_openai(head).items():
-            for ours, theirs in OFFICIAL[model.config.temporal_head]:
-                name = name.replace(ours, theirs)
-            official[f"module.{name}"] = tensor[None] if name.endswith(("cls_token", "pos_embed")) else tensor
+        clip, head = split_officially(model, OFFICIAL[model.config.temporal_head])
+        batched = ("cls_token", "pos_embed")
+        official = {f"module.{name}": t[None] if name.endswith(batched) else t for name, t in head.items()}
         if model.config.temporal_head not in ("mean", "transformer"):  # made for every head, read by one
             official[f"module.{TABLE}"] = torch.ones(77, 32)
         return clip, official
@@ -63,23 +54,12 @@ def parts(as_openai):
     return parts
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(clip, head):
-        path = tmp_path / "last_model.pt"
-        torch.save({"epoch": 3, "model_state_dict": clip, "fusion_model_state_dict": head}, path)
-        return path
-
-    return write
-
-
 @pytest.mark.parametrize("head", OFFICIAL)
 def test_the_head_is_read_off_the_checkpoint_and_every_weight_arrives_bit_for_bit(build, parts, write, head):
     model = build(temporal_head=head)
     converted = convert_actionclip(write(*parts(model)))
     assert converted.config.temporal_head == head
-    assert converted.state_dict().keys() == model.state_dict().keys()
-    assert all(torch.equal(converted.state_dict()[name], t) for name, t in model.state_dict().items())
+    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
 
 
 def test_the_number_of_frames_of_a_class_token_transformer_is_read_off_its_positions(build, parts, write):
@@ -94,7 +74,7 @@ def test_layers_in_a_wrapper_are_those_of_a_shifted_tower(build, parts, write):
     assert wrapped.keys() != clip.keys()
     converted = convert_actionclip(write(wrapped, head))
     assert converted.config.temporal_shift == "tsm"
-    assert all(torch.equal(converted.state_dict()[name], t) for name, t in model.state_dict().items())
+    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +87,7 @@ def test_layers_in_a_wrapper_are_those_of_a_shifted_tower(build, parts, write):
 def test_a_checkpoint_that_does_not_fit_one_to_one_is_refused_by_name(build, parts, write, change, message):
     clip, head = parts(build())
     change(clip, head)
-    with pytest.raises(ValueError, match=rf"last_model\.pt do not fit ActionClipModel: {message}"):
+    with pytest.raises(ValueError, match=rf"official\.pt do not fit ActionClipModel: {message}"):
         convert_actionclip(write(clip, head))
 
 
