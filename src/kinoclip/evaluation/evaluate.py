@@ -31,8 +31,6 @@ from kinoclip.text.labels import as_labels, match_key
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# from inputs of `forward` made of the videos, (B * V, ...) or features, or nothing, and rows of the data set to an output
-Step = Callable[[dict[str, Any], list[int]], RecognitionOutput]
 Row = tuple[int, dict[str, Tensor]]
 
 
@@ -115,7 +113,7 @@ def evaluate(
             dataset,
             rules,
             text,
-            step=None if attributes is None else _attributes_step(model, processor, dataset, text, attributes),
+            attribute_ids=None if attributes is None else _encode_attributes(processor, dataset, attributes),
             accelerator=accelerator,
             batch_size=batch_size,
             num_workers=num_workers,
@@ -180,7 +178,7 @@ def collect_views(
     protocol: Protocol,
     text: TextFeatures,
     *,
-    step: Step | None = None,
+    attribute_ids: Tensor | None = None,
     accelerator: Accelerator | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
@@ -189,7 +187,8 @@ def collect_views(
 ) -> Collected:
     """Run a model on all views of all videos; videos are not read if only the attributes branch is scored.
 
-    See `evaluate` for the arguments. `step` is called instead of `forward`. No readable video is a `ValueError`.
+    See `evaluate` for the arguments. `attribute_ids` (N, L) are the tokens of the attributes of each video. No readable video is
+    a `ValueError`.
     """
     process, processes = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     names = READS[protocol.scoring]
@@ -199,14 +198,13 @@ def collect_views(
         samples = ReadableSamples(videos if replace_samples is None else replace_samples(videos))
     own = Subset(samples, range(process, len(samples), processes))
     loader = DataLoader(own, batch_size, num_workers=num_workers, collate_fn=collate_readable)
-    run = step or (lambda inputs, _: model(**inputs, text_features=text))
     rows: list[Row] = []
     failures: dict[int, str] = {}
     branches: tuple[str, ...] = ()
     for batch in loader:
         failures |= dict(batch["failed"])
         if "index" in batch:
-            found, branches = _run_batch(model, batch, run, names)
+            found, branches = _run_batch(model, batch, text, attribute_ids, names)
             rows += found
         if report is not None:
             report(len(batch["failed"]) + len(batch.get("index", ())))
@@ -231,7 +229,11 @@ def collect_views(
 
 @torch.inference_mode()
 def _run_batch(
-    model: VideoRecognizer, batch: dict[str, Any], run: Step, names: tuple[str, ...]
+    model: VideoRecognizer,
+    batch: dict[str, Any],
+    text: TextFeatures,
+    attribute_ids: Tensor | None,
+    names: tuple[str, ...],
 ) -> tuple[list[Row], tuple[str, ...]]:
     """Return the outputs of each video of a batch, and the names of the branches if there are several."""
     videos = len(batch["index"])
@@ -239,9 +241,13 @@ def _run_batch(
     if "pixel_values_videos" in inputs:
         inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(model.dtype)
     if "frames" in batch:
-        frames = {name: tensor.to(model.device) for name, tensor in batch["frames"].items()}
-        inputs["frame_features"] = FrameFeatures(**frames)
-    output = run(inputs, batch["index"].tolist())
+        features = {name: tensor.to(model.device) for name, tensor in batch["frames"].items()}
+        inputs["frame_features"] = FrameFeatures(**features)
+    if attribute_ids is not None:  # the same for all views of a video
+        frames = inputs["frame_features"][0] if "frames" in batch else inputs.get("pixel_values_videos", batch["index"])
+        ids = attribute_ids[batch["index"]].repeat_interleave(len(frames) // videos, 0)
+        inputs["attribute_input_ids"] = ids.to(model.device)
+    output: RecognitionOutput = model(**inputs, text_features=text)
     encoded, embeds = output.frames, output.video_embeds
     if embeds is not None and embeds.ndim == 3 and encoded:  # the pooling depends on the candidate
         embeds = encoded.embeds.mean(1)
@@ -283,26 +289,16 @@ def _check_attributes(model: VideoRecognizer, rules: Protocol, name: str, is_giv
         raise ValueError("The model has no attributes branch. Leave attributes out.")
 
 
-def _attributes_step(
-    model: VideoRecognizer, processor: Any, dataset: Any, text: TextFeatures, attributes: Mapping[str, Sequence[str]]
-) -> Step:
-    """Return a step that adds the attributes of each video to all its views."""
+def _encode_attributes(processor: Any, dataset: Any, attributes: Mapping[str, Sequence[str]]) -> Tensor:
+    """Tokenize the attributes of each video: (N, L)."""
     names = _video_names(dataset)
     missing = [name for name in names if name not in attributes]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(names)} videos have no attributes, first {missing[0]}. Find them first."
         )
-
-    def step(inputs: dict[str, Any], rows: list[int]) -> RecognitionOutput:
-        ids = processor.encode_attributes([attributes[names[row]] for row in rows]).to(model.device)
-        if inputs:
-            frames = inputs["frame_features"][0] if "frame_features" in inputs else inputs["pixel_values_videos"]
-            ids = ids.repeat_interleave(len(frames) // len(rows), 0)
-        output: RecognitionOutput = model(**inputs, text_features=text, attribute_input_ids=ids)
-        return output
-
-    return step
+    ids: Tensor = processor.encode_attributes([attributes[name] for name in names])
+    return ids
 
 
 @torch.inference_mode()
