@@ -244,7 +244,9 @@ def _run_batch(
         features = {name: tensor.to(model.device) for name, tensor in batch["frames"].items()}
         inputs["frame_features"] = FrameFeatures(**features)
     if attribute_ids is not None:  # the same for all views of a video
-        frames = inputs["frame_features"][0] if "frames" in batch else inputs.get("pixel_values_videos", batch["index"])
+        frames = (
+            inputs["frame_features"][0] if "frames" in batch else inputs.get("pixel_values_videos", batch["index"])
+        )
         ids = attribute_ids[batch["index"]].repeat_interleave(len(frames) // videos, 0)
         inputs["attribute_input_ids"] = ids.to(model.device)
     output: RecognitionOutput = model(**inputs, text_features=text)

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from kinoclip import DstprConfig, DstprModel, DstprProcessor
 from kinoclip.modeling.losses import label_match, symmetric_cross_entropy, symmetric_kl
-from kinoclip.modeling.outputs import FrameFeatures, TextFeatures
+from kinoclip.modeling.outputs import FrameFeatures, RecognitionOutput, TextFeatures
 
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
 LABELS = ["red circle moving left", "square", "a blue triangle"]
@@ -29,6 +29,12 @@ CHINESE_IDS = torch.tensor([[[1, 7, 2, 0, 0], [1, 8, 9, 2, 0], [1, 5, 6, 7, 2]]]
 @pytest.fixture
 def build(make):
     return partial(make, DstprModel, chinese_text_config=CHINESE)
+
+
+@torch.no_grad()
+def _answer(model: DstprModel, features: tuple[FrameFeatures, TextFeatures], **inputs: Tensor) -> RecognitionOutput:
+    frames, text = features
+    return model(frame_features=frames, text_features=text, **inputs)
 
 
 @pytest.fixture
@@ -89,9 +95,7 @@ def test_the_words_of_the_label_must_be_marked(build, pixels, candidates):
 
 
 def test_the_temperature_divides_weights_and_answer(build, features):
-    frames, text = features
-    with torch.no_grad():
-        sharp, soft = (build(temperature=t)(frame_features=frames, text_features=text) for t in (0.01, 1.0))
+    sharp, soft = (_answer(build(temperature=t), features) for t in (0.01, 1.0))
     assert torch.equal(soft.logits, soft.votes["video"])
     torch.testing.assert_close(sharp.logits, 100 * sharp.votes["video"])
     assert not torch.allclose(sharp.video_embeds, soft.video_embeds, atol=0.1)
@@ -99,8 +103,7 @@ def test_the_temperature_divides_weights_and_answer(build, features):
 
 def test_the_chinese_vote_scores_what_the_english_words_weighed(build, bilingual):
     frames, text = bilingual
-    with torch.no_grad():
-        output = build(chinese_branch=True)(frame_features=frames, text_features=text)
+    output = _answer(build(chinese_branch=True), bilingual)
     names = normalize(text.branches["chinese"][0], dim=-1)
     expected = torch.einsum("bkd,kd->bk", _pool_by_hand(frames.embeds, text.words), names)
     torch.testing.assert_close(output.votes["chinese"], expected, **EXACT)
@@ -109,8 +112,7 @@ def test_the_chinese_vote_scores_what_the_english_words_weighed(build, bilingual
 def test_chinese_words_can_weigh_the_frames_for_the_chinese_vote(build, bilingual):
     frames, text = bilingual
     text.branches["chinese_words"][3:, 1] = 0  # the second text has three words
-    with torch.no_grad():
-        output = build(chinese_branch=True, chinese_word_weights=True)(frame_features=frames, text_features=text)
+    output = _answer(build(chinese_branch=True, chinese_word_weights=True), bilingual)
     names, words = normalize(text.branches["chinese"][0], dim=-1), text.branches["chinese_words"].transpose(0, 1)
     rows = [_pool_by_hand(frames.embeds, words[k : k + 1, : 3 if k == 1 else 5]) for k in range(3)]
     torch.testing.assert_close(output.votes["chinese"], torch.einsum("bkd,kd->bk", torch.cat(rows, 1), names), **EXACT)
@@ -122,11 +124,10 @@ def test_padding_of_chinese_words_does_not_count_in_half_precision_either(build,
     frames, text = bilingual
     text.branches["chinese_words"][3:, 1] = 0
     model = build(chinese_branch=True, chinese_word_weights=True)
-    with torch.no_grad():
-        expected = model(frame_features=frames, text_features=text).votes["chinese"]
-        branches = {name: tensor.half() for name, tensor in text.branches.items()}
-        half = TextFeatures(embeds=text.embeds.half(), words=text.words.half(), branches=branches)
-        found = model.half()(frame_features=FrameFeatures(embeds=frames.embeds.half()), text_features=half)
+    expected = _answer(model, bilingual).votes["chinese"]
+    branches = {name: tensor.half() for name, tensor in text.branches.items()}
+    half = TextFeatures(embeds=text.embeds.half(), words=text.words.half(), branches=branches)
+    found = _answer(model.half(), (FrameFeatures(embeds=frames.embeds.half()), half))
     # half precision has 11 bits: cosines over 0.01 are off by up to 0.05, and the weights by as much of themselves
     torch.testing.assert_close(found.votes["chinese"].float(), expected, atol=0.02, rtol=0)
 
@@ -142,9 +143,7 @@ def test_chinese_words_are_encoded_with_their_names_and_a_mask(build, candidates
 
 
 def test_the_answer_is_the_weighed_mean_of_both_scores(build, bilingual):
-    frames, text = bilingual
-    with torch.no_grad():
-        output = build(chinese_branch=True, fusion_weight=0.3)(frame_features=frames, text_features=text)
+    output = _answer(build(chinese_branch=True, fusion_weight=0.3), bilingual)
     torch.testing.assert_close(output.logits, 30 * output.votes["video"] + 70 * output.votes["chinese"], **EXACT)
 
 
@@ -164,14 +163,11 @@ def _loss_by_hand(scores: Tensor, labels: list[int]) -> Tensor:
 
 
 def test_the_loss_is_the_sum_over_languages_of_the_symmetric_one_with_several_matches(build, bilingual):
-    frames, text = bilingual
+    frames, _ = bilingual
     frames.embeds = torch.cat([frames.embeds, frames.embeds.flip(1)])[:3]
     labels = [4, 0, 4]
-    with torch.no_grad():
-        ids = torch.tensor(labels)
-        output = build(chinese_branch=True)(
-            frame_features=frames, text_features=text, labels=ids, candidate_labels=ids
-        )
+    ids = torch.tensor(labels)
+    output = _answer(build(chinese_branch=True), bilingual, labels=ids, candidate_labels=ids)
     expected = {name: _loss_by_hand(vote.T, labels) for name, vote in output.votes.items()}
     torch.testing.assert_close(output.losses, expected, atol=1e-4, rtol=1e-5)  # logits are up to 100
     torch.testing.assert_close(output.loss, expected["video"] + expected["chinese"], atol=1e-4, rtol=1e-5)
@@ -179,10 +175,8 @@ def test_the_loss_is_the_sum_over_languages_of_the_symmetric_one_with_several_ma
 
 @pytest.mark.parametrize(("targets", "loss"), [("uniform", symmetric_cross_entropy), ("softmax", symmetric_kl)])
 def test_targets_can_be_those_of_bikes_code(build, features, targets, loss):
-    frames, text = features
     labels = torch.tensor([0, 2])
-    with torch.no_grad():
-        output = build(loss_targets=targets)(frame_features=frames, text_features=text, labels=labels)
+    output = _answer(build(loss_targets=targets), features, labels=labels)
     torch.testing.assert_close(output.loss, loss(output.logits, label_match(labels, torch.arange(3))))
 
 
@@ -288,12 +282,10 @@ def test_a_saved_preset_loads_as_it_was(tiny_fields, tmp_path):
 
 
 def test_frames_are_weighed_by_english_words_where_there_is_no_chinese_name(build, bilingual):
-    frames, text = bilingual
+    _, text = bilingual
     text.branches["chinese"][:, 1] = 0
     text.branches["chinese_words"][:, 1] = 0
-    model = build(chinese_branch=True, chinese_word_weights=True)
-    with torch.no_grad():
-        output = model(frame_features=frames, text_features=text)
+    output = _answer(build(chinese_branch=True, chinese_word_weights=True), bilingual)
     english, chinese = output.votes["video"], output.votes["chinese"]
     level = (chinese - english)[:, [0, 2]].mean(1)
     torch.testing.assert_close(chinese[:, 1], english[:, 1] + level, **EXACT)

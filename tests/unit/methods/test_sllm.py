@@ -107,15 +107,6 @@ def test_the_targets_give_a_gradient_only_when_asked(wrap, stop_gradient, reache
     assert (others.grad is not None) == reached
 
 
-def test_a_frozen_teacher_is_saved_and_never_trained(wrap, training, tmp_path):
-    model = wrap(teacher="frozen")
-    frozen = model.freeze()
-    assert any(name.startswith("teacher.") for name in frozen)
-    model.save_pretrained(tmp_path)
-    loaded = SllmModel.from_pretrained(tmp_path)
-    assert torch.equal(loaded.teacher.logit_scale, model.teacher.logit_scale)
-
-
 def test_equal_features_have_no_restoration_loss():
     features = torch.randn(5, 8)
     assert restoration_kl(features, features).item() == pytest.approx(0, abs=1e-6)

@@ -76,10 +76,27 @@ def test_batches_are_grouped_by_update_and_list_unreadable_videos(broken, proces
     assert "clip-2.mp4" in failed[0][1]
 
 
+@pytest.fixture
+def encoded(monkeypatch) -> list[dict]:
+    """The inputs of each video that is encoded for features that are stored."""
+    seen, encode = [], VideoRecognizer.encode_fixed
+    monkeypatch.setattr(
+        VideoRecognizer, "encode_fixed", lambda model, **videos: seen.append(videos) or encode(model, **videos)
+    )
+    return seen
+
+
+def _store(recipe, dataset, folder) -> FeatureSamples:
+    """Store the features of a recipe's model."""
+    model, processor = build_model(recipe, ["a"])
+    freeze_parameters(model, recipe.training)
+    return FeatureSamples.filled(VideoSamples(dataset, processor.video_processor), folder, model)
+
+
 FROZEN = {"training.freeze": "towers", "training.cache_features": True}
 
 
-def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(shapes, recipe, tmp_path, monkeypatch):
+def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(shapes, recipe, tmp_path, encoded):
     cached, store = recipe.with_settings(FROZEN), tmp_path / "store"
     plain = train(recipe.with_settings({"training.freeze": "towers"}), shapes, tmp_path / "pixels")
     stored = train(cached, shapes, tmp_path / "features", features=store)
@@ -87,10 +104,7 @@ def test_stored_features_train_like_pixels_and_are_computed_once_per_setting(sha
     assert len(list(store.iterdir())) == 12
     train(cached.with_settings({"model.num_frames": 2}), shapes, tmp_path / "two", features=store)
     assert len(list(store.iterdir())) == 24
-    encoded, encode = [], VideoRecognizer.encode_fixed
-    monkeypatch.setattr(
-        VideoRecognizer, "encode_fixed", lambda model, **videos: encoded.append(1) or encode(model, **videos)
-    )
+    encoded.clear()
     assert train(cached, shapes, tmp_path / "again", features=store).history == stored.history
     assert len(encoded) == 1  # by which the stored features are found
 
@@ -140,10 +154,7 @@ def test_models_of_the_same_weights_and_other_settings_share_no_features(shapes,
     counts = []
     for merged in (0, 4):
         recipe = load_recipe("benchmark/alt-r0").with_settings({**FROZEN, **settings, "model.merge_r": merged})
-        model, own = build_model(recipe, ["a"])
-        freeze_parameters(model, recipe.training)
-        stored = FeatureSamples.filled(VideoSamples(shapes.select([0]), own.video_processor), tmp_path, model)
-        counts.append(stored[0]["frames"]["tokens"].shape[2])
+        counts.append(_store(recipe, shapes.select([0]), tmp_path)[0]["frames"]["tokens"].shape[2])
     assert counts[1] < counts[0] == 36
 
 
@@ -152,27 +163,15 @@ def test_stored_features_are_read_once_while_they_fit_into_memory(shapes, tmp_pa
     read, load = [], FeatureStore.load
     monkeypatch.setattr(FeatureStore, "load", lambda store, key: read.append(key) or load(store, key))
     monkeypatch.setattr("kinoclip.training.batches._KEPT_BYTES", kept)
-    recipe = load_recipe("kinofigures/bike")
-    model, own = build_model(recipe, ["a"])
-    freeze_parameters(model, recipe.training)
-    stored = FeatureSamples.filled(VideoSamples(shapes.select(range(3)), own.video_processor), tmp_path, model)
+    stored = _store(load_recipe("kinofigures/bike"), shapes.select(range(3)), tmp_path)
     first, second = ([stored[number]["frames"]["embeds"] for number in range(3)] for _ in range(2))
     torch.testing.assert_close(first, second, atol=0, rtol=0)
     assert len(read) == reads
 
 
-def test_models_that_differ_behind_the_encoder_share_features(shapes, tmp_path, monkeypatch):
-    encoded, encode = [], VideoRecognizer.encode_fixed
-    monkeypatch.setattr(
-        VideoRecognizer,
-        "encode_fixed",
-        lambda model, **videos: encoded.append(1) or encode(model, **videos),
-    )
+def test_models_that_differ_behind_the_encoder_share_features(shapes, tmp_path, encoded):
     for row in ("bike", "bike-transformer"):
-        recipe = load_recipe(f"kinofigures/{row}")
-        model, own = build_model(recipe, ["a"])
-        freeze_parameters(model, recipe.training)
-        FeatureSamples.filled(VideoSamples(shapes.select(range(3)), own.video_processor), tmp_path, model)
+        _store(load_recipe(f"kinofigures/{row}"), shapes.select(range(3)), tmp_path)
     assert len(encoded) == 3 + 1
     assert len(list(tmp_path.iterdir())) == 3
 

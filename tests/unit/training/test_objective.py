@@ -12,11 +12,13 @@ from kinoclip.training.settings import DataSettings
 LABELS = ["red circle", "blue square", "green star"]
 
 
-def _objective(name, **settings):
-    recipe = load_recipe(name).with_settings({key.replace("__", "."): value for key, value in settings.items()})
+def _objective(recipe, settings=None):
+    """Return the objective of a recipe or of a row of this package, with its model and its processor."""
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = recipe.with_settings(settings or {})
     model, processor = build_model(recipe, LABELS)
     freeze_parameters(model, recipe.training)
-    return model, Objective(model, processor, recipe, LABELS)
+    return Objective(model, processor, recipe, LABELS), model, processor
 
 
 def _batch(labels):
@@ -28,7 +30,7 @@ def _batch(labels):
 
 
 def test_frozen_captions_are_rows_of_texts_that_are_encoded_once():
-    _, objective = _objective("kinoshapes/bike")
+    objective, *_ = _objective("kinoshapes/bike")
     inputs = objective.inputs(_batch([2, 2]))
     assert inputs["candidate_labels"].tolist() == [2, 2]
     assert torch.equal(inputs["text_features"].embeds, objective.text.embeds[:, [2, 2]])
@@ -37,7 +39,7 @@ def test_frozen_captions_are_rows_of_texts_that_are_encoded_once():
 
 
 def test_trained_captions_are_encoded_in_each_step():
-    _, objective = _objective("kinoshapes/bike", model__freeze_text=False)
+    objective, *_ = _objective("kinoshapes/bike", {"model.freeze_text": False})
     inputs = objective.inputs(_batch([2, 0]))
     assert objective.text is None
     assert torch.equal(inputs["input_ids"], objective.encoded["input_ids"][:, [2, 0]])
@@ -51,10 +53,7 @@ ACTIONCLIP = Recipe.from_dict(
 
 @pytest.mark.parametrize("freeze_text", [True, False])
 def test_a_caption_is_the_label_in_one_template_drawn_for_each_video(freeze_text):
-    recipe = ACTIONCLIP.with_settings({"model.freeze_text": freeze_text})
-    model, processor = build_model(recipe, LABELS)
-    freeze_parameters(model, recipe.training)
-    objective = Objective(model, processor, recipe, LABELS)
+    objective, _, processor = _objective(ACTIONCLIP, {"model.freeze_text": freeze_text})
     # of 16 templates, 19 % 16 = 3 and 16 % 16 = 0
     inputs = objective.inputs({**_batch([2, 2]), "draw": torch.tensor([19, 16])})
     if freeze_text:
@@ -64,20 +63,20 @@ def test_a_caption_is_the_label_in_one_template_drawn_for_each_video(freeze_text
 
 
 def test_the_loss_of_the_frozen_video_branch_is_left_out_where_attributes_are_trained():
-    settings = {"model__attributes": "shared", "model__train_branch": "attributes"}
-    model, objective = _objective("kinoshapes/bike", **settings)
+    settings = {"model.attributes": "shared", "model.train_branch": "attributes"}
+    objective, model, _ = _objective("kinoshapes/bike", settings)
     objective.attributes = torch.ones(2, 77, dtype=torch.long)
     inputs = objective.inputs(_batch([2, 0]))
     assert objective.losses(model(**inputs), inputs["labels"]).keys() == {"attributes"}
 
 
 def test_all_classes_have_no_candidate_labels_so_that_processes_do_not_gather_them():
-    _, objective = _objective("kinoshapes/text4vis")
+    objective, *_ = _objective("kinoshapes/text4vis")
     assert "candidate_labels" not in objective.inputs(_batch([2, 0]))
 
 
 def test_several_labels_can_be_binary_questions():
-    model, objective = _objective("kinoshapes/text4vis", training__multi_label="yes_no")
+    objective, model, _ = _objective("kinoshapes/text4vis", {"training.multi_label": "yes_no"})
     inputs = objective.inputs(_batch([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
     output = model(**inputs)
     losses = objective.losses(output, inputs["labels"])
@@ -86,7 +85,7 @@ def test_several_labels_can_be_binary_questions():
 
 
 def test_captions_need_videos_with_one_label():
-    _, objective = _objective("kinoshapes/bike")
+    objective, *_ = _objective("kinoshapes/bike")
     with pytest.raises(ValueError, match=r'Set training.objective = "candidates"'):
         objective.inputs(_batch([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
 
@@ -141,31 +140,23 @@ def test_several_labels_share_the_target_before_it_is_smoothed():
 
 
 @pytest.fixture
-def names_file(tmp_path):
+def bilingual(tmp_path) -> Recipe:
+    """A recipe with second names in English."""
     names = {"red circle": ["circle", "a circle in red"], "blue square": "square", "green star": ["star", "the star"]}
     path = tmp_path / "names.json"
     path.write_text(json.dumps({"version": 1, "language": "English", "names": names}))
-    return str(path)
-
-
-def _second_english(names_file, **settings):
-    fields = {"chinese_branch": True, "second_tower": "shared", "loss": "cross_entropy", "num_frames": 4}
-    data = {"chinese_labels": names_file, "all_names": True}
     content = {
         "method": "dstpr",
         "start": "mini",
-        "model": fields,
-        "data": data,
+        "model": {"chinese_branch": True, "second_tower": "shared", "loss": "cross_entropy", "num_frames": 4},
+        "data": {"chinese_labels": str(path), "all_names": True},
         "training": {"objective": "captions"},
     }
-    recipe = Recipe.from_dict("dstpr", content).with_settings(settings)
-    model, processor = build_model(recipe, LABELS)
-    freeze_parameters(model, recipe.training)
-    return processor, Objective(model, processor, recipe, LABELS)
+    return Recipe.from_dict("dstpr", content)
 
 
-def test_a_caption_draws_one_of_the_second_names_of_its_label(names_file):
-    _, objective = _second_english(names_file)
+def test_a_caption_draws_one_of_the_second_names_of_its_label(bilingual):
+    objective, *_ = _objective(bilingual)
     names = objective.text.branches["chinese"]
     assert names.shape[:2] == (2, 3)
     assert torch.equal(names[0, 1], names[1, 1])  # a single name is repeated
@@ -173,14 +164,14 @@ def test_a_caption_draws_one_of_the_second_names_of_its_label(names_file):
     assert torch.equal(inputs["text_features"].branches["chinese"], names[[0, 1], [2, 0]][None])
 
 
-def test_by_default_the_first_second_name_is_trained_with(names_file):
-    processor, objective = _second_english(names_file, **{"data.all_names": False})
+def test_by_default_the_first_second_name_is_trained_with(bilingual):
+    objective, _, processor = _objective(bilingual, {"data.all_names": False})
     assert processor.chinese["labels"]["red circle"] == ["circle"]
     assert objective.text.branches["chinese"].shape[:2] == (1, 3)
 
 
-def test_a_caption_keeps_all_words_of_its_second_name(names_file):
-    _, objective = _second_english(names_file, **{"model.chinese_word_weights": True})
+def test_a_caption_keeps_all_words_of_its_second_name(bilingual):
+    objective, *_ = _objective(bilingual, {"model.chinese_word_weights": True})
     words = objective.text.branches["chinese_words"]
     inputs = objective.inputs({**_batch([2, 0]), "draw": torch.tensor([1, 1])})
     assert torch.equal(inputs["text_features"].branches["chinese_words"], words[:, [2, 0]])

@@ -8,11 +8,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from kinoclip import ActionClipConfig, ActionClipModel
 from kinoclip.inference.profile import profile, profile_config
-from kinoclip.methods.actionclip.modeling_actionclip import (
-    ClassTokenTransformer,
-    ConvolutionalHead,
-    RecurrentHead,
-)
+from kinoclip.methods.actionclip.modeling_actionclip import ConvolutionalHead
 
 
 @pytest.fixture
@@ -23,14 +19,6 @@ def build(make):
 @pytest.fixture
 def frames():
     return torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.mark.parametrize(
-    ("head", "kind"),
-    [("lstm", RecurrentHead), ("conv1d", ConvolutionalHead), ("transformer_cls", ClassTokenTransformer)],
-)
-def test_temporal_head_chooses_the_head(build, head, kind):
-    assert isinstance(build(temporal_head=head).temporal_head, kind)
 
 
 def test_a_convolution_starts_with_a_quarter_before_and_a_quarter_after(build):

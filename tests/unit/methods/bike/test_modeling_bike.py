@@ -137,11 +137,6 @@ def test_a_branch_with_its_own_tower_needs_features_from_that_tower(build, pixel
         build(attributes="own")(pixels, text_features=text, attribute_input_ids=torch.ones(2, 77, dtype=torch.long))
 
 
-def _trained(model: BikeModel) -> set[str]:
-    model.freeze()
-    return {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-
-
 TOWER = {"vision_model", "visual_projection", "logit_scale"}
 
 
@@ -158,11 +153,6 @@ TOWER = {"vision_model", "visual_projection", "logit_scale"}
     ],
 )
 def test_freeze_text_and_train_branch_decide_what_is_trained(build, changes, trained):
-    assert _trained(build(**changes)) == trained
-
-
-def test_training_the_attributes_branch_trains_its_mlps_and_scale_alone(build):
-    model = build(attributes="own", train_branch="attributes")
+    model = build(**changes)
     model.freeze()
-    trained = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
-    assert trained == {"sentence_fc", "query_fc", "logit_scale"}
+    assert {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad} == trained
