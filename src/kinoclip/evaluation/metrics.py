@@ -77,8 +77,6 @@ def running_mean_average_precision(scores: Tensor, targets: Tensor, batch_size: 
     Source: official BIKE `test_charades.py`, `validate`.
     """
     _check_rows(scores, targets)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     total = 0.0
     for start in range(0, len(scores), batch_size):
         end = min(start + batch_size, len(scores))

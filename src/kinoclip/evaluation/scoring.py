@@ -1,6 +1,5 @@
 """Scoring rules: how the views of a video are combined into one row of scores."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,8 +20,6 @@ ScoringRule = Literal[
 ]
 # The official test scripts use this constant instead of the learned logit_scale.
 OFFICIAL_SCALE = 100.0
-# Official BIKE `utils/utils.py`, `fusion_acc`.
-_FUSION_WEIGHTS = {"video": 0.7, "attributes": 0.3}
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,11 @@ def score_bike_fused(view_scores: Tensor, attribute_scores: Tensor) -> Tensor:
 
     Both are unscaled, (B, V, K), whose probabilities are averaged over views, and (B, K) -> (B, K).
 
-    Source: official BIKE `train.py` and `train_attributes.py`, `validate` and `save_sims`; `utils/utils.py`, `fusion_acc`.
-    The authors publish no code for the fused multi-view rows; views are averaged as in `validate`.
+    Source: BIKE eq. 4, without the weights; official `train.py` and `train_attributes.py`, `validate` and `save_sims`;
+    `utils/utils.py`, `fusion_acc`. The authors publish no code for the fused multi-view rows; views are averaged as in `validate`.
     """
     video = torch.softmax(view_scores, dim=-1).mean(dim=1)
-    # the softmax of a log probability is that probability
-    return fuse_votes({"video": video.log(), "attributes": attribute_scores}, _FUSION_WEIGHTS)
+    return 0.7 * video + 0.3 * torch.softmax(attribute_scores, dim=-1)
 
 
 def score_text4vis(view_embeds: Tensor, class_embeds: Tensor) -> Tensor:
@@ -121,21 +117,6 @@ def score_actionclip(view_embeds: Tensor, template_embeds: Tensor) -> Tensor:
     views, templates = functional.normalize(view_embeds, dim=-1), functional.normalize(template_embeds, dim=-1)
     cosines = torch.einsum("bvd,pkd->bvpk", views, templates)
     return torch.softmax(OFFICIAL_SCALE * cosines, dim=-1).mean(dim=(1, 2))
-
-
-def fuse_votes(votes: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Compute the weighted sum of the probabilities of several branches: (B, K).
-
-    Args:
-        votes: (B, K) each, unscaled, named as in `RecognitionOutput.votes`.
-        weights: one weight per vote; BIKE uses {"video": 0.7, "attributes": 0.3}.
-
-    Source: BIKE eq. 4; official `utils/utils.py`, `fusion_acc`. The paper does not give the weight.
-    """
-    if not votes or votes.keys() != weights.keys():
-        raise ValueError(f"Each vote needs a weight, got votes for {sorted(votes)} but weights for {sorted(weights)}.")
-    fused = [weights[name] * torch.softmax(vote, dim=-1) for name, vote in votes.items()]
-    return torch.stack(fused).sum(dim=0)
 
 
 # rule to the fields of `ViewOutputs` that it reads, and its function

@@ -8,43 +8,35 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def label_match(labels: Tensor, candidate_labels: Tensor | None = None) -> Tensor:
+def label_match(labels: Tensor, candidate_labels: Tensor) -> Tensor:
     """Compute which candidates are right for which video: (B, K) float, 1 where the candidate is right, else 0.
 
     Args:
         labels: (B,) class ids, or (B, K) multi-hot, which are converted to float.
-        candidate_labels: (K,) class id of every candidate; ids may repeat. Needed where `labels` are ids.
+        candidate_labels: (K,) class id of every candidate; ids may repeat.
     """
     if labels.ndim == 2:
-        if candidate_labels is not None and labels.shape[1] != candidate_labels.shape[0]:
+        if labels.shape[1] != candidate_labels.shape[0]:
             raise ValueError(
                 f"labels are multi-hot of shape {tuple(labels.shape)}, but there are {candidate_labels.shape[0]} "
                 "candidates. Give one column per candidate."
             )
         return labels.float()
-    if labels.ndim != 1:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}. Give class ids (B,) or multi-hot labels (B, K).")
-    if candidate_labels is None:
-        raise ValueError("labels are class ids, so `candidate_labels` (K,) must hold the class of each candidate.")
     return (labels[:, None] == candidate_labels[None, :]).float()
 
 
-def row_kl(logits: Tensor, match: Tensor, sharpness: float = 10.0) -> Tensor:
+def row_kl(logits: Tensor, match: Tensor) -> Tensor:
     """Divergence of each row's candidate distribution from its softened matches, averaged over rows.
 
-    It is 0 where both distributions agree, since the entropy of the target is subtracted.
-
-    Args:
-        logits: (B, K).
-        match: (B, K).
-        sharpness: multiplies `match` before the softmax that makes it a distribution. At 10 and 256 candidates a
-            single match gets 0.989, so the target is soft by a little. A row without a match is pulled to uniform.
+    It is 0 where both distributions agree, since the entropy of the target is subtracted. The target is the softmax of ten
+    times `match`: of 256 candidates a single match gets 0.989, so it is soft by a little. A row without a match is pulled to
+    uniform.
 
     Source: BIKE eq. 7; official `utils/NCELoss.py`, `NCELoss`. The paper shares the target equally among the matches
     instead, see `symmetric_cross_entropy`.
     """
     logits = _at_least_float32(logits)
-    log_target = torch.log_softmax(sharpness * match.to(logits.dtype), dim=1)
+    log_target = torch.log_softmax(10 * match.to(logits.dtype), dim=1)
     divergence = log_target.exp() * (log_target - torch.log_softmax(logits, dim=1))
     return divergence.sum(dim=1).mean()
 

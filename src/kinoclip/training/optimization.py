@@ -139,10 +139,6 @@ def refreshed_epoch(step: int, iterations_per_epoch: int, refresh_every: int = O
 
     Source: official BIKE `train.py`, `train`.
     """
-    if iterations_per_epoch < 1 or refresh_every < 1:
-        raise ValueError(
-            f"iterations_per_epoch and refresh_every must be at least 1, got {iterations_per_epoch} and {refresh_every}."
-        )
     epoch, iteration = divmod(step, iterations_per_epoch)
     refreshed = max((iteration + 1) // refresh_every * refresh_every - 1, 0)
     return epoch + refreshed / iterations_per_epoch

@@ -8,7 +8,6 @@ from kinoclip.evaluation.metrics import (
     average_precision,
     load_metric,
     mean_average_precision,
-    running_mean_average_precision,
     topk_accuracy,
 )
 
@@ -60,10 +59,6 @@ def test_leaving_every_class_out_is_an_error():
         (lambda: topk_accuracy(SCORES / 0 * 0, torch.tensor([0, 1, 2, 1])), "4 of 4 videos are NaN"),
         (lambda: topk_accuracy(torch.zeros(4), torch.zeros(4)), "one row per video"),
         (lambda: average_precision(SCORES, torch.zeros(4, 2)), r"got \(4, 3\) and \(4, 2\)"),
-        (
-            lambda: running_mean_average_precision(SCORES, torch.tensor([0, 1, 2, 1]), 0),
-            "batch_size must be at least 1",
-        ),
     ],
 )
 def test_what_cannot_be_measured_is_an_error(call, message):

@@ -5,7 +5,6 @@ import torch
 
 from kinoclip.evaluation.scoring import (
     ViewOutputs,
-    fuse_votes,
     score_actionclip,
     score_frame_vote,
     score_probability,
@@ -74,30 +73,11 @@ def test_an_unknown_rule_is_an_error_that_lists_the_rules():
         score_views(ViewOutputs(), "vote")
 
 
-def test_fused_votes_are_the_weighted_sum_of_probabilities():
-    # video (3/4, 1/4), attributes (1/2, 1/2): 0.7 * 3/4 + 0.3 * 1/2 = 0.675
-    votes = {"video": torch.tensor([[LOG3, 0.0]]), "attributes": torch.tensor([[0.2, 0.2]])}
-    fused = fuse_votes(votes, {"video": 0.7, "attributes": 0.3})
-    assert fused.flatten().tolist() == pytest.approx([0.675, 0.325])
-
-
 def test_attributes_are_fused_with_the_mean_probability_of_the_views():
     # views (3/4, 1/4) and (1/2, 1/2): mean (5/8, 3/8); attributes (1/4, 3/4): 0.7 * 5/8 + 0.3 * 1/4 = 0.5125
     views = ViewOutputs(scores=torch.tensor([[[LOG3, 0.0], [0.0, 0.0]]]), attribute_scores=torch.tensor([[0.0, LOG3]]))
     assert score_views(views, "bike_fused").flatten().tolist() == pytest.approx([0.5125, 0.4875])
     assert score_views(views, "bike_attributes").flatten().tolist() == pytest.approx([0.25, 0.75])
-
-
-@pytest.mark.parametrize("weights", [{"video": 1.0}, {"video": 0.7, "chinese": 0.3}])
-def test_votes_and_weights_of_different_names_are_an_error(weights):
-    votes = {"video": torch.zeros(1, 2), "attributes": torch.zeros(1, 2)}
-    with pytest.raises(ValueError, match=r"votes for \['attributes', 'video'\] but weights for"):
-        fuse_votes(votes, weights)
-
-
-def test_no_votes_at_all_are_an_error():
-    with pytest.raises(ValueError, match="Each vote needs a weight"):
-        fuse_votes({}, {})
 
 
 def test_actionclip_averages_the_probabilities_of_views():

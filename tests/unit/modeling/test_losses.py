@@ -25,27 +25,19 @@ def test_a_label_without_a_candidate_matches_nothing():
 
 
 def test_multi_hot_labels_come_back_as_floats():
-    match = label_match(torch.tensor([[1, 0, 1]]))
+    match = label_match(torch.tensor([[1, 0, 1]]), torch.arange(3))
     assert match.dtype == torch.float32
     assert match.tolist() == [[1.0, 0.0, 1.0]]
 
 
-@pytest.mark.parametrize(
-    ("labels", "candidates", "message"),
-    [
-        (torch.tensor([0, 1]), None, "`candidate_labels`"),
-        (torch.zeros(2, 3), torch.arange(4), "4 candidates"),
-        (torch.zeros(2, 3, 4), torch.arange(4), r"shape \(2, 3, 4\)"),
-    ],
-)
-def test_labels_of_another_shape_are_an_error(labels, candidates, message):
-    with pytest.raises(ValueError, match=message):
-        label_match(labels, candidates)
+def test_multi_hot_labels_of_other_candidates_are_an_error():
+    with pytest.raises(ValueError, match="4 candidates"):
+        label_match(torch.zeros(2, 3), torch.arange(4))
 
 
 def test_row_kl_is_zero_where_the_logits_are_the_sharpened_match():
     match = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    assert row_kl(4 * match, match, sharpness=4.0).item() == pytest.approx(0, abs=1e-6)
+    assert row_kl(10 * match, match).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -104,9 +104,3 @@ def test_the_rate_rises_to_its_base_and_falls_along_a_cosine(position, expected)
 def test_the_rate_is_refreshed_at_the_start_of_an_epoch_and_every_tenth_iteration(step, expected):
     assert refreshed_epoch(step, iterations_per_epoch=25) == pytest.approx(expected)
     assert refreshed_epoch(step, iterations_per_epoch=25, refresh_every=1) == pytest.approx(step / 25)
-
-
-@pytest.mark.parametrize(("iterations", "refresh_every"), [(0, 10), (25, 0)])
-def test_counts_below_one_are_refused(iterations, refresh_every):
-    with pytest.raises(ValueError, match="must be at least 1"):
-        refreshed_epoch(0, iterations, refresh_every)
