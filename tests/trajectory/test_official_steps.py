@@ -30,6 +30,19 @@ class _Tokens:
         return {"input_ids": self.ids}
 
 
+def _objective(model, recipe, ids):
+    """Build the objective of a recipe for recorded texts (P, K, L)."""
+    return Objective(model, _Tokens(ids), recipe, [str(number) for number in range(ids.shape[1])])
+
+
+def _build_step(model, recipe, ids, *length):
+    """Build a step, whose schedule has this length, and its optimizer."""
+    optimizer, accelerator = build_optimizer(model, recipe.training), Accelerator(cpu=True)
+    prepared = accelerator.prepare(model, optimizer)
+    scheduler = build_scheduler(optimizer, *length, refresh_every=recipe.training.refresh_every)
+    return UpdateStep(accelerator, *prepared, scheduler, _objective(model, recipe, ids), recipe.training), optimizer
+
+
 @pytest.fixture(scope="module", params=[1, 2], ids=["at once", "in two micro-batches"])
 def run(request, load_golden, tmp_path_factory):
     """BIKE's official run of two epochs with 13 updates each, through `UpdateStep`."""
@@ -42,15 +55,8 @@ def run(request, load_golden, tmp_path_factory):
     model = convert_bike(golden.write(tmp_path_factory.mktemp("run")), freeze_text=golden.config["fix_text"]).train()
     model.freeze()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith("text_")}
-    ids = golden.inputs["class_token_ids"]
-    objective = Objective(model, _Tokens(ids[None]), recipe, [str(number) for number in range(len(ids))])
-    accelerator = Accelerator(cpu=True)
-    optimizer = build_optimizer(model, recipe.training)
-    steps = solver["iterations_per_epoch"]
-    scheduler = build_scheduler(
-        optimizer, solver["warmup_epochs"], solver["epochs"], steps, refresh_every=recipe.training.refresh_every
-    )
-    step = UpdateStep(accelerator, *accelerator.prepare(model, optimizer), scheduler, objective, recipe.training)
+    ids, steps = golden.inputs["class_token_ids"][None], solver["iterations_per_epoch"]
+    step, optimizer = _build_step(model, recipe, ids, solver["warmup_epochs"], solver["epochs"], steps)
     images, labels = golden.inputs["images"].unflatten(2, (-1, 3)), golden.inputs["labels"]
     losses, rates = [], []
     for update in range(solver["epochs"] * steps):
@@ -93,16 +99,11 @@ def gathered_step(request, load_golden, tmp_path_factory):
     model.freeze()
     settings = {"training.accumulation": request.param, "training.lr": 0.0}
     recipe = load_recipe("bike/t6a-vcs").with_settings(settings)
-    ids = golden.inputs["class_token_ids"]
-    objective = Objective(model, _Tokens(ids[None]), recipe, [str(number) for number in range(len(ids))])
-    optimizer = build_optimizer(model, recipe.training)
+    step, optimizer = _build_step(model, recipe, golden.inputs["class_token_ids"][None], 0, 1, 1)
     gradients = {}
     optimizer.register_step_pre_hook(
         lambda *_: gradients.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     )
-    accelerator = Accelerator(cpu=True)
-    prepared = accelerator.prepare(model, optimizer)
-    step = UpdateStep(accelerator, *prepared, build_scheduler(optimizer, 0, 1, 1), objective, recipe.training)
     parts = zip(*(t.chunk(request.param) for t in (golden.pixels(), golden.inputs["labels"])), strict=True)
     losses = step([{"pixel_values_videos": pixels, "labels": labels} for pixels, labels in parts], 0)
     return golden, losses, gradients
@@ -150,7 +151,7 @@ def test_the_captions_of_actionclips_row_give_the_official_loss_and_gradients(lo
     model.encode_text = lambda input_ids, *_, **__: TextFeatures(embeds=table[input_ids[..., 0]])
     ids = torch.arange(len(table)).view(16, count, 1)
     recipe = load_recipe("actionclip/k400-b16-8f")
-    objective = Objective(model, _Tokens(ids), recipe, [str(number) for number in range(count)])
+    objective = _objective(model, recipe, ids)
     frames = FrameFeatures(embeds=video[:, None])
     inputs = objective.inputs({"frames": frames, "labels": labels, "index": torch.arange(len(labels)), "draw": draws})
     losses = objective.losses(model(**inputs), inputs["labels"])
@@ -168,7 +169,7 @@ def test_sllms_row_gives_the_official_losses_and_gradients(load_golden, tmp_path
     model.freeze()
     recipe = load_recipe("sllm/t2-text4vis-b32-8f")
     ids, frames = golden.inputs["token_ids"][None], golden.inputs["frames"]
-    objective = Objective(model, _Tokens(ids), recipe, [str(number) for number in range(ids.shape[1])])
+    objective = _objective(model, recipe, ids)
     kept, between, _ = split_kept_frames(count, model.config.rate)
     batch = {"pixel_values_videos": frames[:, kept], "discarded_pixel_values": frames[:, between]}
     inputs = objective.inputs({**batch, "labels": golden.inputs["labels"]})
