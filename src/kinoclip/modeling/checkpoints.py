@@ -443,8 +443,8 @@ def check_keys(
     unexpected: Iterable[object],
     mismatched: Iterable[object],
     source: str,
-    model: str = "its config.json",
-    advice: str = "Save model and config together.",
+    model: str,
+    advice: str,
 ) -> None:
     """Check that loading weights found every name once and in the right shape.
 

@@ -29,11 +29,10 @@ from kinoclip.video import VideoSource
 _CHINESE_FOLDER = "chinese_tokenizer"
 # of a processor that is loaded; published ones have at most 16 templates of a sentence each, and 77 positions
 _MAX_TEMPLATES, _MAX_TEMPLATE_LENGTH, _MAX_POSITIONS = 1000, 10_000, 10_000
+# options of a call
+_TEXT_OPTIONS = ("padding", "max_length", "truncation", "return_tensors")
+_GROUPS = ("text_kwargs", "videos_kwargs", "common_kwargs")
 # options of `from_pretrained` that say where a file is fetched from
-_TEXT_OPTIONS, _GROUPS = (
-    ("padding", "max_length", "truncation", "return_tensors"),
-    ("text_kwargs", "videos_kwargs", "common_kwargs"),
-)
 _FETCHING = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
 
