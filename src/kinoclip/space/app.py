@@ -56,14 +56,13 @@ _REMEMBERED_VISITORS = 100
 _LIMITS = Limits()
 
 
-def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks:
+def build_app(models: Sequence[str] = ()) -> gr.Blocks:
     """Build the page, and redirect temporary files of this process to a folder of the page.
 
     Args:
         models: folders and hub ids in addition to the embedded models.
-        limits: of a request.
     """
-    workers = Workers(models, limits)
+    workers = Workers(models, _LIMITS)
     # Later than Gradio, which keeps a list of the files it deletes.
     folder = TemporaryFolder(_SWEEP_SECONDS, _KEEP_SECONDS + 2 * _SWEEP_SECONDS)
     gradio.mcp.DEFAULT_TEMP_DIR = tempfile.gettempdir()  # of videos in calls of agents, which Gradio would keep
@@ -86,22 +85,18 @@ def build_app(models: Sequence[str] = (), limits: Limits = _LIMITS) -> gr.Blocks
 
 def show_code(labels: str, model: str) -> str:
     """Return the code that answers the request of a visitor, as Markdown; without labels, with those of an example."""
-    names = [name[: _LIMITS.letters] for name in split_names(labels)[: _LIMITS.labels]] or [
-        "drinking",
-        "waving",
-    ]
+    names = [name[: _LIMITS.letters] for name in split_names(labels)[: _LIMITS.labels]] or ["drinking", "waving"]
     values = {"labels": names, "lines": "\n".join(names), "model": model}
     # a backquote could end the block
     texts = {name: json.dumps(value, ensure_ascii=False).replace("`", "\\u0060") for name, value in values.items()}
     return _IN_PYTHON.format(**texts)
 
 
-def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
+def launch_app(app: gr.Blocks, **options: Any) -> Any:
     """Launch the page, for this machine only unless GRADIO_SERVER_NAME or `server_name` is set.
 
     Args:
         app: of `build_app`.
-        limits: the same; larger uploads are refused while they are sent.
         options: of `gradio.Blocks.launch`.
     """
     # Containers are stopped by SIGTERM; delete uploads as after Ctrl-C.
@@ -110,7 +105,7 @@ def launch_app(app: gr.Blocks, limits: Limits = _LIMITS, **options: Any) -> Any:
         theme=_theme(),
         css_paths=[ANSWER_STYLE, Path(__file__).with_name("style.css")],
         footer_links=["api", "settings"],
-        max_file_size=f"{limits.megabytes}mb",
+        max_file_size=f"{_LIMITS.megabytes}mb",  # larger uploads are refused while they are sent
         state_session_capacity=_REMEMBERED_VISITORS,
         ssr_mode=False,
         **options,
