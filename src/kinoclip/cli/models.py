@@ -17,7 +17,7 @@ from kinoclip.cli.options import (
     show_json,
 )
 from kinoclip.modeling.names import EMBEDDED, check_model_name
-from kinoclip.storage import check_exists, check_owned, exclusive, write_text
+from kinoclip.storage import check_exists, check_owned, exclusive, readable_by, write_text
 
 
 def add_commands(commands: Any) -> None:
@@ -174,13 +174,13 @@ def _measure(options: argparse.Namespace) -> int:
     for mistake in find_mistakes(data):
         notify(mistake)
     path.parent.mkdir(parents=True, exist_ok=True)
-    check_owned(path, Curve.is_curve)
+    check_owned(path, readable_by(Curve.load))
     isolate = len(data) >= ISOLATED_FROM
     with exclusive(path):
         curve = measure_curve(
             options.name, data, source=options.data, device=options.device, isolate=isolate, report=notify
         )
-        write_text(path, curve.to_json(), owns=Curve.is_curve)
+        write_text(path, curve.to_json(), owns=readable_by(Curve.load))
     if options.json:
         show_json(asdict(curve))
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kinoclip.modeling.names import EMBEDDED, Backend
-from kinoclip.storage import encode_json, readable_by
+from kinoclip.storage import encode_json
 from kinoclip.text.parsing import load_json
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -81,11 +81,6 @@ class Curve:
             raise ValueError(
                 f"{path} does not hold measured settings: {error}. Remove it and measure again."
             ) from error
-
-    @staticmethod
-    def is_curve(path: Path) -> bool:
-        """Check whether a file holds a curve."""
-        return readable_by(Curve.load)(path)
 
     def to_json(self) -> str:
         """Return all fields as JSON."""

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from kinoclip.inference.budget import Budget, Curve, Point, Setting, curve_path, describe_environment, read_curve
-from kinoclip.storage import check_owned
+from kinoclip.storage import check_owned, readable_by
 
 SAVED = Point(Setting(8), 0.80, 0.100, "aa-bb-cc")
 HALF = Point(Setting(4), 0.75, 0.060, "aa-bd-cc")
@@ -115,4 +115,4 @@ def test_another_file_is_neither_read_nor_replaced(change, folder, curve):
     with pytest.raises(ValueError, match="does not hold measured settings"):
         read_curve(str(folder))
     with pytest.raises(FileExistsError):
-        check_owned(path, Curve.is_curve)
+        check_owned(path, readable_by(Curve.load))
