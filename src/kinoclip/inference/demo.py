@@ -1,6 +1,6 @@
 """The demonstration: drawn people and shapes, recognized by the embedded models and explained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,25 +23,18 @@ def run_demo(folder: Path, *, seed: int = 7, num_videos: int = 4) -> Iterator[st
         num_videos: number of clips of each kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    yield from _show_people(folder, seed, num_videos)
-    yield ""
-    yield from _show_unseen_people(folder, seed, num_videos)
-    yield ""
-    yield from _show_shapes(folder, seed, num_videos)
-
-
-def _show_people(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
-    """Name the actions of people by a recognizer that was trained on them."""
-    yield f"{_clips(num_videos)} of people, {len(figure_classes())} actions, BIKE, trained on clips of other people"
+    clips = f"{num_videos} {'clip' if num_videos == 1 else 'clips'}"
+    yield f"{clips} of people, {len(figure_classes())} actions, BIKE, trained on clips of other people"
     yield from _name_actions(folder / "person", Classifier.load(EMBEDDED_RECOGNIZER), "actions", seed, num_videos)
-
-
-def _show_unseen_people(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
-    """Name actions that no clip of the training shows, zero-shot."""
+    yield ""
     count = len(figure_classes("unseen"))
-    yield f"{_clips(num_videos)} of people, {count} other actions, zero-shot by the mean of the frames of a CLIP that saw no clip of them"
+    yield f"{clips} of people, {count} other actions, zero-shot by the mean of the frames of a CLIP that saw no clip of them"
     classifier = Classifier.load(EMBEDDED, settings={"interaction": "mean"})
     yield from _name_actions(folder / "unseen", classifier, "unseen", seed, num_videos)
+    yield ""
+    labels = label_names("object")
+    yield f"{clips} of shapes, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
+    yield from _show_shapes(folder, Classifier.load(EMBEDDED), labels, seed, num_videos)
 
 
 def _name_actions(stem: Path, classifier: Classifier, task: str, seed: int, num_videos: int) -> Iterator[str]:
@@ -64,11 +57,10 @@ def _name_actions(stem: Path, classifier: Classifier, task: str, seed: int, num_
     yield f"{right} of {num_videos} right"
 
 
-def _show_shapes(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
-    """Name shapes that appear for a while, zero-shot, with the weight of each frame."""
-    classifier = Classifier.load(EMBEDDED)
-    labels = label_names("object")
-    yield f"{_clips(num_videos)} of shapes, {len(labels)} labels, zero-shot BIKE on a CLIP that saw still frames and captions of such clips"
+def _show_shapes(
+    folder: Path, classifier: Classifier, labels: Sequence[str], seed: int, num_videos: int
+) -> Iterator[str]:
+    """Name shapes that appear for a while, with the weight of each frame."""
     right = 0
     shuffled = tuple(np.random.default_rng(seed).permutation(labels).tolist())
     for number, clip in enumerate(kinoshapes_clips(num_videos, seed, split="test", untrimmed=True, labels=shuffled)):
@@ -87,7 +79,3 @@ def _show_shapes(folder: Path, seed: int, num_videos: int) -> Iterator[str]:
         yield f"  saliency  |{bar}|  of {answer.label!r}, one column per frame"
         yield f"  picture   {picture}"
     yield f"{right} of {num_videos} right"
-
-
-def _clips(count: int) -> str:
-    return f"{count} {'clip' if count == 1 else 'clips'}"
