@@ -44,12 +44,8 @@ def hash_model(model: VideoRecognizer) -> str:
     state = model.state_dict()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         weights = dict(zip(state, pool.map(checksum, state.values()), strict=True))
-    return hash_json([type(model).__name__, relevant_config(model), model.content_hash, weights])
-
-
-def relevant_config(model: VideoRecognizer) -> dict[str, Any]:
-    """Return the fields of a model's config that features may depend on."""
-    return {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NAMES}
+    return hash_json([type(model).__name__, config, model.content_hash, weights])
 
 
 class FeatureStore:
