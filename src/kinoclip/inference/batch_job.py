@@ -88,10 +88,10 @@ class BatchJob(ABC):
 
     def label(self, plan: Plan | Sequence[str], *, done: Container[str] = ()) -> Iterator[Record]:
         """Yield the records of a plan, or of all videos in one process, in order; those that are `done` are skipped."""
-        identity, states = self.identity, dict[str, Any]()
+        identity, facts, states = self.identity, self._facts(), dict[str, Any]()
         for record in self._compute(plan if isinstance(plan, Plan) else self.plan(plan), done, states):
             state = states.pop(record["video"], {})
-            yield {**record, **self._facts(), **({"file": state} if state else {}), "job": identity}
+            yield {**record, **facts, **({"file": state} if state else {}), "job": identity}
 
     def _facts(self) -> dict[str, Any]:
         """Return what all records say of the job."""
@@ -168,12 +168,8 @@ class LabelJob(BatchJob):
         return replace(super().plan(videos, process, processes), labels=labels)
 
     def _facts(self) -> dict[str, Any]:
-        facts = {"corpus": self.classifier.corpus, "model": self._source}
+        facts = {"corpus": self.classifier.corpus, "model": self.classifier.source}
         return {name: fact for name, fact in facts.items() if fact}
-
-    @cached_property
-    def _source(self) -> str:
-        return self.classifier.source
 
     @abstractmethod
     def _options(self) -> list[Any]:
