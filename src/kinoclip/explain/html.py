@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def _show_frames(answer: Classification) -> str:
     if answer.frames is None:
         return ""
     shown = range(min(len(answer.frames), _MAX_TILES))
-    views = {name: list(pictures) for name, pictures in _draw_views(answer, shown).items()}
+    views = _draw_views(answer, shown)
     weights = None if answer.saliency is None else answer.saliency[answer.label]
     buttons = "".join(
         f'<label><input type="radio" name="kc-view" value="{number}"{" checked" if number == 0 else ""}>{name}</label>'
@@ -128,16 +128,16 @@ def _show_frames(answer: Classification) -> str:
     return show_section("Why", f'{switch}<div class="kc-film">{cells}</div>{bars}{_show_entities(answer)}')
 
 
-def _draw_views(answer: Classification, shown: Sequence[int]) -> dict[str, Iterator[Image.Image]]:
+def _draw_views(answer: Classification, shown: Sequence[int]) -> dict[str, list[Image.Image]]:
     assert answer.frames is not None
     tiles = [frame_tile(answer.frames[i], _TILE_HEIGHT) for i in shown]
-    views = {"Frames": iter(tiles)}
+    views = {"Frames": tiles}
     if answer.attention is not None:
         heat = attention_heat(answer.attention)
-        views["Where it looked"] = (paint_attention(tile, heat[i]) for i, tile in zip(shown, tiles, strict=True))
+        views["Where it looked"] = [paint_attention(tile, heat[i]) for i, tile in zip(shown, tiles, strict=True)]
     if answer.entity_map is not None and answer.entities:
         maps = answer.entity_map
-        views["What it saw"] = (paint_entities(tile, maps[i]) for i, tile in zip(shown, tiles, strict=True))
+        views["What it saw"] = [paint_entities(tile, maps[i]) for i, tile in zip(shown, tiles, strict=True)]
     return views
 
 
