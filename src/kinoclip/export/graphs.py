@@ -195,7 +195,6 @@ def _quantize_for_openvino(path: Path) -> str:
 
     OpenVINO quantizes activations as they come, see `_load_in_openvino`.
     """
-    check_libraries("openvino", "nncf")
     os.environ.setdefault("NNCF_CI", "1")  # it reports its use to a server otherwise
     import nncf
     import openvino
