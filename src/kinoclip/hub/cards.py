@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
 from kinoclip.data.coverage import Coverage
+from kinoclip.data.files import is_hub_id
 from kinoclip.evaluation.report import SELECTIONS, Report
 from kinoclip.inference.profile import Profile, profile
 from kinoclip.methods import METHODS, find_method
@@ -412,7 +413,7 @@ def base_model(start: str) -> str | None:
     """Return the hub id of a start, following the starts of recipes, or None."""
     while start in recipe_names():
         start = load_recipe(start).start
-    return start if re.fullmatch(r"[\w.-]+/[\w.-]+", start) else None
+    return start if is_hub_id(start) else None
 
 
 def start_name(start: str) -> str:

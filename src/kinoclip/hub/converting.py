@@ -1,13 +1,13 @@
 """Conversion of official checkpoints to folders in the layout of Transformers."""
 
 import inspect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kinoclip.data.files import is_hub_id
 from kinoclip.methods import METHODS
 from kinoclip.methods.auto import PLAIN_CLIP_METHOD, find_model, load_plain_clip
 from kinoclip.modeling.configuration import check_settings
@@ -102,12 +102,8 @@ def _as_plain_clip(checkpoint: str | Path) -> str | None:
     name = find_model(str(checkpoint))
     if Path(name).is_dir():
         return name
-    looks_like_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and Path(name).suffix not in (
-        ".pt",
-        ".pth",
-        ".safetensors",
-    )
-    return name if looks_like_hub_id and not Path(name).parent.exists() else None
+    is_file = Path(name).suffix in (".pt", ".pth", ".safetensors") or Path(name).parent.exists()
+    return name if is_hub_id(name) and not is_file else None
 
 
 @torch.inference_mode()
