@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from itertools import islice
 
 import pytest
+from clip_files import write_clips
 
 from kinoclip.cli import main
 from kinoclip.cli.options import write_records
@@ -11,7 +13,7 @@ from kinoclip.data.files import find_videos
 from kinoclip.data.samples import VideoSamples
 from kinoclip.inference.attributes import AttributeFinder
 from kinoclip.inference.attributes_job import AttributesJob, name_videos, write_found
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.text.attributes import read_attributes
 
 LABELS = ["red circle", "blue square", "green star"]
@@ -21,11 +23,9 @@ FIND = ["--clip", "mini", "--lexicon", "kinoshapes", "--top-k", "3"]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A folder of 12 clips for training and 6 for validation."""
-    root = tmp_path_factory.mktemp("data")
-    for number, clip in enumerate(kinoshapes_clips(18, seed=4, labels=LABELS, num_frames=8)):
-        place = root / ("train" if number < 12 else "validation") / clip.label / f"{number}.mp4"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_video(place, clip.frames, clip.spec.fps)
+    root, clips = tmp_path_factory.mktemp("data"), kinoshapes_clips(18, seed=4, labels=LABELS, num_frames=8)
+    for split, count in (("train", 12), ("validation", 6)):
+        write_clips(root / split, islice(clips, count), "{clip.label}/{number}.mp4")
     return root
 
 

@@ -6,12 +6,13 @@ import shutil
 
 import pytest
 import torch
+from clip_files import write_clips
 from safetensors.torch import load_file, save_file
 
 from kinoclip.cli import main
 from kinoclip.hub.converting import convert
 from kinoclip.inference import measuring
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 LABELS = "red circle,blue square,green star"
 
@@ -34,9 +35,8 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     for _ in convert("bike", "mini", folder / "model"):
         pass
-    for number, clip in enumerate(kinoshapes_clips(6, seed=3, labels=LABELS.split(","), num_frames=8)):
-        (folder / "videos" / clip.label).mkdir(parents=True, exist_ok=True)
-        write_video(folder / "videos" / clip.label / f"{number}.mp4", clip.frames)
+    clips = kinoshapes_clips(6, seed=3, labels=LABELS.split(","), num_frames=8)
+    write_clips(folder / "videos", clips, "{clip.label}/{number}.mp4")
     choices = [[{"frames": 8}, {"frames": 4}, {"frames": 2}], [{"dtype": "auto", "backend": "torch"}]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "_SECONDS", 0.0)

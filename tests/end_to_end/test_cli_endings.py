@@ -5,10 +5,11 @@ import signal
 import subprocess
 
 import pytest
+from clip_files import write_clips
 from safetensors import SafetensorError
 
 from kinoclip.cli import main
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.storage import OutputLock
 
 
@@ -82,9 +83,8 @@ def test_another_error_of_safetensors_is_one_line(ending):
 @pytest.fixture
 def evaluate_to(tmp_path, capsys):
     """A function that evaluates on two clips and writes a report there."""
-    for number, clip in enumerate(kinoshapes_clips(2, seed=4, labels=["red circle", "blue square"], num_frames=8)):
-        (tmp_path / "clips" / clip.label).mkdir(parents=True)
-        write_video(tmp_path / "clips" / clip.label / f"{number}.mp4", clip.frames, clip.spec.fps)
+    clips = kinoshapes_clips(2, seed=4, labels=["red circle", "blue square"], num_frames=8)
+    write_clips(tmp_path / "clips", clips, "{clip.label}/{number}.mp4")
 
     def evaluate(output):
         code = main(["evaluate", "mini", "--data", str(tmp_path / "clips"), "--output", str(output)])

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from clip_files import write_clips
 
 from kinoclip import AltModel, AltProcessor
 from kinoclip.cli import main
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.kinoshapes.benchmark import action_classes
 from kinoclip.text import generation
 from kinoclip.text.entities import load_corpus
@@ -59,10 +60,7 @@ def test_a_corpus_is_built_corrected_and_used(folder, alt, capsys):
     assert corpus["moving left"].description == "something goes to the left"
     assert corpus["moving left"].source == "reviewed"
 
-    (folder / "clips").mkdir()
-    for number, clip in enumerate(kinoshapes_clips(2, seed=1, label="verb")):
-        (folder / "clips" / clip.verb).mkdir(exist_ok=True)
-        write_video(folder / "clips" / clip.verb / f"{number}.mp4", clip.frames)
+    write_clips(folder / "clips", kinoshapes_clips(2, seed=1, label="verb"), "{clip.verb}/{number}.mp4")
     classify = ["classify", "clips", "--labels-file", "labels.txt", "--model", str(alt), "--output", "records.jsonl"]
     assert main([*classify, "--explain", "--corpus", "corpus.jsonl,hmdb51"]) == 0
     record = json.loads((folder / "records.jsonl").read_text().splitlines()[0])

@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 import torch
+from clip_files import write_clips
 from transformers import BertTokenizer
 
 from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.cli import main
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.text.attributes import write_attributes
 
 COLORS = ["blue", "green", "purple", "red", "white", "yellow"]
@@ -20,10 +21,8 @@ COLORS = ["blue", "green", "purple", "red", "white", "yellow"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """12 clips in folders of their color, and a broken one."""
-    root = tmp_path_factory.mktemp("videos")
-    for index, clip in enumerate(kinoshapes_clips(12, split="test", label="color")):
-        (root / clip.color).mkdir(exist_ok=True)
-        write_video(root / clip.color / f"{index}.mp4", clip.frames)
+    clips = kinoshapes_clips(12, split="test", label="color")
+    root = write_clips(tmp_path_factory.mktemp("videos"), clips, "{clip.color}/{number}.mp4")
     (root / "red" / "broken.mp4").write_bytes(b"no video")
     return root
 

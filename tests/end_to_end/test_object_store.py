@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 import fsspec
+from clip_files import write_clips
 from s3_server import serve_s3
 
 from kinoclip.cli import main
@@ -20,10 +21,7 @@ OPTIONS = ("--model", "mini", "--labels", "red circle,blue square,green star", "
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for number, clip in enumerate(kinoshapes_clips(3, seed=5, split="test", num_frames=8)):
-        write_video(folder / f"{number}.mp4", clip.frames, clip.spec.fps)
-    return folder
+    return write_clips(tmp_path_factory.mktemp("videos"), kinoshapes_clips(3, seed=5, split="test", num_frames=8))
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ if sys.platform != "linux":
     pytest.skip("machines of a cluster are simulated on Linux only", allow_module_level=True)
 import ray
 import ray_jobs
+from clip_files import write_clips
 from ray.cluster_utils import Cluster
 
 from kinoclip.cli import main
 from kinoclip.inference.ray_job import RayJob
 from kinoclip.inference.records import read_records
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
@@ -40,9 +41,8 @@ def cluster():
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Twelve short clips, of which one is a text."""
-    folder = tmp_path_factory.mktemp("videos")
-    for number, clip in enumerate(kinoshapes_clips(12, seed=5, split="test", num_frames=8)):
-        write_video(folder / f"{number:02}.mp4", clip.frames, clip.spec.fps)
+    clips = kinoshapes_clips(12, seed=5, split="test", num_frames=8)
+    folder = write_clips(tmp_path_factory.mktemp("videos"), clips, "{number:02}.mp4")
     (folder / "05.mp4").write_text("no video")
     return sorted(map(str, folder.iterdir()))
 

@@ -12,32 +12,24 @@ import subprocess
 import time
 
 import pytest
+from clip_files import write_clips
 
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 NUM_VIDEOS, NUM_KILLS = (500, 10) if os.environ.get("KINOCLIP_CHAOS") == "full" else (60, 3)
-OPTIONS = (
-    "--model",
-    "mini",
-    "--labels",
-    "red circle,blue square,green star,nothing",
-    "--threshold",
-    "0.5",
-    "--batch-size",
-    "1",
-)
+LABELS = "red circle,blue square,green star,nothing"
+OPTIONS = ("--model", "mini", "--labels", LABELS, "--threshold", "0.5", "--batch-size", "1")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Short clips, of which one in twenty is truncated, a text, or empty."""
-    folder = tmp_path_factory.mktemp("scale") / "videos"
-    folder.mkdir()
-    for number, clip in enumerate(kinoshapes_clips(NUM_VIDEOS, seed=11, split="test", num_frames=8)):
-        path = write_video(folder / f"{number:04}.mp4", clip.frames, clip.spec.fps)
-        if number % 20 == 7:
-            content = path.read_bytes()
-            path.write_bytes([content[: len(content) // 2], b"no video, but a text", b""][number // 20 % 3])
+    clips = kinoshapes_clips(NUM_VIDEOS, seed=11, split="test", num_frames=8)
+    folder = write_clips(tmp_path_factory.mktemp("scale") / "videos", clips, "{number:04}.mp4")
+    for number in range(7, NUM_VIDEOS, 20):
+        path = folder / f"{number:04}.mp4"
+        content = path.read_bytes()
+        path.write_bytes([content[: len(content) // 2], b"no video, but a text", b""][number // 20 % 3])
     return folder
 
 

@@ -6,10 +6,11 @@ import shutil
 import sys
 
 import pytest
+from clip_files import write_clips
 
 from kinoclip.cli import main
 from kinoclip.inference.records import read_records
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 OBJECTS = ["red circle", "blue square", "green star"]
 LABELS = ",".join(OBJECTS)
@@ -17,9 +18,8 @@ LABELS = ",".join(OBJECTS)
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for name, clip in zip(OBJECTS, kinoshapes_clips(3, seed=4, labels=OBJECTS), strict=True):
-        write_video(folder / f"{name}.mp4", clip.frames, clip.spec.fps)
+    clips = kinoshapes_clips(3, seed=4, labels=OBJECTS)
+    folder = write_clips(tmp_path_factory.mktemp("videos"), clips, "{clip.label}.mp4")
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
 

@@ -4,9 +4,10 @@ import csv
 import json
 
 import pytest
+from clip_files import write_clips
 
 from kinoclip.cli import main
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.text import generation
 from kinoclip.text.attributes import write_attributes
 
@@ -25,10 +26,7 @@ def place(tmp_path_factory):
     """A folder of clips with three splits, and a file of their labels."""
     place = tmp_path_factory.mktemp("place")
     for split, seed in (("train", 0), ("validation", 1), ("test", 2)):
-        for number, clip in enumerate(kinoshapes_clips(9, seed, labels=LABELS)):
-            path = place / "clips" / split / clip.label / f"{number}.mp4"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, clip.frames)
+        write_clips(place / "clips" / split, kinoshapes_clips(9, seed, labels=LABELS), "{clip.label}/{number}.mp4")
     (place / "labels.txt").write_text("\n".join(LABELS))
     return place
 

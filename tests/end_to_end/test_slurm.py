@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from chaos.limits import IS_FULL
+from clip_files import write_clips
 
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "slurm" / "train.sbatch"
@@ -49,19 +50,10 @@ def slurm(tmp_path):
 @pytest.mark.skipif(not IS_FULL, reason="`make chaos`: four processes that import torch")
 def test_two_machines_train_one_run(slurm, tmp_path):
     pytest.importorskip("accelerate", reason="pip install 'kinoclip[train]'")
-    for number, clip in enumerate(kinoshapes_clips(6, labels=["red circle", "red star", "red ring"])):
-        (tmp_path / "data" / clip.shape).mkdir(parents=True, exist_ok=True)
-        write_video(tmp_path / "data" / clip.shape / f"{number}.mp4", clip.frames, clip.spec.fps)
-    arguments = [
-        "kinoshapes/bike",
-        "--data",
-        tmp_path / "data",
-        "--output",
-        tmp_path / "run",
-        "--set",
-        "training.epochs=1",
-    ]
-    command = ["bash", SCRIPT, *map(str, arguments)]
+    clips = kinoshapes_clips(6, labels=["red circle", "red star", "red ring"])
+    data = write_clips(tmp_path / "data", clips, "{clip.shape}/{number}.mp4")
+    options = ["--data", data, "--output", tmp_path / "run", "--set", "training.epochs=1"]
+    command = ["bash", SCRIPT, "kinoshapes/bike", *map(str, options)]
     done = subprocess.run(command, cwd=ROOT, env=slurm, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "training.json").read_text())["processes"] == 2

@@ -6,9 +6,10 @@ import subprocess
 import time
 
 import pytest
+from clip_files import write_clips
 
 from kinoclip.cli import main
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 FAST = ["--start", "mini", "--set", "training.epochs=1", "--set", "training.batch_size=4"]
 
@@ -16,11 +17,8 @@ FAST = ["--start", "mini", "--set", "training.epochs=1", "--set", "training.batc
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """12 clips in folders of their color."""
-    root = tmp_path_factory.mktemp("clips")
-    for number, clip in enumerate(kinoshapes_clips(12, seed=4, labels=["red circle", "blue square", "green star"])):
-        (root / clip.color).mkdir(exist_ok=True)
-        write_video(root / clip.color / f"{number}.mp4", clip.frames[:8], clip.spec.fps)
-    return root
+    clips = kinoshapes_clips(12, seed=4, labels=["red circle", "blue square", "green star"], num_frames=8)
+    return write_clips(tmp_path_factory.mktemp("clips"), clips, "{clip.color}/{number}.mp4")
 
 
 @pytest.fixture(scope="module")

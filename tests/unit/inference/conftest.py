@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from clip_files import write_clips
 
 from kinoclip import Classifier
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +16,7 @@ def classifier(clip_folder):
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
     """Paths of seven videos; the fourth is broken."""
-    folder = tmp_path_factory.mktemp("clips")
-    for number, clip in enumerate(kinoshapes_clips(7, seed=1, split="test")):
-        write_video(folder / f"{number}.mp4", clip.frames, clip.spec.fps)
+    folder = write_clips(tmp_path_factory.mktemp("clips"), kinoshapes_clips(7, seed=1, split="test"))
     (folder / "3.mp4").write_bytes(b"no video")
     return [str(folder / f"{number}.mp4") for number in range(7)]
 

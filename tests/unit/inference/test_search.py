@@ -4,12 +4,13 @@ import shutil
 
 import pytest
 import torch
+from clip_files import write_clips
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from kinoclip import Classifier, VideoDecodeError
 from kinoclip.inference.search import VideoEmbeddings, embed_videos, search
-from kinoclip.kinoshapes import kinoshapes_clips, write_video
+from kinoclip.kinoshapes import kinoshapes_clips
 
 OBJECTS = ["red circle", "blue square", "green star"]
 
@@ -17,9 +18,8 @@ OBJECTS = ["red circle", "blue square", "green star"]
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """A folder with a clip of each object, and a broken one."""
-    folder = tmp_path_factory.mktemp("clips")
-    for name, clip in zip(OBJECTS, kinoshapes_clips(3, seed=2, labels=OBJECTS), strict=True):
-        write_video(folder / f"{name}.mp4", clip.frames, clip.spec.fps)
+    clips = kinoshapes_clips(3, seed=2, labels=OBJECTS)
+    folder = write_clips(tmp_path_factory.mktemp("clips"), clips, "{clip.label}.mp4")
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
 
