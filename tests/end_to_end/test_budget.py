@@ -131,28 +131,13 @@ def test_a_curve_of_other_weights_is_refused(run, job):
     ("options", "said"),
     [
         (("--budget", "10ms"), "at least 20 ms per video"),
-        (("--budget", "soon"), "budget must be a time per video"),
-        (("--budget", "60ms", "--frames", "4"), "--budget chooses --frames"),
-        (("--budget", "60ms", "--set", "merge_r=1"), "--budget chooses --frames"),
-        (("--budget", "60ms", "--explain"), "--budget cannot be used with --spans, --explain"),
-        (("--budget", "60ms", "--spans"), "--budget cannot be used with --spans"),
         (("--budget", "60ms", "--batch-size", "4"), "was measured with another backend, device, dtype or batch size"),
-        (("--clips", "0"), "--clips must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, said, run, job):
     code, output, errors = run(*classify(job, *options))
     assert (code, output) == (2, "")
     assert said in errors
-
-
-@pytest.mark.parametrize(
-    "options", [("--measure",), ("--data", "videos"), ("--data", "v", "--measure", "--frames", "4")]
-)
-def test_measuring_needs_data_and_chooses_the_settings(options, run, job):
-    code, _, errors = run("profile", job / "model", *options)
-    assert code == 2
-    assert "belong together" in errors or "leave --clip, --frames" in errors
 
 
 def test_a_file_that_is_no_curve_is_not_replaced(run, job):

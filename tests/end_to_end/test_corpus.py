@@ -100,8 +100,6 @@ def test_packaged_sets_become_one_corpus_whose_entities_keep_the_labels_of_each(
     ("options", "message"),
     [
         ((), "labels.txt has no packaged units. Give --units, --ask or WordNet."),
-        (("--units", "units.json", "--ask", "m"), "--units and --ask exclude each other."),
-        (("--units", "units.json", "--output", "corpus.txt"), "--output must be a .jsonl or .json file"),
         (("--units", "units.json", "--categories", "tool"), "must be among body, object, scene, motion; got tool"),
         (("--units", "units.json", "--output", "labels.json"), "labels.json"),
         (("--units", "missing.json"), "The file of units missing.json does not exist."),

@@ -49,20 +49,8 @@ def test_each_video_gets_a_record_of_its_spans_without_those_of_the_background(r
     for hidden in ("", background):
         output = tmp_path / f"spans{hidden}.jsonl"
         labels = ",".join(label for label in LABELS.split(",") if label != hidden)
-        options = [
-            "--model",
-            "mini",
-            "--labels",
-            labels,
-            "--background",
-            hidden,
-            "--spans",
-            "--fps",
-            "8",
-            "--output",
-            str(output),
-        ]
-        assert main(["classify", str(tmp_path / "videos"), *options]) == 0
+        options = ["--model", "mini", "--labels", labels, "--background", hidden, "--spans", "--fps", "8"]
+        assert main(["classify", str(tmp_path / "videos"), *options, "--output", str(output)]) == 0
         records = [json.loads(line) for line in output.read_text().splitlines()]
         expected = [[label for label in labels if label != hidden] for labels in truth]
         assert [[span["label"] for span in record["spans"]] for record in records[:2]] == expected
@@ -104,15 +92,6 @@ def test_a_signal_ends_the_command_and_the_current_action(watched, tmp_path, num
     assert [span["label"] for span in spans] == [span["label"] for span in truth]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-", "--labels", "a,b", "--threshold", "2"], "--threshold must be a probability from 0 to 1, got 2.0"),
-        (["file:///etc/passwd", "--model", "mini", "--labels", "red circle,blue square"], "file:///etc/passwd"),
-        (["nothere.mp4", "--labels", "a,b"], "nothere.mp4"),
-        (["nothere.mp4", "--labels", "a,b", "--fps", "0"], "--fps must be above 0"),
-    ],
-)
-def test_wrong_use_gives_one_line_and_code_2(arguments, message, capsys):
-    assert main(["live", *arguments]) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_the_address_of_a_local_file_is_refused(capsys):
+    assert main(["live", "file:///etc/passwd", "--model", "mini", "--labels", "red circle,blue square"]) == 2
+    assert "file:///etc/passwd" in capsys.readouterr().err.splitlines()[-1]

@@ -132,20 +132,12 @@ def test_weights_that_are_chosen_on_the_test_are_named_so(run, place):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["translate", "labels.txt", "--output", "x.csv"], "--output must be a .json file"),
-        (["translate", "labels.txt", "--output", "x.json", "--back"], "--back asks the model of --ask"),
-        (["translate", "labels.txt", "--output", "x.json", "--variants", "0"], "--variants must be at least 1"),
-        (["translate", "nothing.txt", "--output", "x.json"], "nothing.txt"),
         (
             ["translate", "labels.txt", "--output", "x.json", "--language", "German", "--names", "hmdb51"],
             "--names hmdb51 is in Chinese, and --language is German",
         ),
         (["translate", "labels.txt", "--output", "mine.json"], "mine.json"),
         (["evaluate", "mini", "--data", "clips", "--save-fusion"], "in a model folder only, and mini is none"),
-        (
-            ["evaluate", "mini", "--data", "clips", "--folds", "1,2", "--calibrate-fusion"],
-            "neither --folds nor --probe",
-        ),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(run, place, arguments, message):
