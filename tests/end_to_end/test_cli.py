@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoProcessor, BertTokenizer
+from bilingual import build_bilingual
+from transformers import AutoProcessor
 
-from kinoclip import AltModel, AltProcessor, BikeConfig, BikeModel, BikeProcessor, Classifier
+from kinoclip import AltModel, AltProcessor, BikeModel, BikeProcessor, Classifier
 from kinoclip.cli import main
 from kinoclip.inference.batch_job import ClassifyJob
 
@@ -129,17 +130,9 @@ def chinese_model(tiny_fields, tokenizer, tmp_path):
     """The function that writes a folder of a BIKE with a Chinese branch, with or without the tokenizer for it."""
 
     def write(with_tokenizer: bool = True):
-        tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
-        torch.manual_seed(0)
-        fields = {"chinese_branch": True, "chinese_text_config": {**tower, "vocab_size": 30, "pad_token_id": 0}}
-        model = BikeModel(BikeConfig(**tiny_fields, **fields))
-        processor = BikeProcessor.for_config(model.config, tokenizer)
-        if with_tokenizer:
-            words = tmp_path / "vocab.txt"
-            words.write_text(
-                "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"红圆蓝方绿星"]), encoding="utf-8"
-            )
-            processor.set_chinese(BertTokenizer(str(words)), {"a star": "星"}, context_length=8)
+        model, processor = build_bilingual(tiny_fields, tokenizer, {"a star": "星"}, "红圆蓝方绿星")
+        if not with_tokenizer:
+            processor = BikeProcessor.for_config(model.config, tokenizer)
         model.save_pretrained(tmp_path / "chinese")
         processor.save_pretrained(tmp_path / "chinese")
         return tmp_path / "chinese"
@@ -246,23 +239,16 @@ def test_a_plain_clip_that_is_no_method_is_to_be_converted(run, command, clip_fo
     assert "kinoclip convert bike CLIP" in errors[0]
 
 
-def test_a_single_unreadable_video_is_a_failure(run, tmp_path, clip_folder):
-    (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
-    code, output, _ = run("classify", tmp_path / "broken.mp4", "--labels", LABELS, "--model", clip_folder)
-    assert code == 1
-    assert json.loads(output)["error"]["type"] == "VideoDecodeError"
-
-
-def test_a_folder_without_a_readable_video_is_a_failure(run, tmp_path, clip_folder):
+@pytest.mark.parametrize("options", [(), ("--output", "out.jsonl")])
+def test_a_folder_without_a_readable_video_is_a_failure(run, tmp_path, clip_folder, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"\0" * 100)
-    command = ("classify", tmp_path, "--labels", LABELS, "--model", clip_folder)
-    code, _, errors = run(*command)
+    code, output, errors = run("classify", ".", "--labels", LABELS, "--model", clip_folder, *options)
     assert code == 1
     assert errors[-1].startswith("2/2 videos, 2 unreadable, ")
-    code, _, errors = run(*command, "--output", tmp_path / "out.jsonl")
-    assert code == 1
-    assert errors[-1].startswith("2/2 videos, 2 unreadable, ")
+    records = (Path("out.jsonl").read_text() if options else output).splitlines()
+    assert [json.loads(record)["error"]["type"] for record in records] == ["VideoDecodeError"] * 2
 
 
 def test_an_output_that_cannot_be_written_is_one_line(run, video_path, clip_folder):

@@ -6,11 +6,10 @@ import socket
 import subprocess
 
 import pytest
-import torch
+from bilingual import build_bilingual
 from clip_files import write_clips
-from transformers import BertTokenizer
 
-from kinoclip import BikeConfig, BikeModel, BikeProcessor
+from kinoclip import BikeProcessor
 from kinoclip.cli import main
 from kinoclip.kinoshapes import kinoshapes_clips
 from kinoclip.text.attributes import write_attributes
@@ -160,16 +159,9 @@ def test_attributes_are_read_from_a_file(folder, tmp_path, capsys, protocol, vid
 def test_chinese_names_count_even_if_the_checkpoint_carries_the_classes(
     folder, tiny_fields, tokenizer, tmp_path, capsys
 ):
-    tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
-    torch.manual_seed(0)
-    fields = {"chinese_branch": True, "chinese_text_config": {**tower, "vocab_size": 11, "pad_token_id": 0}}
-    model = BikeModel(BikeConfig(**tiny_fields, **fields))
-    processor = BikeProcessor.for_config(model.config, tokenizer)
-    model.set_candidates(COLORS, model.encode_text(**processor(text=COLORS)))
-    bert = BertTokenizer(
-        vocab={w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"蓝绿紫红白黄"])}
-    )
-    processor.set_chinese(bert, {"a star": "白"}, context_length=8)
+    model, processor = build_bilingual(tiny_fields, tokenizer, {"a star": "白"}, "蓝绿紫红白黄")
+    own = BikeProcessor.for_config(model.config, tokenizer)(text=COLORS)
+    model.set_candidates(COLORS, model.encode_text(**own))
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
     names = tmp_path / "zh.json"

@@ -3,10 +3,8 @@
 import json
 
 import pytest
-import torch
-from transformers import BertTokenizer
+from bilingual import build_bilingual
 
-from kinoclip import BikeConfig, BikeModel, BikeProcessor
 from kinoclip.modeling.classification import Classification, Prediction
 from kinoclip.space.answers import Answer, Models, Question, answer
 from kinoclip.space.limits import Limits, VisitError
@@ -23,15 +21,9 @@ def models():
 @pytest.fixture
 def chinese_folder(tiny_fields, tokenizer, tmp_path):
     """A BIKE of random weights that reads Chinese, and its tokenizer."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"喝水挥手"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    bert = BertTokenizer(str(tmp_path / "vocab.txt"))
-    text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
-    torch.manual_seed(0)
-    config = BikeConfig(**tiny_fields, chinese_branch=True, chinese_text_config={**text, "vocab_size": len(bert)})
     folder = tmp_path / "bilingual"
-    BikeModel(config).save_pretrained(folder)
-    BikeProcessor.for_config(config, tokenizer).set_chinese(bert, {"drinking": "喝水"}).save_pretrained(folder)
+    for part in build_bilingual(tiny_fields, tokenizer, {"drinking": "喝水"}, "喝水挥手"):
+        part.save_pretrained(folder)
     return folder
 
 
