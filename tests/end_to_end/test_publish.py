@@ -47,34 +47,6 @@ def hub(tmp_path_factory):
         yield hub
 
 
-def test_one_upload_sends_the_folder_with_its_reports_and_card(hub):
-    assert [path for path in hub.asked if not path.endswith("repos/create")] == [
-        "api/validate-yaml",
-        "api/models/org/bike-mini/preupload/main",
-        "api/models/org/bike-mini/commit/main",
-    ]
-    files = hub.repos["models/org/bike-mini"].files
-    assert sorted(files) == [
-        ".eval_results/kinofigures_actions-test-single_view.yaml",
-        ".eval_results/kinofigures_shifted-test-single_view.yaml",
-        ".eval_results/kinofigures_views-test-single_view.yaml",
-        ".gitattributes",
-        "README.md",
-        "config.json",
-        "handler.py",
-        "kinoclip_shim.py",
-        "model.safetensors",
-        "processor_config.json",
-        "reports/kinofigures_actions-test-single_view.json",
-        "reports/kinofigures_shifted-test-single_view.json",
-        "reports/kinofigures_views-test-single_view.json",
-        "requirements.txt",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ]
-    assert b"### kinofigures/actions, test split" in files["README.md"]
-
-
 @pytest.fixture
 def environment(hub, tmp_path, programs):
     """The variables of a process that knows only this Hub."""

@@ -47,6 +47,11 @@ def test_a_folder_is_sent_with_its_card_in_one_commit(hub, bike_folder):
     assert repo.files["model.safetensors"] == (bike_folder / "model.safetensors").read_bytes()
     assert b"Nothing was measured" in repo.files["README.md"]
     assert lines[-1].startswith(f"published {hub.url}/org/tiny in one commit")
+    assert [path for path in hub.asked if not path.endswith("repos/create")] == [
+        "api/validate-yaml",
+        "api/models/org/tiny/preupload/main",
+        "api/models/org/tiny/commit/main",
+    ]
 
 
 def test_the_same_command_again_makes_no_commit(hub, bike_folder):
@@ -73,21 +78,15 @@ def test_an_interrupted_upload_is_continued_by_the_same_command(hub, bike_folder
     assert len(hub.repos["models/org/tiny"].commits) == 2
 
 
-def test_reports_go_with_the_folder_and_stay_in_its_card(hub, bike_folder, write_report, tmp_path):
-    report = write_report(tmp_path / "r.json")
-    [*publish(bike_folder, "org/tiny", reports=[report])]
+def test_reports_stay_in_the_folder_and_its_card_and_are_sent_for_leaderboards(
+    hub, bike_folder, write_report, tmp_path
+):
+    [*publish(bike_folder, "org/tiny", reports=[write_report(tmp_path / "r.json")])]
     [*publish(bike_folder, "org/tiny")]
     repo = hub.repos["models/org/tiny"]
     assert len(repo.commits) == 2
     assert json.loads(repo.files["reports/ucf101-test-single_view.json"])["metrics"] == {"top1": 0.75}
     assert b"75.00%" in repo.files["README.md"]
-
-
-def test_measured_metrics_are_sent_for_leaderboards(hub, bike_folder, write_report, tmp_path):
-    [*publish(bike_folder, "org/tiny", reports=[write_report(tmp_path / "r.json")])]
-    [*publish(bike_folder, "org/tiny")]
-    repo = hub.repos["models/org/tiny"]
-    assert len(repo.commits) == 2
     [entry] = parse_eval_result_entries(yaml.safe_load(repo.files[".eval_results/ucf101-test-single_view.yaml"]))
     assert (entry.dataset_id, entry.task_id, entry.value) == ("ucf101", "single_view.top1", 0.75)
     assert entry.notes == "one clip, center crop; 8 videos; reports/ucf101-test-single_view.json"
