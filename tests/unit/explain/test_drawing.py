@@ -102,11 +102,5 @@ def test_texts_that_are_too_long_end_in_dots_inside_the_picture():
     assert edge.getcolors() == [(5 * picture.height, (255, 255, 255))]
 
 
-def test_an_answer_without_frames_cannot_be_drawn():
-    answer = Classification((Prediction("a", 1.0),))
-    with pytest.raises(ValueError, match="explain=True"):
-        draw_explanation(answer)
-
-
 def test_a_frame_of_one_pixel_can_be_drawn():
     assert draw_explanation(replace(make_answer(), frames=torch.zeros(4, 3, 1, 1, dtype=torch.uint8))).height > 0

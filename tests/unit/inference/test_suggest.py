@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kinoclip import Classifier
 from kinoclip.inference.batch_job import ClassifyJob
 from kinoclip.inference.suggest import (
     CorrectionsError,
@@ -19,11 +18,6 @@ from kinoclip.inference.suggest import (
 
 LABELS = ("red circle", "blue square", "green star")
 HEADER = "video,suggestion,probability,runner_up,label,choices,model\n"
-
-
-@pytest.fixture(scope="module")
-def classifier(clip_folder):
-    return Classifier.load(clip_folder)
 
 
 @pytest.fixture
@@ -223,13 +217,6 @@ def test_what_a_spreadsheet_saves_is_read(files, path, delimiter, encoding):
     lines = [delimiter.join(f'"{cell}"' for cell in row) for row in [*rows, ["", "", "", ""]]]
     path.write_bytes("\r\n".join(lines).encode(encoding))
     assert read_corrections(path).labels == {"a.mp4": "stop", "b.mp4": "go"}
-
-
-def test_columns_of_the_user_and_the_delimiter_are_kept(path):
-    path.write_text("video;suggestion;label;job;my notes\na.mp4;go;stop;;dark\n")
-    SuggestionTable.load(path).save(path)
-    again = SuggestionTable.load(path)
-    assert (again.rows[0]["my notes"], again.rows[0]["label"], again.delimiter) == ("dark", "stop", ";")
 
 
 def test_every_wrong_line_is_named_at_once(write):

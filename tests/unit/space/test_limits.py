@@ -14,10 +14,6 @@ def test_labels_stand_one_a_line():
     assert read_labels(" red circle \n\nblue, square\r\n", LIMITS) == ("red circle", "blue, square")
 
 
-def test_a_single_line_is_cut_at_commas():
-    assert read_labels("diving, archery,", LIMITS) == ("diving", "archery")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
