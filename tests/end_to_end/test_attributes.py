@@ -50,12 +50,8 @@ def test_attributes_are_found_trained_with_and_fused(data, tmp_path, monkeypatch
         VideoSamples, "_read", lambda samples, row, index: decoded.append(row["name"]) or read(samples, row, index)
     )
     settings = [f"data.attributes={files['train']}", f"data.test_attributes={files['validation']}"]
-    settings += [
-        "training.batch_size=4",
-        "training.epochs=2",
-        "data.num_attributes=2",
-        "evaluation.validation_protocol=bike_fused",
-    ]
+    settings += ["training.batch_size=4", "training.epochs=2", "data.num_attributes=2"]
+    settings += ["evaluation.validation_protocol=bike_fused"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     output = tmp_path / "both"
     assert run("train", "finetune/attributes", "--data", data, "--start", "mini", "--output", output, *chosen) == 0

@@ -50,18 +50,8 @@ def run(place, monkeypatch, capsys):
     return run
 
 
-TRANSLATE = [
-    "translate",
-    "labels.txt",
-    "--language",
-    "German",
-    "--variants",
-    "2",
-    "--ask",
-    "a/model",
-    "--output",
-    "de.json",
-]
+GERMAN = ["--language", "German", "--variants", "2", "--ask", "a/model"]
+TRANSLATE = ["translate", "labels.txt", *GERMAN, "--output", "de.json"]
 
 
 @pytest.mark.parametrize("tower", ["shared", "clip"])
@@ -78,22 +68,13 @@ def test_german_names_of_a_model_are_corrected_and_vote(run, place, clip_folder,
         writer.writeheader()
         writer.writerows(rows)
     code, output, _ = run(*TRANSLATE)
-    assert output.splitlines() == [
-        "de.json: 3 of 3 labels have a name in German",
-        "de.review.csv: 0 to check, 1 edited",
-    ]
+    assert output == "de.json: 3 of 3 labels have a name in German\nde.review.csv: 0 to check, 1 edited\n"
     names = json.loads((place / "de.json").read_text())
     assert names["names"]["red circle"] == ["roter Kreis", "Kreis in Rot"]
     assert names["sources"] == {"red circle": "a/model", "blue square": "a/model", "green star": "reviewed"}
 
-    settings = [
-        "--set",
-        f"model.second_tower={tower}",
-        "--set",
-        "data.chinese_labels=de.json",
-        "--set",
-        "data.all_names=true",
-    ]
+    settings = ["--set", f"model.second_tower={tower}", "--set", "data.chinese_labels=de.json"]
+    settings += ["--set", "data.all_names=true"]
     if tower == "clip":
         settings += ["--set", f"data.chinese_clip={clip_folder}"]
     model = place / f"model_{tower}"
@@ -151,18 +132,13 @@ def test_wrong_options_are_refused_in_one_line(run, place, arguments, message):
 
 def test_weights_are_not_saved_into_a_plain_clip(run, clip_folder):
     code, _, error = run("evaluate", clip_folder, "--data", "clips", "--split", "validation", "--save-fusion")
-    assert (code, error.splitlines()[0].endswith("is a 'clip' model, whose config has no weights of branches.")) == (
-        2,
-        True,
-    )
+    assert code == 2
+    assert error.splitlines()[0].endswith("is a 'clip' model, whose config has no weights of branches.")
 
 
 def test_labels_that_nothing_names_leave_a_table_to_write_into(run, place):
     code, output, error = run("translate", "labels.txt", "--language", "Finnish", "--output", "fi.json")
     assert code == 1
-    assert output.splitlines() == [
-        "fi.json: 0 of 3 labels have a name in Finnish",
-        "fi.review.csv: 3 to check, 0 edited",
-    ]
+    assert output == "fi.json: 0 of 3 labels have a name in Finnish\nfi.review.csv: 3 to check, 0 edited\n"
     assert "no label has a name" in error
     assert not (place / "fi.json").exists()

@@ -76,17 +76,8 @@ def test_a_command_that_waits_ends(wait, numbers, video_path, tmp_path, programs
     module, owner, name, code = WAITS[wait]
     started = tmp_path / "started"
     code = HANG.format(module=module, owner=owner, name=name, wait=code, started=str(started))
-    command = [
-        "python",
-        "-c",
-        code,
-        "classify",
-        str(video_path),
-        "--model",
-        "mini",
-        "--labels",
-        "red circle,blue square",
-    ]
+    options = ["--model", "mini", "--labels", "red circle,blue square"]
+    command = ["python", "-c", code, "classify", str(video_path), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=programs) as process:
         until = time.monotonic() + 60
         while not started.exists():
