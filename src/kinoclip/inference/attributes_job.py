@@ -68,21 +68,19 @@ class AttributesJob(BatchJob):
         )
 
     def _compute(self, plan: Plan, done: Container[str], states: dict[str, Any]) -> Iterator[Record]:
-        def describe(batch: ReadBatch) -> dict[str, list[str]]:
+        def describe(batch: ReadBatch) -> dict[str, Record]:
             samples: list[Any] = list(batch.samples.values())
             encoded = encode_videos(self.model, samples) if self.features is None else self.features.encode(samples)
             found = {}
             for video, each in zip(batch.samples, encoded, strict=True):
                 try:
-                    found[video] = self.finder.find_in(each)
+                    found[video] = {"video": video, "attributes": self.finder.find_in(each)}
                 except ScoreError as error:
                     batch.errors[video] = error_record(video, error)
             return found
 
         reader = self.finder.processor.video_processor.sample
-        for batch, found in read_and_compute(self, reader, describe, plan, done, states):
-            records = batch.errors | {v: {"video": v, "attributes": phrases} for v, phrases in (found or {}).items()}
-            yield from (records[video] for video in batch.videos if video not in done)
+        return read_and_compute(self, reader, describe, plan, done, states)
 
 
 def name_videos(found: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:

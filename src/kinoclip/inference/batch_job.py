@@ -206,7 +206,7 @@ class ClassifyJob(LabelJob):
     def _compute(self, plan: Plan, done: Container[str], states: dict[str, Any]) -> Iterator[Record]:
         explain = self.explain or self.pictures is not None
 
-        def answer(batch: ReadBatch) -> list[Classification]:
+        def answer(batch: ReadBatch) -> dict[str, Record]:
             samples: list[Any] = list(batch.samples.values())
             if self.features is not None:
                 samples = self.features.encode(samples)
@@ -221,7 +221,7 @@ class ClassifyJob(LabelJob):
                         answers += self.classifier.answers([sample], top_k=self.top_k, explain=explain, names=[video])
                     except ScoreError as error:
                         batch.errors[video] = error_record(video, error)
-            return answers
+            return {str(answer.video): record(answer) for answer in answers}
 
         def record(answer: Classification) -> Record:
             result = classification_record(answer, answer.decide(self.threshold, self.background))
@@ -234,10 +234,7 @@ class ClassifyJob(LabelJob):
             return result
 
         reader = self.classifier.reader if self.isolate else self.classifier.read
-        batches = read_and_compute(self, reader, answer, plan, done, states, one_by_one=explain)
-        for batch, answers in batches:
-            records = batch.errors | {str(a.video): record(a) for a in answers or ()}
-            yield from (records[video] for video in batch.videos if video not in done)
+        return read_and_compute(self, reader, answer, plan, done, states, one_by_one=explain)
 
 
 @dataclass(frozen=True)
@@ -294,19 +291,19 @@ class ReadBatch(NamedTuple):
 def read_and_compute(
     job: Any,
     reader: Callable[..., SampledVideo],
-    compute: Callable[[ReadBatch], Result],
+    compute: Callable[[ReadBatch], dict[str, Record]],
     plan: Plan,
     done: Container[str],
     states: dict[str, Any],
     *,
     one_by_one: bool = False,
-) -> Iterator[tuple[ReadBatch, Result | None]]:
-    """Decode the videos of a job, or load their features, and compute batches of them; see `compute_batches`.
+) -> Iterator[Record]:
+    """Decode the videos of a job, or load their features, and yield the records that are computed in batches.
 
     Args:
         job: has `features`, `read_seconds` and `isolate` as `ClassifyJob`.
         reader: decodes a video; picklable.
-        compute: see `compute_batches`.
+        compute: returns the records of readable videos; see `compute_batches`.
         plan: of this process.
         done: videos to skip.
         states: gets the state of each video before it is read.
@@ -327,7 +324,10 @@ def read_and_compute(
             options = job.find(video)[1]
             return job.features.read(job.path(video), lambda _: decode(video), settings=options or None)
 
-        yield from compute_batches(read, compute, plan, job.model, job.read_seconds, one_by_one=one_by_one, done=done)
+        options: dict[str, Any] = {"one_by_one": one_by_one, "done": done}
+        for batch, computed in compute_batches(read, compute, plan, job.model, job.read_seconds, **options):
+            records = batch.errors | (computed or {})
+            yield from (records[video] for video in batch.videos if video not in done)
 
 
 def compute_batches(
