@@ -122,7 +122,7 @@ class RayJob:
             has_gpu, workers, cores = self._resources([node["Resources"] for node in ray.nodes() if node["Alive"]])
             job = partial(self.build, "cuda" if has_gpu else "cpu")
             is_local = not all("://" in video for part in shards.values() for video in part)
-            writer = ShardWriter(job, self, before, cores, os.getcwd() if is_local else None)  # noqa: PTH109
+            writer = (job, self, before, cores, os.getcwd() if is_local else None)  # noqa: PTH109
             DataContext.get_current().enable_progress_bars = False
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)
             rows = [{"name": name, "videos": json.dumps(list(part))} for name, part in shards.items()]
@@ -131,7 +131,7 @@ class RayJob:
             )
             options: dict[str, Any] = {"batch_size": 1, "compute": pool, "num_cpus": cores, "num_gpus": int(has_gpu)}
             done = from_items(rows, override_num_blocks=len(rows)).map_batches(
-                _Actor, fn_constructor_args=(writer,), **options
+                ShardWriter, fn_constructor_args=writer, **options
             )
             for row in done.iter_rows():
                 result = pickle.loads(row["result"])  # noqa: S301  (of this package)
@@ -156,7 +156,7 @@ class RayJob:
 
 @dataclass
 class ShardWriter:
-    """Writes the records of shards.
+    """Writes the records of shards, in an actor.
 
     Args:
         build: returns the job; called for the first shard.
@@ -203,16 +203,10 @@ class ShardWriter:
                 store_file(file, target)
         return {"videos": len(videos), "done": done, "failed": failed, "job": job.identity}
 
-
-class _Actor:
-    """What runs in an actor: errors are results, so that they reach the user as they are."""
-
-    def __init__(self, writer: ShardWriter):
-        self._writer = writer
-
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[bytes]]:
+        """Write the shard of a row; errors are results, so that they reach the user as they are."""
         try:
-            result: Any = self._writer.write(str(rows["name"][0]), json.loads(str(rows["videos"][0])))
+            result: Any = self.write(str(rows["name"][0]), json.loads(str(rows["videos"][0])))
         except Exception as error:
             result = error
         try:
