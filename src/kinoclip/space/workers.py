@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from queue import Empty, Queue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -18,8 +19,6 @@ from kinoclip.video.isolation import CancelledError, IsolatedProcess, start_serv
 Result = TypeVar("Result")
 
 _USUAL_FRAMES = 16  # that models sample, if the visitor does not say how many
-
-_models: Models | None = None  # of a worker process
 
 
 class Workers:
@@ -155,20 +154,20 @@ def _as_visit_errors(question: Question) -> Iterator[None]:
         raise VisitError(hide_path(error, question.video)) from error
 
 
-def _here(sources: Sequence[str]) -> Models:
-    global _models
-    _models = _models or Models(sources)
-    return _models
+@cache
+def _models(sources: tuple[str, ...]) -> Models:
+    """Return the models of a worker process."""
+    return Models(sources)
 
 
-def _load_first(sources: Sequence[str]) -> None:
-    models = _here(sources)
+def _load_first(sources: tuple[str, ...]) -> None:
+    models = _models(sources)
     models.load(models.names[-1])
 
 
-def _answer(sources: Sequence[str], question: Question, limits: Limits) -> Answer:
-    return answer(question, _here(sources), limits)
+def _answer(sources: tuple[str, ...], question: Question, limits: Limits) -> Answer:
+    return answer(question, _models(sources), limits)
 
 
-def _reads_chinese(sources: Sequence[str], name: str) -> bool:
-    return _here(sources).reads_chinese(name)
+def _reads_chinese(sources: tuple[str, ...], name: str) -> bool:
+    return _models(sources).reads_chinese(name)
