@@ -1,5 +1,6 @@
 """A recognizer whose stages are ONNX graphs."""
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from kinoclip.modeling.outputs import Explanation, FrameFeatures, RecognitionOut
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import hash_file
 
+_MAX_STREAMS = 8  # the papers' videos have 8 frames or a multiple
 _OWN_LABELS = "This export is one graph for its own labels. Leave other labels out."
 
 
@@ -53,7 +55,9 @@ class ExportedRecognizer(VideoRecognizer):
         manifest = read_manifest(folder)
         super().__init__(_read_config(Path(folder), manifest))
         self.manifest, self._folder, self._runtime = manifest, Path(folder), runtime
-        self.graphs = {name: Graph(Path(folder), spec, runtime) for name, spec in manifest.graphs.items()}
+        # frames of a video that are divided among streams take less time than with all threads in each product
+        streams = math.gcd(torch.get_num_threads(), _MAX_STREAMS) if self.encodes_frames_alone else 1
+        self.graphs = {name: Graph(Path(folder), spec, runtime, streams) for name, spec in manifest.graphs.items()}
         self._register_candidates()
         if self.config.candidate_shapes:
             path = Path(folder) / CANDIDATES
@@ -76,6 +80,17 @@ class ExportedRecognizer(VideoRecognizer):
     def dtype(self) -> torch.dtype:
         """Data type of the inputs, whatever the graphs compute in."""
         return torch.float32
+
+    @property
+    def encodes_frames_alone(self) -> bool:
+        """Whether there is a graph that encodes each frame alone, and any number of them."""
+        graph = self.manifest.graphs.get("frames")
+        return self.manifest.frames_alone and graph is not None and graph.limits.get("frames") == (1, None)
+
+    @property
+    def computes_in_parallel(self) -> bool:
+        """Whether OpenVINO computes several calls at the same time."""
+        return "frames" in self.graphs and self.graphs["frames"].streams > 1
 
     @cached_property
     def content_hash(self) -> str:

@@ -211,21 +211,25 @@ def _quantize_for_openvino(path: Path) -> str:
 _Run = Callable[[dict[str, Any]], Sequence[Any]]
 
 
-def _load_in_onnxruntime(path: Path) -> tuple[_Run, list[list[str]]]:
-    """Load a graph; return a function that runs it, and the names of inputs and outputs."""
+def _load_in_onnxruntime(path: Path, spins: bool) -> tuple[_Run, list[list[str]]]:
+    """Load a graph, whose threads spin while they wait or sleep; return a function that runs it, and the names of inputs and outputs."""
     check_libraries("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # threads that wait for work by spinning take cores from those of OpenVINO
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [[tensor.name for tensor in each] for each in (session.get_inputs(), session.get_outputs())]
     return partial(session.run, None), names
 
 
-def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
+def _load_in_openvino(path: Path, streams: int) -> tuple[_Run, list[list[str]]]:
     """Load a graph as `_load_in_onnxruntime`; it computes in bfloat16 where that is faster, or with 8-bit weights.
+
+    As many calls as there are `streams` share the cores; a single call has one share.
 
     With 8-bit weights, the activations of a product are quantized in groups of 64 as they come, on processors with VNNI
     instructions; elsewhere weights are converted to float32.
@@ -236,7 +240,7 @@ def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
     core = openvino.Core()
     graph, is_quantized = core.read_model(path), path.suffix == ".xml"
     names = [[port.any_name for port in ports] for ports in (graph.inputs, graph.outputs)]
-    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": str(streams)}
     # its own choice is bfloat16 wherever the processor has instructions for it, and then activations are not quantized
     if is_quantized or not is_bf16_faster(torch.device("cpu")):
         options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -253,6 +257,7 @@ class Graph:
     Args:
         folder: of the export.
         spec: of the graph.
+        streams: calls of the graph that OpenVINO computes at the same time; ONNX Runtime computes one.
         runtime: of graphs that read pixels. Others, which are a small part of the work and hold operations that OpenVINO lacks, run in ONNX
             Runtime; a file of OpenVINO (.xml), which has 8-bit weights, runs in OpenVINO.
 
@@ -261,12 +266,17 @@ class Graph:
         ValueError: the file is damaged, or is not the graph that `spec` describes.
     """
 
-    def __init__(self, folder: Path, spec: GraphSpec, runtime: Runtime = "onnxruntime"):
+    def __init__(self, folder: Path, spec: GraphSpec, runtime: Runtime = "onnxruntime", streams: int = 1):
         self.spec, path = spec, folder / spec.file
         reads_pixels = any(tensor.name == _PIXELS for tensor in spec.inputs)
         is_openvino = path.suffix == ".xml" or (runtime == "openvino" and reads_pixels)
+        self.streams = streams if is_openvino else 1
         try:
-            self._run, names = (_load_in_openvino if is_openvino else _load_in_onnxruntime)(path)
+            self._run, names = (
+                _load_in_openvino(path, streams)
+                if is_openvino
+                else _load_in_onnxruntime(path, spins=runtime == "onnxruntime")
+            )
         except ImportError:
             raise
         except Exception as error:  # the errors of runtimes have no common class

@@ -52,6 +52,7 @@ class Manifest:
     difference: dict[str, float] = field(default_factory=dict)
     same_best: tuple[int, int] | None = None  # random videos with the same best label, and all of them
     format: Literal["onnx"] = "onnx"
+    frames_alone: bool = False  # whether the features of a frame depend on this frame only
 
     def save(self, folder: Path) -> None:
         """Write the manifest into a folder."""

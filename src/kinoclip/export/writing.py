@@ -134,6 +134,7 @@ def _write(
         spec = write_graph(model, stage, folder, dtype=manifest.dtype)
         manifest.graphs[stage.name] = spec
         yield _describe(folder, spec)
+    manifest = replace(manifest, frames_alone=model.encodes_frames_alone)
     config, own = copy.deepcopy(model.config), model.candidates()
     if own is not None:
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in own.tensors().items()}

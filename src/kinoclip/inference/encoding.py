@@ -100,7 +100,7 @@ def encode_on_cores(model: VideoRecognizer, pixels: Tensor, frame_times: Tensor 
     by_frame = model.encodes_frames_alone
     total = torch.get_num_threads()
     parts = math.gcd(total, pixels.shape[0] * (pixels.shape[1] if by_frame else 1))
-    can_split = parts > 1 and _uses_torch_threads(model) and not torch.is_autocast_enabled("cpu")
+    can_split = parts > 1 and _computes_in_parallel(model) and not torch.is_autocast_enabled("cpu")
     if not can_split or not _lowered.acquire(blocking=False):
         return encode_frames(*inputs)
 
@@ -161,10 +161,10 @@ def threads_per_batch(count: int, model: VideoRecognizer, *, one_by_one: bool = 
     """Return the number of torch's threads for each of `count` batches, so that no core idles.
 
     One each; the last batches, where fewer are left than threads, share them. All threads serve each batch with `one_by_one`, and
-    for models that torch's threads do not compute.
+    for models that do not compute in parallel.
     """
     threads = torch.get_num_threads()
-    if one_by_one or not _uses_torch_threads(model):
+    if one_by_one or not _computes_in_parallel(model):
         return [threads] * count
     rest = count % threads
     return [1] * (count - rest) + [threads // max(1, rest)] * rest
@@ -213,8 +213,8 @@ def _compute_in_parallel(
             _lowered.release()
 
 
-def _uses_torch_threads(model: VideoRecognizer) -> bool:
-    return model.uses_torch_threads and model.device.type == "cpu"
+def _computes_in_parallel(model: VideoRecognizer) -> bool:
+    return model.computes_in_parallel and model.device.type == "cpu"
 
 
 @cache

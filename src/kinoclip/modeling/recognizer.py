@@ -61,6 +61,7 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
     | `used_inputs` | all of them | those that the model, as it is configured, can use |
     | `frame_width` | required | D of `encode_frames` |
     | `encodes_frames_alone` | False | whether frames can be encoded one by one |
+    | `computes_in_parallel` | with torch | whether threads that call it at the same time share the cores |
     | `embed_video` | `aggregate` | frames to (B, D), for a method whose pooling depends on the candidate |
     | `saliency` | None | weight of each frame for each candidate |
     | `explain` | `saliency` | evidence for an answer |
@@ -94,6 +95,11 @@ class VideoRecognizer(OwnCodeMixin, ShimMixin, PreTrainedModel):
     def encodes_frames_alone(self) -> bool:
         """Whether the features of a frame depend on this frame only, so that frames can be encoded one by one."""
         return False
+
+    @property
+    def computes_in_parallel(self) -> bool:
+        """Whether threads that call the model at the same time share the cores of the CPU."""
+        return self.uses_torch_threads
 
     @property
     def content_hash(self) -> str:

@@ -17,6 +17,7 @@ from kinoclip.export.exported import _trim_padding
 from kinoclip.export.manifest import MANIFEST, read_manifest
 from kinoclip.export.writing import compare_export
 from kinoclip.inference.backends import load_recognizer
+from kinoclip.inference.encoding import encode_on_cores
 from kinoclip.inference.spans import find_spans
 from kinoclip.methods import METHODS
 from kinoclip.modeling.outputs import FrameFeatures
@@ -156,6 +157,22 @@ def test_openvino_encodes_the_frames_of_every_method(exported):
     actual = load_exported(exported.folder, "openvino")[0].encode_frames(pixels).embeds
     # in bfloat16 where that is faster
     assert torch.cosine_similarity(actual, expected, dim=-1).min() > 0.999
+
+
+@torch.no_grad()
+def test_openvino_encodes_frames_in_parallel_where_each_is_encoded_alone(exported):
+    pytest.importorskip("openvino")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        recognizer = load_exported(exported.folder, "openvino")[0]
+        pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+        encoded = encode_on_cores(recognizer, pixels).embeds
+    finally:
+        torch.set_num_threads(before)
+    assert recognizer.computes_in_parallel is exported.model.encodes_frames_alone
+    torch.testing.assert_close(encoded, recognizer.encode_frames(pixels).embeds, atol=1e-2, rtol=1e-2)
+    assert not exported.recognizer.computes_in_parallel  # in ONNX Runtime
 
 
 @torch.no_grad()
