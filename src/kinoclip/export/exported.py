@@ -1,6 +1,5 @@
 """A recognizer whose stages are ONNX graphs."""
 
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from kinoclip.modeling.outputs import Explanation, FrameFeatures, RecognitionOut
 from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.storage import hash_file
 
-_MAX_STREAMS = 8  # the papers' videos have 8 frames or a multiple
 _OWN_LABELS = "This export is one graph for its own labels. Leave other labels out."
 
 
@@ -55,9 +53,7 @@ class ExportedRecognizer(VideoRecognizer):
         manifest = read_manifest(folder)
         super().__init__(_read_config(Path(folder), manifest))
         self.manifest, self._folder, self._runtime = manifest, Path(folder), runtime
-        # frames of a video that are divided among streams take less time than with all threads in each product
-        streams = math.gcd(torch.get_num_threads(), _MAX_STREAMS) if self.encodes_frames_alone else 1
-        self.graphs = {name: Graph(Path(folder), spec, runtime, streams) for name, spec in manifest.graphs.items()}
+        self.graphs = {name: Graph(Path(folder), spec, runtime) for name, spec in manifest.graphs.items()}
         self._register_candidates()
         if self.config.candidate_shapes:
             path = Path(folder) / CANDIDATES
@@ -89,8 +85,8 @@ class ExportedRecognizer(VideoRecognizer):
 
     @property
     def computes_in_parallel(self) -> bool:
-        """Whether OpenVINO computes several calls at the same time."""
-        return "frames" in self.graphs and self.graphs["frames"].streams > 1
+        """Whether OpenVINO encodes the frames."""
+        return "frames" in self.graphs and self.graphs["frames"].computes_in_parallel
 
     @cached_property
     def content_hash(self) -> str:

@@ -226,10 +226,10 @@ def _load_in_onnxruntime(path: Path, spins: bool) -> tuple[_Run, list[list[str]]
     return partial(session.run, None), names
 
 
-def _load_in_openvino(path: Path, streams: int) -> tuple[_Run, list[list[str]]]:
+def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
     """Load a graph as `_load_in_onnxruntime`; it computes in bfloat16 where that is faster, or with 8-bit weights.
 
-    As many calls as there are `streams` share the cores; a single call has one share.
+    Threads that call it with a part of torch's threads each have such a part of the cores.
 
     With 8-bit weights, the activations of a product are quantized in groups of 64 as they come, on processors with VNNI
     instructions; elsewhere weights are converted to float32.
@@ -240,15 +240,24 @@ def _load_in_openvino(path: Path, streams: int) -> tuple[_Run, list[list[str]]]:
     core = openvino.Core()
     graph, is_quantized = core.read_model(path), path.suffix == ".xml"
     names = [[port.any_name for port in ports] for ports in (graph.inputs, graph.outputs)]
-    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": str(streams)}
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
     # its own choice is bfloat16 wherever the processor has instructions for it, and then activations are not quantized
     if is_quantized or not is_bf16_faster(torch.device("cpu")):
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if is_quantized:
         options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _GROUP_SIZE if has_vnni() else 0
-    compiled = core.compile_model(graph, "CPU", options)
-    # a request of its own, because threads share the graph
-    return lambda feeds: list(compiled.create_infer_request().infer(feeds).values()), names
+    compiled: dict[int, Any] = {}  # by the number of parts of the cores
+    lock = Lock()
+
+    def run(feeds: dict[str, Any]) -> Sequence[Any]:
+        streams = max(1, options["INFERENCE_NUM_THREADS"] // torch.get_num_threads())
+        with lock:
+            if streams not in compiled:
+                compiled[streams] = core.compile_model(graph, "CPU", {**options, "NUM_STREAMS": str(streams)})
+        # a request of its own, because threads share the graph
+        return list(compiled[streams].create_infer_request().infer(feeds).values())
+
+    return run, names
 
 
 class Graph:
@@ -257,7 +266,6 @@ class Graph:
     Args:
         folder: of the export.
         spec: of the graph.
-        streams: calls of the graph that OpenVINO computes at the same time; ONNX Runtime computes one.
         runtime: of graphs that read pixels. Others, which are a small part of the work and hold operations that OpenVINO lacks, run in ONNX
             Runtime; a file of OpenVINO (.xml), which has 8-bit weights, runs in OpenVINO.
 
@@ -266,16 +274,14 @@ class Graph:
         ValueError: the file is damaged, or is not the graph that `spec` describes.
     """
 
-    def __init__(self, folder: Path, spec: GraphSpec, runtime: Runtime = "onnxruntime", streams: int = 1):
+    def __init__(self, folder: Path, spec: GraphSpec, runtime: Runtime = "onnxruntime"):
         self.spec, path = spec, folder / spec.file
         reads_pixels = any(tensor.name == _PIXELS for tensor in spec.inputs)
         is_openvino = path.suffix == ".xml" or (runtime == "openvino" and reads_pixels)
-        self.streams = streams if is_openvino else 1
+        self.computes_in_parallel = is_openvino
         try:
             self._run, names = (
-                _load_in_openvino(path, streams)
-                if is_openvino
-                else _load_in_onnxruntime(path, spins=runtime == "onnxruntime")
+                _load_in_openvino(path) if is_openvino else _load_in_onnxruntime(path, spins=runtime == "onnxruntime")
             )
         except ImportError:
             raise
