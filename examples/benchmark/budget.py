@@ -23,7 +23,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--budgets", nargs="+", help="by default two between the fastest and the full setting, and 3h")
-    parser.add_argument("--clips", type=int, default=40, help="of each class")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=9,
+        help="of each class; from 200 in all on, a job decodes in processes of its own, and the curve does not",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", help="file for the numbers, .json")
     options = parser.parse_args()
