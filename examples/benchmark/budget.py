@@ -27,7 +27,7 @@ def main() -> None:
         "--clips",
         type=int,
         default=9,
-        help="of each class; from 200 in all on, a job decodes in processes of its own, and the curve does not",
+        help="of each class; with 200 clips or more in all a job decodes in processes of its own, which costs time that the curve lacks",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", help="file for the numbers, .json")

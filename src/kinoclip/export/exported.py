@@ -85,7 +85,7 @@ class ExportedRecognizer(VideoRecognizer):
 
     @property
     def computes_in_parallel(self) -> bool:
-        """Whether OpenVINO encodes the frames."""
+        """Whether threads that encode frames at the same time share the cores, as with OpenVINO."""
         return "frames" in self.graphs and self.graphs["frames"].computes_in_parallel
 
     @cached_property

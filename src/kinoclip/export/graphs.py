@@ -212,13 +212,15 @@ _Run = Callable[[dict[str, Any]], Sequence[Any]]
 
 
 def _load_in_onnxruntime(path: Path, spins: bool) -> tuple[_Run, list[list[str]]]:
-    """Load a graph, whose threads spin while they wait or sleep; return a function that runs it, and the names of inputs and outputs."""
+    """Load a graph; return a function that runs it, and the names of inputs and outputs.
+
+    With `spins` its threads wait for work in a loop, which is faster where nothing else needs the cores, and sleep otherwise.
+    """
     check_libraries("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # threads that wait for work by spinning take cores from those of OpenVINO
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -229,7 +231,7 @@ def _load_in_onnxruntime(path: Path, spins: bool) -> tuple[_Run, list[list[str]]
 def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
     """Load a graph as `_load_in_onnxruntime`; it computes in bfloat16 where that is faster, or with 8-bit weights.
 
-    Threads that call it with a part of torch's threads each have such a part of the cores.
+    A thread that has a share of torch's threads gets the same share of the cores, so that several can run it at the same time.
 
     With 8-bit weights, the activations of a product are quantized in groups of 64 as they come, on processors with VNNI
     instructions; elsewhere weights are converted to float32.
@@ -246,14 +248,17 @@ def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if is_quantized:
         options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _GROUP_SIZE if has_vnni() else 0
-    compiled: dict[int, Any] = {}  # by the number of parts of the cores
+    compiled: dict[int, Any] = {}  # by the number of threads that share the cores
     lock = Lock()
 
     def run(feeds: dict[str, Any]) -> Sequence[Any]:
         streams = max(1, options["INFERENCE_NUM_THREADS"] // torch.get_num_threads())
         with lock:
             if streams not in compiled:
-                compiled[streams] = core.compile_model(graph, "CPU", {**options, "NUM_STREAMS": str(streams)})
+                try:
+                    compiled[streams] = core.compile_model(graph, "CPU", {**options, "NUM_STREAMS": str(streams)})
+                except Exception as error:  # see `Graph`
+                    raise ValueError(f"{path} could not be compiled by OpenVINO: {first_line(error)}") from error
         # a request of its own, because threads share the graph
         return list(compiled[streams].create_infer_request().infer(feeds).values())
 
@@ -280,9 +285,10 @@ class Graph:
         is_openvino = path.suffix == ".xml" or (runtime == "openvino" and reads_pixels)
         self.computes_in_parallel = is_openvino
         try:
-            self._run, names = (
-                _load_in_openvino(path) if is_openvino else _load_in_onnxruntime(path, spins=runtime == "onnxruntime")
-            )
+            if is_openvino:
+                self._run, names = _load_in_openvino(path)
+            else:  # beside OpenVINO, threads that spin would take cores from it
+                self._run, names = _load_in_onnxruntime(path, spins=runtime == "onnxruntime")
         except ImportError:
             raise
         except Exception as error:  # the errors of runtimes have no common class

@@ -101,9 +101,7 @@ def _check_request(
     model: VideoRecognizer, output: Path, format: str, dtype: DType, parts: Sequence[str] | None, fused: bool
 ) -> None:
     if format != "onnx":
-        raise ValueError(
-            f"format must be 'onnx', got {format!r}. Exports of torch.export (.pt2) are no longer written."
-        )
+        raise ValueError(f"format must be 'onnx', got {format!r}. Exports of torch.export (.pt2) are not supported.")
     if dtype not in get_args(DType):
         raise ValueError(f"dtype must be one of {', '.join(get_args(DType))}, got {dtype!r}.")
     if fused and parts is not None:

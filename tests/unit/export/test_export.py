@@ -315,7 +315,7 @@ def test_attributes_and_chinese_names_vote_in_an_export(make, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "torch"}, r"must be 'onnx', got 'torch'. Exports of torch.export \(.pt2\) are no longer written"),
+        ({"format": "torch"}, r"must be 'onnx', got 'torch'. Exports of torch.export \(.pt2\) are not supported"),
         ({"dtype": "bfloat16"}, "must be one of float32, int8, openvino-int8, got 'bfloat16'"),
         ({"parts": ["frames", "tail"]}, "must be of frames, text, head, got 'tail'"),
         ({"parts": []}, "must be of frames, text, head, got none"),
