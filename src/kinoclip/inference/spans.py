@@ -14,7 +14,6 @@ from kinoclip.inference.classifier import Classifier
 from kinoclip.inference.encoding import encode_on_cores
 from kinoclip.modeling.classification import Span, to_probabilities
 from kinoclip.modeling.outputs import FrameFeatures
-from kinoclip.modeling.recognizer import VideoRecognizer
 from kinoclip.video import VideoReader, VideoSource
 from kinoclip.video.live import LiveReader
 from kinoclip.video.sampling import split_kept_frames
@@ -116,7 +115,7 @@ class SlidingWindowClassifier:
         self.classifier, self.model = classifier, classifier.model
         self.num_frames: int = window or classifier.video_processor.num_frames
         self.hop = hop or max(1, self.num_frames // 4)
-        self.encodes_alone = encodes_alone(self.model, self.num_frames, classifier.video_processor.crop_size)
+        self.encodes_alone = self.model.encodes_frames_alone
 
     def find_spans(
         self,
@@ -171,20 +170,6 @@ class SlidingWindowClassifier:
             inputs = {"frame_features": encode_on_cores(self.model, stacked["pixels"][:, kept])}
         output = self.model(**inputs, text_features=self.classifier.text)
         return Window(window[0][0], window[-1][0], to_probabilities(output.logits[0]).cpu())
-
-
-@torch.inference_mode()
-def encodes_alone(model: VideoRecognizer, num_frames: int, crop_size: dict[str, int]) -> bool:
-    """Check whether a model encodes frames independently: in another order they have the same features."""
-    if model.encodes_frames_alone:
-        return True
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(1, num_frames, 3, crop_size["height"], crop_size["width"], generator=generator)
-    pixels = pixels.to(model.device, model.dtype)
-    forward, backward = (model.encode_frames(order).embeds for order in (pixels, pixels.flip(1)))
-    if forward.shape[1] != num_frames:
-        return False
-    return torch.allclose(forward, backward.flip(1), atol=1e-3 * forward.abs().max().item())
 
 
 def join_windows(

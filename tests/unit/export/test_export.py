@@ -176,6 +176,19 @@ def test_openvino_encodes_parts_of_videos_in_parallel(exported):
     torch.testing.assert_close(encoded, recognizer.encode_frames(pixels).embeds, atol=1e-2, rtol=1e-2)
 
 
+def test_a_graph_that_openvino_cannot_compile_is_named(bike, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+
+    class Core(openvino.Core):
+        def compile_model(self, *_):
+            raise RuntimeError("no such operation\nin line 7")
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    recognizer = load_exported(bike.folder, "openvino")[0]
+    with pytest.raises(ValueError, match=r"frames.onnx could not be compiled by OpenVINO: no such operation\.$"):
+        recognizer.encode_frames(torch.zeros(1, 3, 3, 32, 32))
+
+
 @torch.no_grad()
 def test_openvino_computes_in_float32_where_bfloat16_is_slower(bike, monkeypatch):
     pytest.importorskip("openvino")
