@@ -1,7 +1,10 @@
-"""CLIP's activation, which needs one new tensor instead of three where no gradient is computed."""
+"""CLIP's activation, which allocates one new tensor instead of three, and one in its gradient."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP
 
@@ -15,8 +18,28 @@ class QuickGELU(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the activation to each value: (...)."""
         if torch.is_grad_enabled() and inputs.requires_grad:
-            return inputs * torch.sigmoid(1.702 * inputs)
-        return (1.702 * inputs).sigmoid_().mul_(inputs)
+            return inputs * torch.sigmoid(1.702 * inputs) if torch.compiler.is_compiling() else _Trained.apply(inputs)
+        return _activate(inputs)
+
+
+class _Trained(torch.autograd.Function):
+    """Stores its input alone, and computes the rest again in the gradient, which is that of SiLU at 1.702 x."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        return _activate(inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inputs,) = ctx.saved_tensors
+        scaled = 1.702 * inputs
+        return torch.ops.aten.silu_backward(gradient, scaled, grad_input=scaled)
+
+
+def _activate(inputs: Tensor) -> Tensor:
+    return (1.702 * inputs).sigmoid_().mul_(inputs)
 
 
 def replace_activations(model: nn.Module) -> None:
