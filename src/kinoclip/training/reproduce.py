@@ -73,7 +73,8 @@ def reproduce(
     Args:
         rows: recipes, tables ("bike/Table 6a"), files ("bike") or "all", see `find_recipes`.
         data: `NAME=SOURCE` for each data set, or one source for all; KinoShapes needs none.
-        output: a new folder, or that of the same call, which may have had another number of seeds.
+        output: a new folder, or that of a call with the same options, but for rows and the number of seeds. Results are
+            those of the rows of the last call.
         options: see `Options`.
         report: called with a line of text before each step.
 
@@ -81,7 +82,7 @@ def reproduce(
         One result for each row. Models and measurements that several rows share are computed once.
 
     Raises:
-        ValueError: a row is unknown, data is missing, or the folder holds results of other rows or options.
+        ValueError: a row is unknown, data is missing, or the folder holds results of other options.
         RuntimeError: another process writes to the folder.
     """
     options = options or Options()
@@ -92,7 +93,7 @@ def reproduce(
             raise ValueError(f"{', '.join(rows)} has no rows for --quick, which [quick] of a recipe file names.")
     for name in options.starts:
         load_recipe(name)  # raises if it is unknown
-    identity, free = {"rows": names, **asdict(options)}, ("num_workers", "seeds")
+    identity, free = {"rows": names, **asdict(options)}, ("num_workers", "rows", "seeds")
     with (
         claim_folder(folder, IDENTITY, identity, may_differ=free),
         single_thread() if options.smoke else nullcontext(),

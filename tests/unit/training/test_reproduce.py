@@ -150,13 +150,12 @@ def test_the_table_shows_printed_measured_and_difference():
     assert "| single_view | last | 1 | 1.00 |" in text
 
 
-def test_a_folder_of_other_rows_or_options_is_refused(tmp_path, monkeypatch):
+def test_a_folder_takes_other_rows_and_seeds_but_not_other_options(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "kinoclip.training.reproduce._Job.row", lambda *_: compare(_recipe(), [_run(0, 0.5)], None, [])
     )
     reproduce(["finetune"], [], tmp_path, Options(smoke=True))
-    with pytest.raises(ValueError, match=r"holds a run with rows = \['finetune'\], and it is \['bike/t6a-vcs'\] now"):
-        reproduce(["bike/t6a-vcs"], [], tmp_path, Options(smoke=True))
     with pytest.raises(ValueError, match=r"holds a run with strict = False, and it is True now"):
         reproduce(["finetune"], [], tmp_path, Options(smoke=True, strict=True))
-    assert reproduce(["finetune"], [], tmp_path, Options(smoke=True, num_workers=1, seeds=2))
+    both = ["finetune", "bike/t6a-vcs"]
+    assert len(reproduce(both, [], tmp_path, Options(smoke=True, num_workers=1, seeds=2))) == 2
