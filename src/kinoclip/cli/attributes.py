@@ -47,10 +47,14 @@ def _attributes(options: argparse.Namespace) -> int:
     from kinoclip.inference.attributes import AttributeFinder, load_lexicon
     from kinoclip.inference.attributes_job import AttributesJob, owns_found, write_found
     from kinoclip.inference.feature_cache import FeatureCache
+    from kinoclip.video.isolation import start_server
 
     records = output.with_suffix(".jsonl")
     check_owned(output, lambda path: owns_found(path, records))
     names, rows = _read_rows(options, [output, records, options.features])
+    isolate = len(names) >= shared.ISOLATED_FROM if options.isolate is None else options.isolate
+    if isolate:
+        start_server()  # it imports torch while the model is loaded
     lexicon, launch = load_lexicon(options.lexicon), shared.find_launch(options.device)
     clip = shared.load_classifier(options, launch)
     job = AttributesJob(
@@ -59,7 +63,7 @@ def _attributes(options: argparse.Namespace) -> int:
         options.batch_size,
         None if options.features is None else FeatureCache(options.features, clip.model, clip.video_processor),
         options.timeout,
-        len(names) >= shared.ISOLATED_FROM if options.isolate is None else options.isolate,
+        isolate,
         digest=options.digest,
     )
     process = {} if launch is None else {"process": launch.process_index, "processes": launch.num_processes}

@@ -69,6 +69,10 @@ def _classify(options: argparse.Namespace) -> int:
         options.isolate = len(videos) >= shared.ISOLATED_FROM and not options.spans
     if options.on is not None:
         return _run_on_ray(options, labels, videos)
+    if options.isolate:
+        from kinoclip.video.isolation import start_server
+
+        start_server()  # it imports torch while this process does, and loads the model
     launch = shared.find_launch(options.device)
     if launch is not None and is_address(options.output):
         raise shared.UsageError(

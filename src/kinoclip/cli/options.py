@@ -20,7 +20,7 @@ FAILURE, USAGE = 1, 2
 SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 _SECONDS_TO_END = 1.5
 REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
-# videos of a job from which processes for decoding are worth their start of some seconds; they cost about 5 % then
+# videos of a job from which processes for decoding are worth their start; they cost about 5 % then
 ISOLATED_FROM = 200
 _GIVE_LABELS = 'Give them: --labels "diving,archery", or --labels-file.'
 

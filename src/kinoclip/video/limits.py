@@ -12,8 +12,6 @@ from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX, Thread
 from typing import Generic, NamedTuple, Self, TypeVar
 
-import torch
-
 from kinoclip.video.errors import VideoTimeoutError
 
 Result = TypeVar("Result")
@@ -31,6 +29,8 @@ _SHUTDOWN_TIMEOUT_S = 5.0
 def num_cores(threads: int | None) -> int:
     """Return the number of cores of a reader: `threads`, 0 for all, None for its share of torch's threads."""
     if threads is None:
+        import torch  # seconds, for which limits of time do not wait
+
         return max(1, torch.get_num_threads() // _readers.get())
     return threads or os.cpu_count() or 1
 
