@@ -39,6 +39,9 @@ def check_libraries(*names: str) -> None:
 
 # what suppresses messages is global, so that two threads would restore what the other one changed
 _SILENCE = Lock()
+# two threads whose first requests to OpenVINO (2026.4) run at the same time can wait for each other forever: one holds the
+# interpreter, and the other the guard of a value that OpenVINO's binding makes once
+_FIRST_USE = Lock()
 
 
 @contextmanager
@@ -249,18 +252,21 @@ def _load_in_openvino(path: Path) -> tuple[_Run, list[list[str]]]:
     if is_quantized:
         options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _GROUP_SIZE if has_vnni() else 0
     compiled: dict[int, Any] = {}  # by the number of threads that share the cores
-    lock = Lock()
+
+    def infer(streams: int, feeds: dict[str, Any]) -> Sequence[Any]:
+        # a request of its own, because threads share the graph
+        return list(compiled[streams].create_infer_request().infer(feeds).values())
 
     def run(feeds: dict[str, Any]) -> Sequence[Any]:
         streams = max(1, options["INFERENCE_NUM_THREADS"] // torch.get_num_threads())
-        with lock:
+        with _FIRST_USE:
             if streams not in compiled:
                 try:
                     compiled[streams] = core.compile_model(graph, "CPU", {**options, "NUM_STREAMS": str(streams)})
                 except Exception as error:  # see `Graph`
                     raise ValueError(f"{path} could not be compiled by OpenVINO: {first_line(error)}") from error
-        # a request of its own, because threads share the graph
-        return list(compiled[streams].create_infer_request().infer(feeds).values())
+                return infer(streams, feeds)
+        return infer(streams, feeds)
 
     return run, names
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,29 @@ def test_openvino_encodes_parts_of_videos_in_parallel(exported):
     assert recognizer.computes_in_parallel
     assert not exported.recognizer.computes_in_parallel  # in ONNX Runtime
     torch.testing.assert_close(encoded, recognizer.encode_frames(pixels).embeds, atol=1e-2, rtol=1e-2)
+
+
+@torch.no_grad()
+def test_the_first_request_to_openvino_runs_alone(bike, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    events = []
+
+    class Request(openvino.InferRequest):
+        def infer(self, feeds):
+            events.append("begins")
+            time.sleep(0.2)
+            results = super().infer(feeds)
+            events.append("ends")
+            return results
+
+    monkeypatch.setattr("openvino._ov_api.InferRequest", Request)
+    recognizer, pixels = load_exported(bike.folder, "openvino")[0], torch.zeros(1, 3, 3, 32, 32)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(recognizer.encode_frames, [pixels, pixels]))
+        assert events[:2] == ["begins", "ends"]
+        events.clear()
+        list(threads.map(recognizer.encode_frames, [pixels, pixels]))
+        assert events[:2] == ["begins", "begins"]
 
 
 def test_a_graph_that_openvino_cannot_compile_is_named(bike, monkeypatch):
