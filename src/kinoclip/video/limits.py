@@ -29,7 +29,7 @@ _SHUTDOWN_TIMEOUT_S = 5.0
 def num_cores(threads: int | None) -> int:
     """Return the number of cores of a reader: `threads`, 0 for all, None for its share of torch's threads."""
     if threads is None:
-        import torch  # seconds, for which limits of time do not wait
+        import torch  # here, because it takes seconds that processes and limits of time need not wait for
 
         return max(1, torch.get_num_threads() // _readers.get())
     return threads or os.cpu_count() or 1
