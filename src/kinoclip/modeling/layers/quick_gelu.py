@@ -18,7 +18,7 @@ class QuickGELU(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the activation to each value: (...)."""
         if torch.is_grad_enabled() and inputs.requires_grad:
-            return inputs * torch.sigmoid(1.702 * inputs) if torch.compiler.is_compiling() else _Trained.apply(inputs)
+            return _Trained.apply(inputs)
         return _activate(inputs)
 
 
